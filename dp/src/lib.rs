@@ -1,0 +1,1 @@
+//! Privacy events, accountants, exact noise and the release ledger.

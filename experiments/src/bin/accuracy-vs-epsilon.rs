@@ -1,0 +1,2 @@
+//! Placeholder until the runner is wired.
+fn main() {}

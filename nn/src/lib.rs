@@ -1,0 +1,1 @@
+//! Small neural networks whose linear layers any engine can carry out.

@@ -1,0 +1,1 @@
+//! From experiment records to figures.
