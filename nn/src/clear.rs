@@ -1,0 +1,478 @@
+//! The float engine: DP-SGD's linear layers in the clear, with flat clipping by ghost norms.
+//!
+//! [`Clear`] holds the parameters as `f32` and clips each sample's gradient over all weights and
+//! biases jointly to `clip_bound` (Abadi et al., "Deep Learning with Differential Privacy",
+//! CCS 2016, algorithm 1) without ever forming it: see [`crate::ghost`]. It is what the other
+//! engines are compared with, and the honest opponent in every timing: a client that trains
+//! alone.
+//!
+//! **Deviation** from a rigorous release: the sum is computed in `f32` and rounded to the grid
+//! afterwards, so its sensitivity is the clip bound only up to that rounding. A run with a privacy
+//! claim uses an integer-grid engine; this one measures accuracy and time.
+//!
+//! ```
+//! use sphinx_nn::clear::{Clear, ClearConfig};
+//! use sphinx_nn::{GradientSum, ImageShape, Network, Tensor, Train, architectures, pass};
+//!
+//! let input = ImageShape { channels: 1, height: 1, width: 1 };
+//! let network = Network::new(&architectures::by_name("linear", input, 2).unwrap()).unwrap();
+//! let config = ClearConfig { clip_bound: Some(0.5), shift: 10, ..ClearConfig::default() };
+//! let mut engine = Clear::new(&network, vec![0.0; 4], config).unwrap();
+//!
+//! engine.begin(0, 2).unwrap();
+//! let x = Tensor::from_vec(2, 1, vec![1.0, 0.0]).unwrap();
+//! let pass = pass::gradients(&mut engine, &network, &x, &[Some(0), None]).unwrap();
+//! let sum = engine.collect(pass.pending).unwrap();
+//! // p = (1/2, 1/2): d = (-1/2, 1/2), gradient (-1/2, 1/2, -1/2, 1/2) of norm 1, clipped to 1/2.
+//! assert_eq!(sum.values, [-256, 256, -256, 256]);
+//! assert!(sum.norms_squared[0] <= 512 * 512 && sum.norms_squared[1] == 0);
+//! ```
+
+use crate::dense;
+use crate::engine::{GradientSum, Infer, Train};
+use crate::ghost;
+use crate::network::{LinearShape, Network};
+use crate::optim::Sgd;
+use crate::tensor::Tensor;
+use thiserror::Error;
+
+/// Most binary digits behind the point that a grid may have.
+pub const MAX_SHIFT: u32 = 52;
+
+/// How [`Clear`] clips, rounds and updates. All of it is public.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClearConfig {
+    /// Bound C on the norm of one sample's gradient, over weights and biases of all layers
+    /// jointly; `None` leaves gradients as they are.
+    pub clip_bound: Option<f32>,
+    /// Step size of SGD.
+    pub learning_rate: f64,
+    /// Momentum of SGD, from 0 up to but not including 1.
+    pub momentum: f64,
+    /// What the noised sum is divided by: a public constant such as the mean batch size.
+    pub divisor: f64,
+    /// The grid of sums: values are multiples of `2^-shift`.
+    pub shift: u32,
+}
+
+impl Default for ClearConfig {
+    /// No clipping, learning rate 0.1, no momentum, divisor 1, grid `2^-20`.
+    fn default() -> Self {
+        Self {
+            clip_bound: None,
+            learning_rate: 0.1,
+            momentum: 0.0,
+            divisor: 1.0,
+            shift: 20,
+        }
+    }
+}
+
+/// What the float engine refuses.
+#[derive(Clone, Copy, Debug, Error, PartialEq)]
+pub enum ClearError {
+    /// The parameter vector does not fit the network.
+    #[error("{found} parameters for a network of {expected}; give one per place in its layout")]
+    Parameters {
+        /// Length given.
+        found: usize,
+        /// Length needed.
+        expected: usize,
+    },
+    /// A clip bound that is not a positive number, or is below one step of the grid.
+    #[error("clip bound {bound} on the grid 2^-{shift}: must be finite and at least one grid step")]
+    ClipBound {
+        /// The bound given.
+        bound: f32,
+        /// The grid.
+        shift: u32,
+    },
+    /// A learning rate, momentum or divisor that is no use.
+    #[error("{name} = {value}; must be finite, {expected}")]
+    Setting {
+        /// Which one.
+        name: &'static str,
+        /// The value given.
+        value: f64,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// A grid finer than `f64` resolves.
+    #[error("shift {shift}; at most {MAX_SHIFT}")]
+    Shift {
+        /// The shift given.
+        shift: u32,
+    },
+    /// A linear layer that does not exist.
+    #[error("{operation}: layer {layer} of a network with {layers} linear layers")]
+    Layer {
+        /// What was asked for.
+        operation: &'static str,
+        /// The layer named.
+        layer: usize,
+        /// Linear layers there are.
+        layers: usize,
+    },
+    /// A tensor of the wrong shape.
+    #[error("{operation} at layer {layer}: {what} = {found}, expected {expected}")]
+    Shape {
+        /// What was asked for.
+        operation: &'static str,
+        /// At which layer.
+        layer: usize,
+        /// Which quantity is off.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// What it should be.
+        expected: usize,
+    },
+    /// A training call before `begin`.
+    #[error("{operation}: no step was begun; call begin first")]
+    NotBegun {
+        /// What was asked for.
+        operation: &'static str,
+    },
+    /// More rows than the step's capacity.
+    #[error("forward at layer {layer}: {rows} rows in a step of capacity {capacity}")]
+    Capacity {
+        /// At which layer.
+        layer: usize,
+        /// Rows given.
+        rows: usize,
+        /// Capacity named by `begin`.
+        capacity: usize,
+    },
+    /// A collection that does not hold each layer once.
+    #[error("collect: layer {layer} was submitted {found} times; each layer must be there once")]
+    Collected {
+        /// Which layer.
+        layer: usize,
+        /// How often it was found.
+        found: usize,
+    },
+}
+
+/// The float engine. Parameters are laid out as [`Network::layout`].
+#[derive(Clone, Debug)]
+pub struct Clear {
+    network: Network,
+    parameters: Vec<f32>,
+    config: ClearConfig,
+    /// The clip bound rounded down to the grid, so that integer checks against it hold.
+    bound: Option<f64>,
+    optimiser: Sgd,
+    capacity: Option<usize>,
+}
+
+/// The input of one layer, kept for its gradient.
+#[derive(Debug)]
+pub struct ClearHeld {
+    layer: usize,
+    x: Tensor,
+}
+
+/// One layer's part of the gradient: its input and the gradient at its output.
+#[derive(Debug)]
+pub struct ClearPending {
+    layer: usize,
+    x: Tensor,
+    d: Tensor,
+}
+
+impl Clear {
+    /// An engine for `network` starting from `parameters`.
+    ///
+    /// # Errors
+    /// A parameter vector of the wrong length or a setting out of range.
+    pub fn new(
+        network: &Network,
+        parameters: Vec<f32>,
+        config: ClearConfig,
+    ) -> Result<Self, ClearError> {
+        if parameters.len() != network.parameter_count() {
+            let (found, expected) = (parameters.len(), network.parameter_count());
+            return Err(ClearError::Parameters { found, expected });
+        }
+        if config.shift > MAX_SHIFT {
+            return Err(ClearError::Shift {
+                shift: config.shift,
+            });
+        }
+        check_settings(&config)?;
+        let bound = config
+            .clip_bound
+            .map(|c| bound_on_grid(c, config.shift))
+            .transpose()?;
+        Ok(Self {
+            network: network.clone(),
+            parameters,
+            config,
+            bound,
+            optimiser: Sgd::new(config.learning_rate, config.momentum),
+            capacity: None,
+        })
+    }
+
+    /// The parameters as they are now.
+    pub fn parameters(&self) -> &[f32] {
+        &self.parameters
+    }
+
+    /// The network this engine computes for.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn shape(&self, operation: &'static str, layer: usize) -> Result<LinearShape, ClearError> {
+        let layers = self.network.linears().len();
+        let shape = self.network.linears().get(layer).copied();
+        shape.ok_or(ClearError::Layer {
+            operation,
+            layer,
+            layers,
+        })
+    }
+
+    fn weights(&self, layer: usize) -> &[f32] {
+        &self.parameters[self.network.layout()[layer].weights.clone()]
+    }
+
+    /// The clipped sum in `f32` and the squared norms after clipping.
+    fn clipped_sum(&self, mut pending: Vec<ClearPending>) -> (Vec<f32>, Vec<f64>) {
+        let rows = pending.first().map_or(0, |p| p.d.rows());
+        let mut norms = vec![0.0; rows];
+        for layer in &pending {
+            ghost::add_dense(&mut norms, &layer.d, &layer.x);
+        }
+        if let Some(bound) = self.bound {
+            for (j, norm) in norms.iter_mut().enumerate() {
+                let factor = ghost::factor(*norm, bound) as f32;
+                if factor < 1.0 {
+                    pending
+                        .iter_mut()
+                        .for_each(|layer| scale(layer.d.row_mut(j), factor));
+                    *norm = scaled_norm(*norm, factor);
+                }
+            }
+        }
+        let mut sum = vec![0.0; self.parameters.len()];
+        for layer in &pending {
+            let shape = self.network.linears()[layer.layer];
+            let span = &self.network.layout()[layer.layer];
+            let (weights, biases) =
+                sum[span.weights.start..span.biases.end].split_at_mut(span.weights.len());
+            dense::gradient(shape, &layer.d, &layer.x, weights, biases);
+        }
+        (sum, norms)
+    }
+
+    /// Checks that every layer is there once, all with the same rows; sorts by layer.
+    fn check_pending(&self, pending: &mut [ClearPending]) -> Result<(), ClearError> {
+        pending.sort_by_key(|p| p.layer);
+        for layer in 0..self.network.linears().len() {
+            let found = pending.iter().filter(|p| p.layer == layer).count();
+            if found != 1 {
+                return Err(ClearError::Collected { layer, found });
+            }
+        }
+        let rows = pending.first().map_or(0, |p| p.d.rows());
+        for p in pending.iter() {
+            expect("collect", p.layer, "rows", p.d.rows(), rows)?;
+        }
+        Ok(())
+    }
+}
+
+impl Infer for Clear {
+    type Error = ClearError;
+
+    fn forward(&mut self, layer: usize, x: &Tensor) -> Result<Tensor, ClearError> {
+        let shape = self.shape("forward", layer)?;
+        expect("forward", layer, "columns", x.columns(), shape.inputs)?;
+        let biases = &self.parameters[self.network.layout()[layer].biases.clone()];
+        Ok(dense::forward(shape, self.weights(layer), biases, x))
+    }
+}
+
+impl Train for Clear {
+    type Held = ClearHeld;
+    type Pending = ClearPending;
+
+    fn begin(&mut self, _step: u64, capacity: usize) -> Result<(), ClearError> {
+        self.capacity = Some(capacity);
+        Ok(())
+    }
+
+    fn forward_held(
+        &mut self,
+        layer: usize,
+        x: &Tensor,
+    ) -> Result<(Tensor, ClearHeld), ClearError> {
+        let capacity = self.capacity.ok_or(ClearError::NotBegun {
+            operation: "forward",
+        })?;
+        if x.rows() > capacity {
+            return Err(ClearError::Capacity {
+                layer,
+                rows: x.rows(),
+                capacity,
+            });
+        }
+        let y = self.forward(layer, x)?;
+        Ok((
+            y,
+            ClearHeld {
+                layer,
+                x: x.clone(),
+            },
+        ))
+    }
+
+    fn backward(
+        &mut self,
+        layer: usize,
+        d: &Tensor,
+        held: &ClearHeld,
+    ) -> Result<Tensor, ClearError> {
+        let shape = self.shape("backward", layer)?;
+        check_against("backward", layer, shape, d, held)?;
+        Ok(dense::backward(shape, self.weights(layer), d))
+    }
+
+    fn submit_gradient(
+        &mut self,
+        layer: usize,
+        d: &Tensor,
+        held: ClearHeld,
+    ) -> Result<ClearPending, ClearError> {
+        let shape = self.shape("gradient", layer)?;
+        check_against("gradient", layer, shape, d, &held)?;
+        Ok(ClearPending {
+            layer,
+            x: held.x,
+            d: d.clone(),
+        })
+    }
+
+    fn collect(&mut self, mut pending: Vec<ClearPending>) -> Result<GradientSum, ClearError> {
+        self.check_pending(&mut pending)?;
+        let (sum, norms) = self.clipped_sum(pending);
+        let shift = self.config.shift;
+        let step = (1_u64 << shift) as f64;
+        Ok(GradientSum {
+            values: sum
+                .iter()
+                .map(|v| (f64::from(*v) * step).round() as i64)
+                .collect(),
+            shift,
+            norms_squared: norms
+                .iter()
+                .map(|n| (n * step * step).ceil() as u128)
+                .collect(),
+        })
+    }
+
+    fn apply(&mut self, update: &[i64], shift: u32) -> Result<(), ClearError> {
+        if update.len() != self.parameters.len() {
+            let (found, expected) = (update.len(), self.parameters.len());
+            return Err(ClearError::Parameters { found, expected });
+        }
+        if shift > MAX_SHIFT {
+            return Err(ClearError::Shift { shift });
+        }
+        let scale = 1.0 / ((1_u64 << shift) as f64 * self.config.divisor);
+        let mean: Vec<f32> = update.iter().map(|v| (*v as f64 * scale) as f32).collect();
+        self.optimiser.step(&mut self.parameters, &mean);
+        Ok(())
+    }
+}
+
+fn check_settings(config: &ClearConfig) -> Result<(), ClearError> {
+    let refuse = |name, value, expected| {
+        Err(ClearError::Setting {
+            name,
+            value,
+            expected,
+        })
+    };
+    if !config.learning_rate.is_finite() || config.learning_rate <= 0.0 {
+        return refuse("learning rate", config.learning_rate, "above 0");
+    }
+    if !(0.0..1.0).contains(&config.momentum) {
+        return refuse("momentum", config.momentum, "at least 0 and below 1");
+    }
+    if !config.divisor.is_finite() || config.divisor <= 0.0 {
+        return refuse("divisor", config.divisor, "above 0");
+    }
+    Ok(())
+}
+
+/// The largest multiple of `2^-shift` that is not above `bound`.
+fn bound_on_grid(bound: f32, shift: u32) -> Result<f64, ClearError> {
+    let step = (1_u64 << shift) as f64;
+    let floor = (f64::from(bound) * step).floor();
+    if !floor.is_finite() || floor < 1.0 {
+        return Err(ClearError::ClipBound { bound, shift });
+    }
+    Ok(floor / step)
+}
+
+/// Multiplies a row, writing plain zeros for a factor of 0 even where the row is not finite.
+fn scale(row: &mut [f32], factor: f32) {
+    if factor == 0.0 {
+        row.fill(0.0);
+    } else {
+        row.iter_mut().for_each(|v| *v *= factor);
+    }
+}
+
+/// An upper bound on the squared norm after scaling in `f32`, where each product may have been
+/// rounded up by `2^-24`.
+fn scaled_norm(norm_squared: f64, factor: f32) -> f64 {
+    if factor == 0.0 {
+        return 0.0;
+    }
+    let factor = f64::from(factor);
+    norm_squared * factor * factor * (1.0 + 0.25 * ghost::MARGIN)
+}
+
+fn expect(
+    operation: &'static str,
+    layer: usize,
+    what: &'static str,
+    found: usize,
+    expected: usize,
+) -> Result<(), ClearError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(ClearError::Shape {
+        operation,
+        layer,
+        what,
+        found,
+        expected,
+    })
+}
+
+fn check_against(
+    operation: &'static str,
+    layer: usize,
+    shape: LinearShape,
+    d: &Tensor,
+    held: &ClearHeld,
+) -> Result<(), ClearError> {
+    expect(
+        operation,
+        layer,
+        "layer of the held input",
+        held.layer,
+        layer,
+    )?;
+    expect(operation, layer, "columns of d", d.columns(), shape.outputs)?;
+    expect(operation, layer, "rows of d", d.rows(), held.x.rows())
+}
+
+#[cfg(test)]
+mod tests;

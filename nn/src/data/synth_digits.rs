@@ -1,0 +1,131 @@
+//! synth-digits: procedural 28 x 28 handwritten-like digits, any number of them.
+//!
+//! No person wrote these images and no data set was used: each is drawn from a table of pen
+//! strokes ([`glyphs`](self), several styles per digit) and random numbers. Record `i` depends on
+//! `(seed, i)` alone, so a set can be regenerated, extended or generated in parallel, with the
+//! same bytes on every platform: only IEEE additions, multiplications, divisions and square
+//! roots are used, no library functions.
+//!
+//! Per record: a digit and a style; jitter of the control points; a spline through them; a smooth
+//! (elastic) displacement; stretch, shear, rotation and shift; a pen of varying width and
+//! softness; pixel noise; rounding to bytes.
+//!
+//! The variation is tuned so that the set behaves like MNIST does: a linear softmax model stays
+//! below 95 % of test accuracy, a 784-64-10 network passes 97 %, and a few dozen SGD steps of a
+//! 784-32-10 network pass 92 %; the crate's tests check all three.
+//!
+//! Test records come from other random streams than training records of the same seed.
+//!
+//! ```
+//! use sphinx_nn::data::synth_digits::generate;
+//! let set = generate(1, 100);
+//! assert_eq!((set.images.rows(), set.images.columns(), set.classes), (100, 784, 10));
+//! assert_eq!(set.images.row(7), generate(1, 8).images.row(7));
+//! ```
+
+use super::{Dataset, LoadOptions, Split, pixels};
+use crate::init::stream;
+use crate::network::ImageShape;
+use crate::tensor::Tensor;
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng;
+use rayon::prelude::*;
+
+mod glyphs;
+mod pen;
+
+/// Pixels along one side.
+const SIDE: usize = 28;
+const PIXELS: usize = SIDE * SIDE;
+const SHAPE: ImageShape = ImageShape {
+    channels: 1,
+    height: SIDE,
+    width: SIDE,
+};
+const CLASSES: usize = 10;
+/// Training records when none are asked for, as in MNIST.
+const TRAIN: usize = 60_000;
+/// Test records when none are asked for, as in MNIST.
+const TEST: usize = 10_000;
+/// Set in the stream numbers of test records.
+const TEST_STREAM: u64 = 1 << 63;
+
+/// The first `count` training records of `seed`.
+pub fn generate(seed: u64, count: usize) -> Dataset {
+    records(seed, 0, count)
+}
+
+/// The first records of both parts, by default 60,000 and 10,000.
+pub(super) fn split(options: &LoadOptions) -> Split {
+    Split {
+        train: records(options.seed, 0, options.train.unwrap_or(TRAIN)),
+        test: records(options.seed, TEST_STREAM, options.test.unwrap_or(TEST)),
+    }
+}
+
+fn records(seed: u64, first: u64, count: usize) -> Dataset {
+    let mut images = Tensor::zeros(count, PIXELS);
+    let mut labels = vec![0; count];
+    let draws = images
+        .as_mut_slice()
+        .par_chunks_exact_mut(PIXELS)
+        .zip(&mut labels)
+        .enumerate();
+    draws.for_each(|(i, (image, label))| {
+        let (bytes, digit) = record(seed, first | i as u64);
+        image.copy_from_slice(&pixels(&bytes));
+        *label = digit;
+    });
+    Dataset {
+        name: "synth-digits".to_owned(),
+        shape: SHAPE,
+        classes: CLASSES,
+        images,
+        labels,
+    }
+}
+
+/// One record: its bytes and its digit.
+fn record(seed: u64, number: u64) -> ([u8; PIXELS], u8) {
+    let mut rng = stream(*b"sphinx synth-digits\0\0\0\0\0", seed);
+    rng.set_stream(number);
+    let mut dice = Dice(rng);
+    let digit = dice.below(CLASSES);
+    let styles = glyphs::styles(digit);
+    let style = styles[dice.below(styles.len())];
+    let image = pen::write(style, &mut dice);
+    (image, digit as u8)
+}
+
+/// Random numbers of one record.
+struct Dice(ChaCha8Rng);
+
+impl Dice {
+    /// Uniform below `n`, up to a bias of `n 2^-32`.
+    fn below(&mut self, n: usize) -> usize {
+        ((u64::from(self.0.next_u32()) * n as u64) >> 32) as usize
+    }
+
+    /// Uniform in `(-1, 1)`, a multiple of `2^-24`.
+    fn flat(&mut self) -> f32 {
+        let u = (self.0.next_u32() >> 8) as i32;
+        (2 * u + 1 - (1 << 24)) as f32 * (1.0 / 16_777_216.0)
+    }
+
+    /// In `(-1, 1)`, middling values likelier: the mean of two uniform ones.
+    fn bell(&mut self) -> f32 {
+        0.5 * (self.flat() + self.flat())
+    }
+
+    /// Uniform between two numbers.
+    fn between(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * (0.5 + 0.5 * self.flat())
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

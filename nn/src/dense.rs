@@ -1,0 +1,130 @@
+//! The three products of a dense layer: forward, backward, gradient.
+//!
+//! Weights are `[outputs][inputs]`, row-major; samples are rows. With `X` the inputs and `D`
+//! the gradients of the loss at the outputs, per sample:
+//!
+//! | product | formula | shape |
+//! |---|---|---|
+//! | [`forward`] | `X W^T + b` | rows x outputs |
+//! | [`backward`] | `D W` | rows x inputs |
+//! | [`gradient`] | `D^T X` and column sums of `D` | outputs x inputs, outputs |
+//!
+//! Each is split into row blocks whose size depends on the number of rows alone and the partial
+//! sums of `gradient` are added in block order, so no result depends on the number of threads.
+//!
+//! ```
+//! use sphinx_nn::{LinearShape, Tensor, dense};
+//!
+//! let shape = LinearShape { inputs: 2, outputs: 1 };
+//! let x = Tensor::from_vec(1, 2, vec![3.0, 4.0]).unwrap();
+//! let y = dense::forward(shape, &[10.0, 1.0], &[0.5], &x);
+//! assert_eq!(y.as_slice(), [34.5]);
+//! ```
+
+use crate::gemm::{View, multiply};
+use crate::network::LinearShape;
+use crate::tensor::Tensor;
+use rayon::prelude::*;
+
+/// Rows per task: enough to pay for packing the weights, few enough to feed several cores.
+const ROW_BLOCK: usize = 128;
+
+/// At most this many partial gradients exist at once.
+const MAX_PARTIALS: usize = 16;
+
+/// `X W^T + b`: rows x outputs.
+///
+/// # Panics
+/// If the lengths do not match `shape`.
+pub fn forward(shape: LinearShape, weights: &[f32], biases: &[f32], x: &Tensor) -> Tensor {
+    assert_eq!(x.columns(), shape.inputs, "dense forward: columns of x");
+    assert_eq!(biases.len(), shape.outputs, "dense forward: biases");
+    let w = View::new(weights, shape.outputs, shape.inputs).transposed();
+    let mut y = Tensor::zeros(x.rows(), shape.outputs);
+    let inputs = x.as_slice().par_chunks(ROW_BLOCK * shape.inputs);
+    y.as_mut_slice()
+        .par_chunks_mut(ROW_BLOCK * shape.outputs)
+        .zip(inputs)
+        .for_each(|(y, x)| {
+            for row in y.chunks_exact_mut(shape.outputs) {
+                row.copy_from_slice(biases);
+            }
+            multiply(
+                View::new(x, x.len() / shape.inputs, shape.inputs),
+                w,
+                1.0,
+                y,
+            );
+        });
+    y
+}
+
+/// `D W`: rows x inputs, the gradient of the loss at the layer's inputs.
+///
+/// # Panics
+/// If the lengths do not match `shape`.
+pub fn backward(shape: LinearShape, weights: &[f32], d: &Tensor) -> Tensor {
+    assert_eq!(d.columns(), shape.outputs, "dense backward: columns of d");
+    let w = View::new(weights, shape.outputs, shape.inputs);
+    let mut dx = Tensor::zeros(d.rows(), shape.inputs);
+    let outputs = d.as_slice().par_chunks(ROW_BLOCK * shape.outputs);
+    dx.as_mut_slice()
+        .par_chunks_mut(ROW_BLOCK * shape.inputs)
+        .zip(outputs)
+        .for_each(|(dx, d)| {
+            multiply(
+                View::new(d, d.len() / shape.outputs, shape.outputs),
+                w,
+                0.0,
+                dx,
+            );
+        });
+    dx
+}
+
+/// Adds `D^T X` to nothing: writes the summed weight gradient, then the bias gradient.
+///
+/// # Panics
+/// If the lengths do not match `shape`, or `x` and `d` differ in rows.
+pub fn gradient(
+    shape: LinearShape,
+    d: &Tensor,
+    x: &Tensor,
+    weights: &mut [f32],
+    biases: &mut [f32],
+) {
+    assert_eq!(x.rows(), d.rows(), "dense gradient: rows");
+    assert_eq!(x.columns(), shape.inputs, "dense gradient: columns of x");
+    assert_eq!(d.columns(), shape.outputs, "dense gradient: columns of d");
+    assert_eq!(biases.len(), shape.outputs, "dense gradient: biases");
+    let block = ROW_BLOCK.max(x.rows().div_ceil(MAX_PARTIALS));
+    let partials: Vec<Vec<f32>> = d
+        .as_slice()
+        .par_chunks(block * shape.outputs)
+        .zip(x.as_slice().par_chunks(block * shape.inputs))
+        .map(|(d, x)| partial_gradient(shape, d, x))
+        .collect();
+    weights.fill(0.0);
+    for partial in &partials {
+        add(weights, partial);
+    }
+    biases.fill(0.0);
+    for row in d.as_slice().chunks_exact(shape.outputs) {
+        add(biases, row);
+    }
+}
+
+fn partial_gradient(shape: LinearShape, d: &[f32], x: &[f32]) -> Vec<f32> {
+    let rows = d.len() / shape.outputs;
+    let mut partial = vec![0.0; shape.outputs * shape.inputs];
+    let d = View::new(d, rows, shape.outputs).transposed();
+    multiply(d, View::new(x, rows, shape.inputs), 0.0, &mut partial);
+    partial
+}
+
+fn add(to: &mut [f32], from: &[f32]) {
+    assert_eq!(to.len(), from.len(), "adding slices of equal length");
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += from;
+    }
+}

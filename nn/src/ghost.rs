@@ -1,0 +1,82 @@
+//! Per-sample gradient norms without per-sample gradients.
+//!
+//! In a dense layer sample `j`'s weight gradient is the outer product `d_j x_j^T` and its bias
+//! gradient is `d_j`, so over weights and biases jointly
+//!
+//! `|| (d_j x_j^T, d_j) ||^2 = ||d_j||^2 (||x_j||^2 + 1)`,
+//!
+//! which needs two row norms instead of an `outputs x inputs` matrix per sample. Source:
+//! Goodfellow, "Efficient Per-Example Gradient Computations", arXiv:1510.01799 (2015); the
+//! clipped sum then takes one more product with rescaled rows (Li, Tramer, Liang, Hashimoto,
+//! "Large Language Models Can Be Strong Differentially Private Learners", ICLR 2022, section 4,
+//! who call it ghost clipping).
+//!
+//! Norms are summed in `f64`, in eight fixed lanes, so they do not depend on threads.
+//!
+//! ```
+//! use sphinx_nn::{Tensor, ghost};
+//! let x = Tensor::from_vec(1, 2, vec![1.0, 2.0]).unwrap();
+//! let d = Tensor::from_vec(1, 1, vec![3.0]).unwrap();
+//! let mut norms = vec![0.0];
+//! ghost::add_dense(&mut norms, &d, &x); // gradient (3, 6) and bias 3: 9 + 36 + 9
+//! assert_eq!(norms, [54.0]);
+//! assert!((ghost::factor(54.0, 54.0_f64.sqrt() / 2.0) - 0.5).abs() < ghost::MARGIN);
+//! ```
+
+use crate::tensor::Tensor;
+use rayon::prelude::*;
+
+/// Clipped rows aim this share below the bound, so that rounding in `f32` (at most a few
+/// `2^-24` relative) cannot carry them over it.
+pub const MARGIN: f64 = 1.0 / (1 << 20) as f64;
+
+/// Rows per task.
+const ROW_BLOCK: usize = 64;
+
+/// `sum v^2` in `f64`.
+pub fn squared_norm(values: &[f32]) -> f64 {
+    let mut lanes = [0.0_f64; 8];
+    let chunks = values.chunks_exact(8);
+    let rest: f64 = chunks
+        .remainder()
+        .iter()
+        .map(|v| f64::from(*v) * f64::from(*v))
+        .sum();
+    for chunk in chunks {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(*v) * f64::from(*v);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
+}
+
+/// Adds to `norms[j]` the squared norm of sample `j`'s gradient in a dense layer, weights and
+/// biases jointly, from the gradients at its outputs `d` and its inputs `x`.
+///
+/// # Panics
+/// If `norms`, `d` and `x` differ in rows.
+pub fn add_dense(norms: &mut [f64], d: &Tensor, x: &Tensor) {
+    assert_eq!(norms.len(), d.rows(), "ghost norms: rows of d");
+    assert_eq!(norms.len(), x.rows(), "ghost norms: rows of x");
+    norms
+        .par_chunks_mut(ROW_BLOCK)
+        .enumerate()
+        .for_each(|(block, norms)| {
+            for (i, norm) in norms.iter_mut().enumerate() {
+                let j = block * ROW_BLOCK + i;
+                *norm += squared_norm(d.row(j)) * (squared_norm(x.row(j)) + 1.0);
+            }
+        });
+}
+
+/// By what a gradient of that squared norm is multiplied to come under `bound`: 1 if it is
+/// already there, 0 if its norm is not a finite number.
+pub fn factor(norm_squared: f64, bound: f64) -> f64 {
+    if !norm_squared.is_finite() {
+        return 0.0;
+    }
+    if norm_squared <= bound * bound * (1.0 - 2.0 * MARGIN) {
+        return 1.0;
+    }
+    bound * (1.0 - MARGIN) / norm_squared.sqrt()
+}

@@ -1,0 +1,146 @@
+//! Does an engine compute the gradient of the loss? Central differences say.
+//!
+//! The twin is a plain network in `f64`: three nested loops, the platform's `tanh` and `exp`, no
+//! code shared with the passes. Differentiating it numerically with step `h = 1e-5` is good to
+//! about `h^2 = 1e-10`, so any disagreement beyond an engine's own precision is a wrong gradient.
+//! A ReLU whose input lies within `h` of zero would be a false alarm; choose seeds accordingly.
+//!
+//! ```
+//! use sphinx_nn::clear::{Clear, ClearConfig};
+//! use sphinx_nn::{ImageShape, Network, Tensor, architectures, gradient_check, init};
+//!
+//! let input = ImageShape { channels: 1, height: 1, width: 3 };
+//! let network = Network::new(&architectures::by_name("mlp", input, 2).unwrap()).unwrap();
+//! let parameters = init::glorot(&network, 1);
+//! let config = ClearConfig { shift: 40, ..ClearConfig::default() };
+//! let mut engine = Clear::new(&network, parameters.clone(), config).unwrap();
+//! let x = Tensor::from_vec(2, 3, vec![0.1, -0.4, 0.9, 0.5, 0.2, -0.3]).unwrap();
+//! let labels = [Some(0), Some(1)];
+//! let report = gradient_check::check(&mut engine, &network, &parameters, &x, &labels).unwrap();
+//! assert!(report.iter().all(|layer| layer.weights < 1e-5 && layer.biases < 1e-5));
+//! ```
+
+use crate::activation::Activation;
+use crate::engine::Train;
+use crate::network::Network;
+use crate::pass;
+use crate::tensor::Tensor;
+
+/// Half the distance between the two points of a central difference.
+const STEP: f64 = 1e-5;
+
+/// Largest absolute difference between an engine's gradient and central differences, for one
+/// linear layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerDifference {
+    /// Over the layer's weights.
+    pub weights: f64,
+    /// Over the layer's biases.
+    pub biases: f64,
+}
+
+/// Runs one step of `engine`, which must hold `parameters` and clip nothing, and compares the
+/// collected sum with central differences of the *summed* loss, layer by layer.
+///
+/// Cost: two forward passes in plain loops per parameter; for small networks.
+///
+/// # Errors
+/// Whatever the engine reports.
+///
+/// # Panics
+/// If `parameters`, `x` or `labels` do not fit the network.
+pub fn check<E: Train>(
+    engine: &mut E,
+    network: &Network,
+    parameters: &[f32],
+    x: &Tensor,
+    labels: &[Option<u8>],
+) -> Result<Vec<LayerDifference>, E::Error> {
+    engine.begin(0, x.rows())?;
+    let pending = pass::gradients(engine, network, x, labels)?.pending;
+    let sum = engine.collect(pending)?;
+    let step = (1_u64 << sum.shift) as f64;
+    let mut parameters: Vec<f64> = parameters.iter().map(|p| f64::from(*p)).collect();
+    let mut difference = |i: usize| {
+        let want = central_difference(network, &mut parameters, i, x, labels);
+        (sum.values[i] as f64 / step - want).abs()
+    };
+    let spans = network.layout().iter();
+    Ok(spans
+        .map(|span| LayerDifference {
+            weights: span
+                .weights
+                .clone()
+                .map(&mut difference)
+                .fold(0.0, f64::max),
+            biases: span.biases.clone().map(&mut difference).fold(0.0, f64::max),
+        })
+        .collect())
+}
+
+/// The derivative of the summed loss by parameter `i`.
+fn central_difference(
+    network: &Network,
+    parameters: &mut [f64],
+    i: usize,
+    x: &Tensor,
+    labels: &[Option<u8>],
+) -> f64 {
+    let kept = parameters[i];
+    parameters[i] = kept + STEP;
+    let above = summed_loss(network, parameters, x, labels);
+    parameters[i] = kept - STEP;
+    let below = summed_loss(network, parameters, x, labels);
+    parameters[i] = kept;
+    (above - below) / (2.0 * STEP)
+}
+
+/// Softmax cross-entropy summed over the labelled rows, all in `f64`.
+///
+/// # Panics
+/// If `parameters`, `x` or `labels` do not fit the network.
+pub fn summed_loss(
+    network: &Network,
+    parameters: &[f64],
+    x: &Tensor,
+    labels: &[Option<u8>],
+) -> f64 {
+    assert_eq!(
+        parameters.len(),
+        network.parameter_count(),
+        "parameters fit the network"
+    );
+    assert_eq!(labels.len(), x.rows(), "one label per row");
+    let mut total = 0.0;
+    for (j, label) in labels.iter().enumerate() {
+        let Some(label) = label else { continue };
+        let z = plain_logits(network, parameters, x.row(j));
+        let sum: f64 = z.iter().map(|z| z.exp()).sum();
+        total += sum.ln() - z[usize::from(*label)];
+    }
+    total
+}
+
+fn plain_logits(network: &Network, parameters: &[f64], x: &[f32]) -> Vec<f64> {
+    let mut current: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+    for (layer, (shape, span)) in network.linears().iter().zip(network.layout()).enumerate() {
+        let weights = &parameters[span.weights.clone()];
+        let biases = &parameters[span.biases.clone()];
+        let mut next = biases.to_vec();
+        for (o, y) in next.iter_mut().enumerate() {
+            for (i, v) in current.iter().enumerate() {
+                *y += weights[o * shape.inputs + i] * v;
+            }
+            *y = match network.activation_after(layer) {
+                Activation::Identity => *y,
+                Activation::Relu => y.max(0.0),
+                Activation::Tanh => y.tanh(),
+            };
+        }
+        current = next;
+    }
+    current
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! One pass over a batch, the same for every engine: [`infer`] and [`gradients`].
+//!
+//! Activations, loss and their derivatives happen here, at the client; linear layers happen in
+//! the engine. See [`crate::engine`] for the order of calls and [`crate`] for an example of a
+//! loop around it.
+//!
+//! ```
+//! use sphinx_nn::clear::{Clear, ClearConfig};
+//! use sphinx_nn::{ImageShape, Network, Tensor, architectures, pass};
+//!
+//! let input = ImageShape { channels: 1, height: 1, width: 2 };
+//! let network = Network::new(&architectures::by_name("linear", input, 2).unwrap()).unwrap();
+//! let parameters = vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.5]; // identity weights, then biases
+//! let mut engine = Clear::new(&network, parameters, ClearConfig::default()).unwrap();
+//! let x = Tensor::from_vec(1, 2, vec![3.0, 4.0]).unwrap();
+//! let logits = pass::infer(&mut engine, &network, &x).unwrap();
+//! assert_eq!(logits.as_slice(), [3.0, 4.5]);
+//! ```
+
+use crate::engine::{Infer, Train};
+use crate::loss;
+use crate::metrics;
+use crate::network::Network;
+use crate::tensor::Tensor;
+
+/// What a pass over a training batch leaves behind.
+///
+/// `loss` and `correct` are functions of private data: they stay at the client.
+#[derive(Clone, Debug)]
+pub struct Pass<P> {
+    /// Mean cross-entropy over the real rows; 0 if there are none. Private.
+    pub loss: f64,
+    /// Real rows whose largest logit is their label. Private.
+    pub correct: usize,
+    /// One submitted gradient per linear layer, last layer first, for [`Train::collect`].
+    pub pending: Vec<P>,
+}
+
+/// Logits (rows x classes) of a batch (rows x inputs).
+///
+/// # Errors
+/// Whatever the engine reports.
+pub fn infer<E: Infer>(engine: &mut E, network: &Network, x: &Tensor) -> Result<Tensor, E::Error> {
+    let mut current = engine.forward(0, x)?;
+    network.activation_after(0).apply(&mut current);
+    for layer in 1..network.linears().len() {
+        current = engine.forward(layer, &current)?;
+        network.activation_after(layer).apply(&mut current);
+    }
+    Ok(current)
+}
+
+/// Forward, loss, backward: submits the gradient of every layer.
+///
+/// A label of `None` marks a padding row, whose gradient is zero. [`Train::begin`] is the
+/// caller's, and so are [`Train::collect`] and [`Train::apply`].
+///
+/// # Errors
+/// Whatever the engine reports.
+///
+/// # Panics
+/// If the number of labels is not the number of rows, or a label is not below
+/// [`Network::classes`]; a checked [`crate::Dataset`] rules this out.
+pub fn gradients<E: Train>(
+    engine: &mut E,
+    network: &Network,
+    x: &Tensor,
+    labels: &[Option<u8>],
+) -> Result<Pass<E::Pending>, E::Error> {
+    let layers = network.linears().len();
+    let mut held = Vec::with_capacity(layers);
+    let mut outputs: Vec<Tensor> = Vec::with_capacity(layers);
+    for layer in 0..layers {
+        let (mut y, kept) = engine.forward_held(layer, outputs.last().unwrap_or(x))?;
+        network.activation_after(layer).apply(&mut y);
+        outputs.push(y);
+        held.push(kept);
+    }
+    let logits = outputs.pop().unwrap_or_else(|| Tensor::zeros(x.rows(), 0));
+    let (loss, mut d) = loss::loss_and_gradient(&logits, labels);
+    let correct = metrics::correct(&logits, labels);
+
+    let mut pending = Vec::with_capacity(layers);
+    for layer in (0..layers).rev() {
+        let Some(kept) = held.pop() else { break };
+        let dx = match outputs.pop() {
+            Some(y) => {
+                let mut dx = engine.backward(layer, &d, &kept)?;
+                network.activation_after(layer - 1).pull_back(&mut dx, &y);
+                Some(dx)
+            }
+            None => None, // the first layer: nobody needs the gradient of the data
+        };
+        pending.push(engine.submit_gradient(layer, &d, kept)?);
+        if let Some(dx) = dx {
+            d = dx;
+        }
+    }
+    Ok(Pass {
+        loss,
+        correct,
+        pending,
+    })
+}
