@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         writeln!(out, "contact sheet: {path}")?;
     }
     for (name, batch, steps, rate) in
-        [("mlp", 512, 60, 0.3), ("linear", 128, 3000, 0.05), ("mlp-64", 128, 3000, 0.1)]
+        [("mlp", 512, 60, 0.4), ("linear", 128, 8000, 0.03), ("mlp-64", 128, 3000, 0.1)]
     {
         let start = Instant::now();
         let accuracy = train(name, &split, batch, steps, rate)?;

@@ -48,20 +48,20 @@ impl Hand {
     fn new(dice: &mut Dice) -> Self {
         let mut elastic = [[(0.0, 0.0); 4]; 4];
         for point in elastic.iter_mut().flatten() {
-            *point = (0.075 * dice.flat(), 0.075 * dice.flat());
+            *point = (0.08 * dice.flat(), 0.08 * dice.flat());
         }
-        let height = HEIGHT * (1.0 + 0.16 * dice.bell());
-        let width = height * (1.0 + 0.30 * dice.bell());
-        let shear = 0.12 + 0.40 * dice.bell();
+        let height = HEIGHT * (1.0 + 0.18 * dice.bell());
+        let width = height * (1.0 + 0.31 * dice.bell());
+        let shear = 0.12 + 0.44 * dice.bell();
         // The half-angle form of a rotation needs no library function: t = tan(angle / 2).
-        let t = 0.16 * dice.bell();
+        let t = 0.18 * dice.bell();
         let (cos, sin) = ((1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t));
         let middle = 0.5 * (SIDE - 1) as f32;
         Self {
             elastic,
             across: (width * cos, width * sin),
             down: (-height * (sin + shear * cos), height * (cos - shear * sin)),
-            centre: (middle + 2.0 * dice.bell(), middle + 2.0 * dice.bell()),
+            centre: (middle + 2.6 * dice.bell(), middle + 2.6 * dice.bell()),
         }
     }
 
@@ -99,7 +99,7 @@ fn path(stroke: &Stroke, dice: &mut Dice) -> Vec<Point> {
         Stroke::Line(points) => (points, false),
     };
     let jitter =
-        |p: &Point, dice: &mut Dice| (p.0 + 0.035 * dice.flat(), p.1 + 0.035 * dice.flat());
+        |p: &Point, dice: &mut Dice| (p.0 + 0.036 * dice.flat(), p.1 + 0.036 * dice.flat());
     let knots: Vec<Point> = points.iter().map(|p| jitter(p, dice)).collect();
     // Lines are cut too, so that the elastic field can bend them.
     let mut path = Vec::with_capacity(PIECES * knots.len());
@@ -171,7 +171,7 @@ fn press(field: &mut [f32; PIXELS], from: Point, to: Point, pen: f32) {
 fn develop(field: &[f32; PIXELS], width: f32, dice: &mut Dice) -> [u8; PIXELS] {
     let per_soft = 1.0 / dice.between(0.9, MAX_SOFT);
     let ink = dice.between(0.85, 1.0);
-    let grain = dice.between(0.0, 0.12) / 128.0;
+    let grain = dice.between(0.0, 0.06) / 128.0;
     let mut bytes = [0; PIXELS];
     dice.fill(&mut bytes);
     for (byte, distance) in bytes.iter_mut().zip(field) {
