@@ -1,1 +1,71 @@
 //! Privacy events, accountants, exact noise and the release ledger.
+//!
+//! This crate knows nothing of networks or encryption. It answers three questions about a
+//! mechanism that adds noise to clipped sums: what does it cost, how is it drawn exactly, and was it written down
+//! before it was released? From the bottom up:
+//!
+//! - [`quantity`]: checked numbers; [`event`]: what was released.
+//! - [`accountant`], [`rdp`]: what it cost; [`calibrate`]: how much noise a budget needs.
+//! - [`sampler`], [`capacity`]: Poisson batches of a fixed public size.
+//! - [`noise`]: the exact discrete Gaussian.
+//! - [`mechanism`]: clip, then release; [`ledger`]: the book that is charged first.
+//! - [`statement`]: what a run guarantees and what it does not.
+//!
+//! A whole private run, without a network:
+//!
+//! ```
+//! use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+//! use sphinx_dp::{
+//!     Adjacency, Budget, ClipBound, Clipped, Delta, Epsilon, GaussianMechanism, Ledger,
+//!     PoissonSampler, SamplingRate, calibrate, capacity,
+//! };
+//!
+//! let (records, steps) = (1000u64, 20);
+//! let rate = SamplingRate::from_mean(50.0, records)?;
+//! let budget = Budget { epsilon: Epsilon::new(3.0)?, delta: Delta::new(1e-5)? };
+//! let z = calibrate::noise_multiplier(budget, rate, steps, Adjacency::AddRemove)?;
+//! let capacity = capacity::capacity(records, rate, steps, 2f64.powi(-40))?;
+//!
+//! let bound = ClipBound::new(1 << 16)?;
+//! let mechanism = GaussianMechanism::accounted_as(bound, z, rate)?;
+//! let sampler = PoissonSampler::new(rate, capacity);
+//! let mut ledger = Ledger::in_memory(Some(budget), Adjacency::AddRemove);
+//! let mut rng = ChaCha20Rng::seed_from_u64(1); // from the operating system in earnest
+//! for step in 0..steps {
+//!     let noise = mechanism.prepare(1, &mut rng);
+//!     let batch = sampler.draw(records as usize, &mut rng);
+//!     // Every record contributes the largest value that the bound allows.
+//!     let norms = vec![bound.squared(); batch.len()];
+//!     let sum = Clipped::check(vec![(batch.len() as i64) << 16], &norms, bound)?;
+//!     let noised = mechanism.release(step, sum, noise, &mut ledger)?;
+//!     assert!(noised.receipt().spent().epsilon <= 3.0);
+//! }
+//! assert!(ledger.would_exceed(&mechanism.event()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod accountant;
+pub mod calibrate;
+pub mod capacity;
+pub mod event;
+pub mod ledger;
+pub mod mechanism;
+pub mod noise;
+pub mod quantity;
+pub mod rdp;
+pub mod sampler;
+mod special;
+pub mod statement;
+
+pub use accountant::{Accountant, NotFinite, Spent, Unsupported};
+pub use calibrate::{Budget, CalibrateError};
+pub use event::DpEvent;
+pub use ledger::{Ledger, LedgerBuilder, LedgerError, Receipt};
+pub use mechanism::{
+    ClipBound, ClipError, Clipped, GaussianMechanism, MechanismError, Noised, ReleaseError,
+};
+pub use noise::{DiscreteGaussian, IdealisedGaussian, NoiseKind, PreparedNoise};
+pub use quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, SamplingRate};
+pub use rdp::RdpAccountant;
+pub use sampler::PoissonSampler;
+pub use statement::{BiasRule, PrivacyStatement, RunFacts};

@@ -1,0 +1,129 @@
+//! From a budget to a noise multiplier.
+//!
+//! [`noise_multiplier`] answers the question a run starts with: how much noise do `steps` steps
+//! at this sampling rate need so that the whole run stays within (epsilon, delta)? The answer is on the
+//! safe side: the accountant confirms it.
+//!
+//! ```
+//! use sphinx_dp::{Adjacency, Budget, Delta, Epsilon, SamplingRate, calibrate};
+//!
+//! let budget = Budget { epsilon: Epsilon::new(2.0)?, delta: Delta::new(1e-5)? };
+//! let rate = SamplingRate::from_mean(500.0, 60_000)?;
+//! let z = calibrate::noise_multiplier(budget, rate, 3000, Adjacency::AddRemove)?;
+//! assert!((z.get() - 1.2241).abs() < 1e-3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, SamplingRate};
+use crate::rdp::{MAX_ORDER, MIN_ORDER, Step, spent};
+
+/// What may be spent in all.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// The largest epsilon.
+    pub epsilon: Epsilon,
+    /// The delta at which it is measured.
+    pub delta: Delta,
+}
+
+/// No noise multiplier could be found.
+#[derive(Debug, Clone, Copy, PartialEq, Error)]
+#[non_exhaustive]
+pub enum CalibrateError {
+    /// The run has no steps, so no noise is called for.
+    #[error("calibrating 0 steps: any noise multiplier would do; ask for at least 1 step")]
+    NoSteps,
+    /// Even the largest accounted noise spends too much.
+    #[error(
+        "no noise multiplier up to {largest} keeps {steps} steps at rate {rate} within \
+         epsilon {epsilon} at delta {delta}: raise epsilon or delta, or take fewer steps"
+    )]
+    OutOfReach {
+        /// The largest noise multiplier that was tried.
+        largest: f64,
+        /// Number of steps.
+        steps: u64,
+        /// Sampling rate.
+        rate: f64,
+        /// Target epsilon.
+        epsilon: f64,
+        /// Target delta.
+        delta: f64,
+    },
+    /// A parameter was out of range.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+}
+
+/// How close the answer is to the smallest sufficient one, relatively.
+pub const TOLERANCE: f64 = 1e-6;
+
+/// The noise is raised by this much over the found root, within [`TOLERANCE`], so that the small
+/// loss of the grid transfer (below this for standard deviations from 4096 grid units) still fits.
+const SLACK: f64 = 5e-7;
+
+/// The smallest noise multiplier, up to a relative [`TOLERANCE`] on the safe side, with which `steps` steps of the Poisson-sampled Gaussian
+/// stay within `budget`, by the Renyi accountant.
+///
+/// Epsilon falls as the noise multiplier grows, so the root is bracketed by doubling and found by
+/// bisection in the logarithm; the upper end of the bracket is returned, at which the accountant's
+/// epsilon is at most the target. Some tens of milliseconds.
+///
+/// The delta of the budget is spent on the Gaussian alone; deduct capacity and grid terms first
+/// where they matter ([`crate::statement`] adds them).
+///
+/// # Errors
+/// [`CalibrateError`] for no steps, or for a budget out of reach.
+pub fn noise_multiplier(
+    budget: Budget,
+    rate: SamplingRate,
+    steps: u64,
+    adjacency: Adjacency,
+) -> Result<NoiseMultiplier, CalibrateError> {
+    if steps == 0 {
+        return Err(CalibrateError::NoSteps);
+    }
+    let fits = |z: f64| epsilon(budget.delta, rate, steps, adjacency, z) <= budget.epsilon.get();
+    let (smallest, largest) = (1e-3, 1e8);
+    let mut high = 1.0f64;
+    while !fits(high) {
+        high *= 4.0;
+        if high > largest {
+            return Err(CalibrateError::OutOfReach {
+                largest,
+                steps,
+                rate: rate.get(),
+                epsilon: budget.epsilon.get(),
+                delta: budget.delta.get(),
+            });
+        }
+    }
+    let mut low = 0.5 * high;
+    while low > smallest && fits(low) {
+        high = low;
+        low *= 0.5;
+    }
+    while high / low > 1.0 + 0.8 * (TOLERANCE - SLACK) {
+        let middle = (low * high).sqrt();
+        if fits(middle) {
+            high = middle
+        } else {
+            low = middle
+        }
+    }
+    Ok(NoiseMultiplier::new(high * (1.0 + SLACK))?)
+}
+
+/// Epsilon of the whole run at noise multiplier `z`; infinite where the arithmetic overflows.
+fn epsilon(delta: Delta, rate: SamplingRate, steps: u64, adjacency: Adjacency, z: f64) -> f64 {
+    let step = Step {
+        rate: rate.get(),
+        noise_multiplier: z,
+    };
+    let total = |order: f64| steps as f64 * step.rdp(adjacency, order);
+    let (low, high) = ((MIN_ORDER - 1.0).ln(), (MAX_ORDER - 1.0).ln());
+    spent(total, delta, low, high).map_or(f64::INFINITY, |spent| spent.epsilon)
+}

@@ -1,0 +1,205 @@
+//! The special functions and searches that the accountants need, written out.
+//!
+//! Inside the crate only. Each function states its accuracy; each is checked against values from
+//! tables or against a slow twin.
+
+/// ln(n!) by Stirling's series, from a product below 16; relative error below 1e-15 or so.
+pub(crate) fn ln_factorial(n: u64) -> f64 {
+    if n < 2 {
+        return 0.0;
+    }
+    if n < 16 {
+        return (2..=n).map(|k| k as f64).product::<f64>().ln();
+    }
+    let x = n as f64;
+    0.5f64.mul_add((std::f64::consts::TAU * x).ln(), x.mul_add(x.ln(), -x)) + stirling_error(n)
+}
+
+/// `ln(n!) - ln(sqrt(2 pi n) (n/e)^n)`, the remainder of Stirling's formula.
+pub(crate) fn stirling_error(n: u64) -> f64 {
+    if n < 16 {
+        let x = n as f64;
+        if n == 0 {
+            return 0.0;
+        }
+        let stirling = 0.5f64.mul_add((std::f64::consts::TAU * x).ln(), x.mul_add(x.ln(), -x));
+        return ln_factorial(n) - stirling;
+    }
+    let inverse = 1.0 / n as f64;
+    let square = inverse * inverse;
+    // The coefficients B_2k / (2k (2k - 1)).
+    let series = [
+        1.0 / 12.0,
+        -1.0 / 360.0,
+        1.0 / 1260.0,
+        -1.0 / 1680.0,
+        1.0 / 1188.0,
+        -691.0 / 360_360.0,
+    ];
+    inverse
+        * series
+            .iter()
+            .rev()
+            .fold(0.0, |sum, c| f64::mul_add(sum, square, *c))
+}
+
+/// ln of the binomial coefficient (n over k), for k <= n.
+pub(crate) fn ln_choose(n: u64, k: u64) -> f64 {
+    ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k)
+}
+
+/// ln(e^x - 1) for x > 0.
+pub(crate) fn ln_expm1(x: f64) -> f64 {
+    if x < 30.0 {
+        x.exp_m1().ln()
+    } else {
+        x + (-(-x).exp()).ln_1p()
+    }
+}
+
+/// ln(1 + e^x).
+pub(crate) fn softplus(x: f64) -> f64 {
+    if x > 0.0 {
+        x + (-x).exp().ln_1p()
+    } else {
+        x.exp().ln_1p()
+    }
+}
+
+/// ln of a sum of exponentials, fed one term at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogSum {
+    largest: f64,
+    scaled: f64,
+}
+
+impl LogSum {
+    pub(crate) const fn new() -> Self {
+        Self {
+            largest: f64::NEG_INFINITY,
+            scaled: 0.0,
+        }
+    }
+
+    pub(crate) fn add(&mut self, x: f64) {
+        if x <= self.largest {
+            self.scaled += (x - self.largest).exp();
+        } else if x > f64::NEG_INFINITY {
+            self.scaled = self.scaled.mul_add((self.largest - x).exp(), 1.0);
+            self.largest = x;
+        } else if x.is_nan() {
+            self.scaled = f64::NAN;
+        }
+    }
+
+    pub(crate) fn ln(&self) -> f64 {
+        self.largest + self.scaled.ln()
+    }
+}
+
+/// The minimum of a unimodal function on `[low, high]`: `(argument, value)`.
+///
+/// Brent's method (*Algorithms for Minimization without Derivatives*, 1973, chapter 5): parabolic
+/// steps guarded by golden sections. The value returned is one that was evaluated, so it is never
+/// below the true minimum.
+pub(crate) fn minimize(
+    mut f: impl FnMut(f64) -> f64,
+    low: f64,
+    high: f64,
+    tolerance: f64,
+) -> (f64, f64) {
+    const GOLDEN: f64 = 0.381_966_011_250_105;
+    let (mut a, mut b) = (low, high);
+    let mut x = GOLDEN.mul_add(b - a, a);
+    let (mut w, mut v) = (x, x);
+    let mut fx = f(x);
+    let (mut fw, mut fv) = (fx, fx);
+    let (mut step, mut before_last): (f64, f64) = (0.0, 0.0);
+    for _ in 0..80 {
+        let middle = 0.5 * (a + b);
+        if (x - middle).abs() <= 2.0f64.mul_add(tolerance, -0.5 * (b - a)) {
+            break;
+        }
+        let r = (x - w) * (fx - fv);
+        let q = (x - v) * (fx - fw);
+        let p = (x - v).mul_add(q, -((x - w) * r));
+        let denominator = 2.0 * (q - r);
+        let jump = -p / denominator;
+        let inside = jump.is_finite() && x + jump > a && x + jump < b;
+        if before_last.abs() > tolerance && inside && jump.abs() < 0.5 * before_last.abs() {
+            before_last = step;
+            step = jump;
+        } else {
+            before_last = if x < middle { b - x } else { a - x };
+            step = GOLDEN * before_last;
+        }
+        let u = if step.abs() >= tolerance {
+            x + step
+        } else {
+            x + tolerance.copysign(step)
+        };
+        let fu = f(u);
+        if fu <= fx {
+            if u < x {
+                b = x
+            } else {
+                a = x
+            }
+            (v, fv, w, fw, x, fx) = (w, fw, x, fx, u, fu);
+        } else {
+            if u < x {
+                a = u
+            } else {
+                b = u
+            }
+            if fu <= fw || w == x {
+                (v, fv, w, fw) = (w, fw, u, fu);
+            } else if fu <= fv || v == x || v == w {
+                (v, fv) = (u, fu);
+            }
+        }
+    }
+    (x, fx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factorials_against_a_product() {
+        let mut sum = 0.0f64;
+        for n in 1u64..2000 {
+            sum += (n as f64).ln();
+            let error = (ln_factorial(n) - sum).abs();
+            assert!(error <= 1e-12 * sum.max(1.0), "n = {n}: {error}");
+        }
+        // ln(52!) and ln(10^6!) from Abramowitz-Stegun style tables.
+        assert!((ln_factorial(52) - 156.360_836_303_078_8).abs() < 1e-11);
+        assert!((ln_factorial(1_000_000) - 12_815_518.384_658_17).abs() < 1e-7);
+        assert!((ln_choose(50, 25) - 126_410_606_437_752f64.ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn log_sum_is_a_sum() {
+        let mut sum = LogSum::new();
+        assert_eq!(sum.ln(), f64::NEG_INFINITY);
+        for x in [-3.0, f64::NEG_INFINITY, 2.0, 2.5, -800.0] {
+            sum.add(x);
+        }
+        let plain = (-3.0f64).exp() + 2.0f64.exp() + 2.5f64.exp();
+        assert!((sum.ln() - plain.ln()).abs() < 1e-15);
+        assert!((ln_expm1(1e-9) - 1e-9f64.ln()).abs() < 1e-8);
+        assert!((ln_expm1(40.0) - 40.0).abs() < 1e-15);
+        assert!((softplus(-40.0) - (-40.0f64).exp()).abs() < 1e-30);
+    }
+
+    #[test]
+    fn minimum_of_a_skewed_bowl() {
+        let (x, y) = minimize(|x: f64| x.exp() - 3.0 * x, -4.0, 9.0, 1e-8);
+        assert!((x - 3.0f64.ln()).abs() < 1e-7);
+        assert!((y - (3.0 - 3.0 * 3.0f64.ln())).abs() < 1e-14);
+        let (edge, _) = minimize(|x| x, 1.0, 2.0, 1e-8);
+        assert!(edge - 1.0 < 1e-7);
+    }
+}
