@@ -1,1 +1,50 @@
-//! The Sphinx protocol.
+//! The Sphinx protocol: a client trains and queries a network that one curious server computes.
+//!
+//! # Who holds what
+//!
+//! | | client | server |
+//! |---|---|---|
+//! | data, labels, losses, batch membership | yes | never |
+//! | secret key | yes | never |
+//! | biases `b` | in clear | only as a ciphertext |
+//! | weights `W` | a replica of the released values | in clear, differentially private |
+//! | activations `x`, output gradients `d` | in clear | as ciphertexts, or masked |
+//!
+//! # The rooms, from the bottom up
+//!
+//! - [`format`] fixed point: how real numbers become the integers that every engine agrees on.
+//! - [`model`] the weights both parties keep, and the integer update rule they both apply.
+//! - [`plan`] everything public about a run, checked at birth (shapes, parameters, exactness).
+//! - [`grid`] integer DP-SGD, with the linear algebra left to a [`grid::Multiplier`].
+//! - [`packed`] a multiplier whose products are computed by the server on ciphertexts.
+//! - [`shared`] private inference: masks prepared under encryption, an online phase without it.
+//! - [`message`], [`codec`], [`transport`] what crosses the wire, its bytes, and the wire.
+//! - [`party`] the server as a state machine without IO; [`link`] the client's end of the wire.
+//! - [`serve`] sockets and threads around the state machine; [`train`] the one private loop.
+//! - [`view`] what the server saw, for tests and teaching.
+//!
+//! # Laws
+//!
+//! 1. The only plaintext about training data that leaves the client is a clipped, noised gradient
+//!    entered in the privacy ledger: a [`message::Released`] is built from a
+//!    [`sphinx_dp::mechanism::Noised`] and from nothing else.
+//! 2. Every encrypted run gives the trajectory of [`grid::Local`], bit for bit.
+//! 3. The sizes and the order of all frames follow from the public [`plan::Plan`] alone.
+
+pub mod codec;
+pub mod error;
+pub mod format;
+pub mod grid;
+pub mod link;
+pub mod message;
+pub mod model;
+pub mod packed;
+pub mod party;
+pub mod plan;
+pub mod serve;
+pub mod shared;
+pub mod train;
+pub mod transport;
+pub mod view;
+
+pub use error::Error;

@@ -1,0 +1,307 @@
+//! Errors, grouped by who is to blame.
+
+use std::io;
+
+use sphinx_dp::mechanism::{ClipError, ReleaseError};
+use sphinx_nn::network::ArchitectureError;
+use thiserror::Error;
+
+use crate::message::Refusal;
+use crate::model::ModelVersion;
+use crate::packed::layout::Tiling;
+use crate::plan::Exactness;
+
+/// Anything that can go wrong between two parties.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    // ---- the plan: whoever wrote it ------------------------------------------------------
+    /// The network is malformed.
+    #[error("network: {0}")]
+    Architecture(#[from] ArchitectureError),
+    /// The homomorphic parameters are malformed or insecure.
+    #[error("homomorphic parameters: {0}")]
+    Parameters(#[from] sphinx_he::ParameterError),
+    /// Learning rate, momentum or divisor are unusable.
+    #[error(
+        "step size: learning rate {learning_rate}, momentum {momentum} and divisor {divisor} do \
+         not give a usable integer rule; expected positive finite numbers and momentum in [0, 1)"
+    )]
+    StepSize {
+        /// Learning rate as given.
+        learning_rate: f64,
+        /// Momentum as given.
+        momentum: f64,
+        /// Divisor as given.
+        divisor: f64,
+    },
+    /// No gradient grid fits.
+    #[error(
+        "clip bound {clip_bound} with {capacity} rows leaves no exact gradient grid: choose \
+         clip bound x capacity between 2^3 and 2^19"
+    )]
+    ClipBound {
+        /// Clip bound as given.
+        clip_bound: f64,
+        /// Batch capacity.
+        capacity: usize,
+    },
+    /// Zero rows.
+    #[error("a plan needs rows: capacity {capacity}, tickets {tickets}; both must be at least 1")]
+    EmptyPlan {
+        /// Batch capacity.
+        capacity: usize,
+        /// Tickets at once.
+        tickets: usize,
+    },
+    /// A number is outside what this implementation accepts.
+    #[error("{what}: {got} is outside 1..={limit}")]
+    Limit {
+        /// What is limited.
+        what: &'static str,
+        /// The value.
+        got: usize,
+        /// The largest accepted.
+        limit: usize,
+    },
+    /// Wrong number of primes for this engine.
+    #[error("this engine needs {expected} primes (one kept, one dropped), the plan has {got}")]
+    PrimeCount {
+        /// Number of primes.
+        got: usize,
+        /// Number needed.
+        expected: usize,
+    },
+    /// Not one tiling per layer.
+    #[error("the network has {expected} linear layers, the plan has {got} tilings")]
+    TilingCount {
+        /// Number of linear layers.
+        expected: usize,
+        /// Number of tilings.
+        got: usize,
+    },
+    /// A tile does not fit the ring.
+    #[error("layer {layer}: tile {tiling:?} does not fit into {degree} coefficients")]
+    TilingTooLarge {
+        /// Index of the linear layer.
+        layer: usize,
+        /// The tiling.
+        tiling: Tiling,
+        /// Ring degree.
+        degree: usize,
+    },
+    /// Products could exceed 32-bit results.
+    #[error("layer {layer}: sums reach 2^{log2_bound:.1}, results hold 2^31; use fewer inputs")]
+    SumTooLarge {
+        /// Index of the linear layer.
+        layer: usize,
+        /// log2 of the bound.
+        log2_bound: f64,
+    },
+    /// Inference masks are too short for the layer.
+    #[error(
+        "layer {layer}: results reach 2^{log2_bound:.1}, masks of {mask_bits} bits hold \
+         2^{}; use more mask bits", mask_bits - 1
+    )]
+    MaskTooNarrow {
+        /// Index of the linear layer.
+        layer: usize,
+        /// Bits of the masks.
+        mask_bits: u32,
+        /// log2 of the bound.
+        log2_bound: f64,
+    },
+    /// A product would not decode exactly.
+    #[error(
+        "layer {}: the {} product would not decode exactly: log2 of the failure probability {:.1} \
+         (at most -128 accepted), headroom {:.1} bits (must be positive)",
+        .0.layer, .0.phase, .0.log2_failure, .0.log2_headroom
+    )]
+    Inexact(Exactness),
+    /// Inexact plans exist only to observe failures.
+    #[error("a plan that may decode wrongly needs Toy parameters")]
+    InexactNeedsToy,
+    /// The literal has no canonical text.
+    #[error("the plan has no canonical text (a number is not finite)")]
+    PlanText,
+
+    // ---- our caller ----------------------------------------------------------------------
+    /// Wrong number of columns.
+    #[error("layer {layer} takes {expected} inputs, got {got}")]
+    Columns {
+        /// Index of the linear layer.
+        layer: usize,
+        /// Inputs of the layer.
+        expected: usize,
+        /// Columns given.
+        got: usize,
+    },
+    /// Wrong number of rows.
+    #[error("every batch has {expected} rows (padded), got {got}")]
+    Capacity {
+        /// Rows of the plan.
+        expected: usize,
+        /// Rows given.
+        got: usize,
+    },
+    /// A gradient with the inputs of another layer.
+    #[error("the held inputs belong to layer {expected}, the gradient to layer {got}")]
+    HeldLayer {
+        /// Layer of the inputs.
+        expected: usize,
+        /// Layer of the gradient.
+        got: usize,
+    },
+    /// A step out of order.
+    #[error("the model's next step is {expected}, got {got}")]
+    StepOrder {
+        /// Next step.
+        expected: u64,
+        /// Step given.
+        got: u64,
+    },
+    /// An update or model of the wrong length.
+    #[error("expected {expected} values for this network, got {got}")]
+    UpdateLength {
+        /// Values expected.
+        expected: usize,
+        /// Values given.
+        got: usize,
+    },
+    /// An imported weight beyond its grid.
+    #[error("weight {weight} is beyond the grid's limit {limit}")]
+    WeightOutOfRange {
+        /// The weight.
+        weight: i32,
+        /// Its limit.
+        limit: i64,
+    },
+    /// No inference tickets left.
+    #[error("no inference ticket is left: prepare more before asking")]
+    NoTicket,
+    /// A request with another shape than one row.
+    #[error("an inference request has one row, got {got}")]
+    RequestRows {
+        /// Rows given.
+        got: usize,
+    },
+    /// Engine and mechanism clip differently.
+    #[error("the engine clips to {engine} grid units, the mechanism accounts for {mechanism}")]
+    ClipMismatch {
+        /// The engine's bound.
+        engine: u64,
+        /// The mechanism's bound.
+        mechanism: u64,
+    },
+    /// A network and a data set that do not fit.
+    #[error("the network takes {expected} pixels, the data set has {got}")]
+    DataShape {
+        /// Inputs of the network.
+        expected: usize,
+        /// Pixels of the data set.
+        got: usize,
+    },
+
+    // ---- bytes and the peer ----------------------------------------------------------------
+    /// Bytes that are no message.
+    #[error("invalid message: {0}")]
+    Invalid(#[from] Malformed),
+    /// A ciphertext that does not decode.
+    #[error("invalid ciphertext: {0}")]
+    Ciphertext(#[from] sphinx_he::DecodeError),
+    /// A well-formed message at the wrong moment or with wrong content.
+    #[error("the peer misbehaved: expected {expected}, got {got}")]
+    Unexpected {
+        /// What the protocol allows now.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// The server declined.
+    #[error("the server refused: {reason}: {detail}")]
+    Refused {
+        /// Why, for programs.
+        reason: Refusal,
+        /// Why, for people.
+        detail: String,
+    },
+    /// Client and server do not have the same weights.
+    #[error("model versions differ: ours {ours}, theirs {theirs}")]
+    VersionMismatch {
+        /// Our version.
+        ours: ModelVersion,
+        /// Theirs.
+        theirs: ModelVersion,
+    },
+    /// The connection failed.
+    #[error("connection: {0}")]
+    Transport(#[from] io::Error),
+    /// The peer closed the connection.
+    #[error("the peer closed the connection while {0}")]
+    Disconnected(&'static str),
+
+    // ---- the layers below ------------------------------------------------------------------
+    /// Homomorphic evaluation.
+    #[error("homomorphic evaluation: {0}")]
+    He(#[from] sphinx_he::Error),
+    /// The clipped sum was not clipped.
+    #[error("clipping: {0}")]
+    Clip(#[from] ClipError),
+    /// The release was refused, for instance because the budget is spent.
+    #[error("release: {0}")]
+    Release(#[from] ReleaseError),
+    /// A number outside the range of a privacy parameter.
+    #[error("privacy parameter: {0}")]
+    Range(#[from] sphinx_dp::units::RangeError),
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// The frame ends too early.
+    #[error("{field} needs {needed} bytes, {left} are left")]
+    Truncated {
+        /// Field being read.
+        field: &'static str,
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes left.
+        left: usize,
+    },
+    /// The frame goes on after the message.
+    #[error("{0} bytes follow the message")]
+    Trailing(usize),
+    /// No such kind of message.
+    #[error("unknown kind {0:#04x}")]
+    Kind(u8),
+    /// A text that is not UTF-8, or too long.
+    #[error("{0} is not a short UTF-8 text")]
+    Text(&'static str),
+    /// A frame longer than allowed now.
+    #[error("a frame of {got} bytes exceeds the limit of {limit} at this point")]
+    FrameTooLong {
+        /// Announced length.
+        got: u64,
+        /// Limit.
+        limit: usize,
+    },
+    /// A number outside its range.
+    #[error("{field} is {got}, at most {limit} allowed")]
+    OutOfRange {
+        /// Field being read.
+        field: &'static str,
+        /// Value.
+        got: u64,
+        /// Limit.
+        limit: u64,
+    },
+    /// The plan is not the JSON of a plan.
+    #[error("the plan is not a plan in JSON (line {line}, column {column})")]
+    PlanJson {
+        /// Line of the problem.
+        line: usize,
+        /// Column of the problem.
+        column: usize,
+    },
+}

@@ -1,0 +1,180 @@
+//! Fixed point: the public grids on which every engine computes the same integers.
+//!
+//! A real `v` on a grid of shift `k` is the integer nearest to `v * 2^k`, held within a public
+//! limit: values saturate instead of failing, because a failure that depends on data would be
+//! visible. All shifts and limits are public constants of the plan.
+//!
+//! ```
+//! use sphinx_protocol::format::quantise;
+//! assert_eq!(quantise(0.5, 7, 128), 64);
+//! assert_eq!(quantise(9.0, 7, 128), 128); // saturates
+//! assert_eq!(quantise(f32::NAN, 7, 128), 0); // a broken value counts as nothing
+//! ```
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sphinx_nn::network::{Activation, Network};
+use sphinx_nn::tensor::Tensor;
+
+/// Fraction bits of the stored ("master") weights and biases.
+pub const MASTER_SHIFT: u32 = 24;
+
+/// The grids of one linear layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerFormat {
+    /// Fraction bits of the layer's inputs `x`.
+    pub x_shift: u32,
+    /// Largest |x| in grid units.
+    pub x_limit: i32,
+    /// Fraction bits of the weights used in products.
+    pub w_shift: u32,
+    /// Largest |W| in grid units.
+    pub w_limit: i32,
+    /// Fraction bits of the output gradients sent backward.
+    pub d_shift: u32,
+    /// Largest |d| in grid units.
+    pub d_limit: i32,
+}
+
+impl LayerFormat {
+    /// The grid of a layer fed by `source`: 8-bit inputs for values in [-1, 1], and for ReLU
+    /// (unbounded above) a range up to 8 with two bits less.
+    #[must_use]
+    pub fn after(source: Activation) -> Self {
+        let (x_shift, x_limit) = match source {
+            Activation::Relu => (5, 255),
+            _ => (7, 128),
+        };
+        Self { x_shift, x_limit, w_shift: 7, w_limit: 511, d_shift: 10, d_limit: 2047 }
+    }
+
+    /// Fraction bits of `W x` and of the bias that is added to it.
+    #[must_use]
+    pub const fn y_shift(&self) -> u32 {
+        self.x_shift + self.w_shift
+    }
+
+    /// Fraction bits of `W^T d`.
+    #[must_use]
+    pub const fn back_shift(&self) -> u32 {
+        self.d_shift + self.w_shift
+    }
+
+    /// Largest |master weight| whose rounded value stays within `w_limit`.
+    #[must_use]
+    pub fn master_limit(&self) -> i64 {
+        i64::from(self.w_limit) << (MASTER_SHIFT - self.w_shift)
+    }
+}
+
+/// The default grids of a network, one per linear layer.
+#[must_use]
+pub fn formats(network: &Network) -> Vec<LayerFormat> {
+    (0..network.linears().len())
+        .map(|layer| match layer {
+            0 => LayerFormat::after(Activation::Identity),
+            _ => LayerFormat::after(network.activation_after(layer - 1)),
+        })
+        .collect()
+}
+
+/// A row-major matrix of grid integers, one sample per row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Integers {
+    rows: usize,
+    columns: usize,
+    values: Vec<i32>,
+}
+
+impl Integers {
+    /// A matrix of zeros.
+    #[must_use]
+    pub fn zeros(rows: usize, columns: usize) -> Self {
+        Self { rows, columns, values: vec![0; rows * columns] }
+    }
+
+    /// Quantises every entry of `tensor`.
+    #[must_use]
+    pub fn quantised(tensor: &Tensor, shift: u32, limit: i32) -> Self {
+        Self {
+            rows: tensor.rows(),
+            columns: tensor.columns(),
+            values: tensor.as_slice().iter().map(|&v| quantise(v, shift, limit)).collect(),
+        }
+    }
+
+    /// Number of samples.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of features.
+    #[must_use]
+    pub const fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// One sample.
+    #[must_use]
+    pub fn row(&self, i: usize) -> &[i32] {
+        &self.values[i * self.columns..(i + 1) * self.columns]
+    }
+
+    /// One sample, to be written.
+    pub fn row_mut(&mut self, i: usize) -> &mut [i32] {
+        &mut self.values[i * self.columns..(i + 1) * self.columns]
+    }
+
+    /// All samples, to be written in parallel.
+    pub fn par_rows_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [i32]> {
+        self.values.par_chunks_mut(self.columns.max(1))
+    }
+
+    /// The real numbers meant, rounded once to `f32`.
+    #[must_use]
+    pub fn to_tensor(&self, shift: u32) -> Tensor {
+        let unit = (-f64::from(shift)).exp2();
+        let mut tensor = Tensor::zeros(self.rows, self.columns);
+        for (out, &v) in tensor.as_mut_slice().iter_mut().zip(&self.values) {
+            *out = (f64::from(v) * unit) as f32;
+        }
+        tensor
+    }
+}
+
+/// The integer nearest to `value * 2^shift`, within `±limit`; zero for NaN.
+#[must_use]
+pub fn quantise(value: f32, shift: u32, limit: i32) -> i32 {
+    let limit_f = f64::from(limit);
+    // A saturating float-to-integer cast maps NaN to zero.
+    (f64::from(value) * f64::from(shift).exp2()).round().clamp(-limit_f, limit_f) as i32
+}
+
+/// `value / 2^shift` rounded to the nearest integer, halves away from minus infinity.
+#[must_use]
+pub const fn shift_round(value: i128, shift: u32) -> i128 {
+    if shift == 0 { value } else { (value + (1 << (shift - 1))) >> shift }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_to_nearest() {
+        assert_eq!(shift_round(5, 1), 3);
+        assert_eq!(shift_round(-5, 1), -2);
+        assert_eq!(shift_round(-7, 2), -2);
+        assert_eq!(shift_round(9, 0), 9);
+    }
+
+    #[test]
+    fn a_quantised_tensor_comes_back_within_half_a_unit() {
+        let tensor = Tensor::from_vec(1, 4, vec![0.1, -0.77, 1.0, 0.0]).unwrap();
+        let back = Integers::quantised(&tensor, 7, 128).to_tensor(7);
+        for (a, b) in tensor.as_slice().iter().zip(back.as_slice()) {
+            assert!((a - b).abs() <= 0.5 / 128.0);
+        }
+    }
+}

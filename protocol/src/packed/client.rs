@@ -1,0 +1,349 @@
+//! The client's half: encrypt, send, receive, decrypt; and the model's replica.
+
+use std::time::Instant;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{CryptoRng, SeedableRng};
+use rayon::prelude::*;
+use sphinx_dp::mechanism::Noised;
+use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
+use sphinx_he::rlwe::{Parameters, SecretKey};
+
+use super::layout::DenseLayout;
+use super::{Upload, places, tile_places};
+use crate::error::Error;
+use crate::format::Integers;
+use crate::grid::{ClippedLayer, Forward, Multiplier};
+use crate::link::{Link, unexpected};
+use crate::message::{ModelId, Place, Returned, Sealed, ToClient, ToServer};
+use crate::model::{Change, Replica};
+use crate::plan::Plan;
+
+/// The level at which everything is uploaded: both primes.
+const TOP: usize = 1;
+
+/// Wall seconds of the last step, phase by phase, as the client sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PhaseTimes {
+    /// Encrypting inputs, the server's `W x`, decrypting; all overlapped.
+    pub forward: f64,
+    /// The same for `W^T d`.
+    pub backward: f64,
+    /// The same for the clipped gradient sums.
+    pub gradient: f64,
+    /// Sending the noised update and the encrypted biases, until the server confirms.
+    pub update: f64,
+}
+
+/// A multiplier whose products the server computes on ciphertexts.
+pub struct Packed {
+    link: Link,
+    plan: Plan,
+    secret: SecretKey,
+    replica: Replica,
+    seeds: ChaCha20Rng,
+    times: PhaseTimes,
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packed").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+impl Packed {
+    /// Opens the model at the server and brings it to where `replica` stands.
+    ///
+    /// `rng` draws the secret key and seeds all encryption; give it operating-system randomness.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], or [`Error::VersionMismatch`] if the server holds other weights.
+    pub fn open<R: CryptoRng + ?Sized>(
+        mut link: Link,
+        id: ModelId,
+        replica: Replica,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
+        let plan = replica.public().plan().clone();
+        let mut standing = link.open(id, &plan)?;
+        if standing.step == 0 && replica.public().step() > 0 {
+            link.send(&ToServer::LoadModel(replica.public().export()))?;
+            standing = link.standing()?;
+        }
+        let ours = replica.public().version();
+        if standing.version != ours {
+            return Err(Error::VersionMismatch { ours, theirs: standing.version });
+        }
+        let secret = SecretKey::generate(plan.parameters(), rng);
+        let seeds = ChaCha20Rng::from_rng(rng);
+        let mut packed = Self { link, plan, secret, replica, seeds, times: PhaseTimes::default() };
+        packed.send_biases(&packed.replica.master_biases())?;
+        packed.confirm()?;
+        Ok(packed)
+    }
+
+    /// Times of the last step.
+    #[must_use]
+    pub const fn times(&self) -> PhaseTimes {
+        self.times
+    }
+
+    /// The connection.
+    #[must_use]
+    pub const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Ends training; gives the CPU seconds of the server and the replica.
+    ///
+    /// # Errors
+    /// The errors of the wire.
+    pub fn close(self) -> Result<(f64, Replica), Error> {
+        Ok((self.link.close()?, self.replica))
+    }
+
+    /// Decrypts the server's backup of the biases: the sum of all encrypted changes.
+    ///
+    /// # Errors
+    /// The errors of the wire, or of a backup that does not decode.
+    pub fn fetch_biases(&mut self) -> Result<Vec<i64>, Error> {
+        self.link.send(&ToServer::FetchBiases)?;
+        let mut biases = Vec::with_capacity(self.plan.bias_count());
+        for expected in 0..self.plan.bias_parts() as u32 {
+            match self.link.receive()? {
+                ToClient::Biases { part, backup } if part == expected => {
+                    let values = backup.open(self.plan.parameters())?.decrypt(&self.secret)?;
+                    biases.extend(values.keep_local());
+                }
+                other => return Err(unexpected("the next part of the biases", &other)),
+            }
+        }
+        Ok(biases)
+    }
+
+    fn send_biases(&mut self, changes: &[i64]) -> Result<(), Error> {
+        let degree = self.plan.parameters().degree();
+        for (part, values) in changes.chunks(degree).enumerate() {
+            let seed = seed(&mut self.seeds);
+            let encoding = self.plan.bias_encoding();
+            let change =
+                encrypt(self.plan.parameters(), &self.secret, values, encoding, seed)?;
+            self.link.send(&ToServer::BiasUpdate { part: part as u32, change })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the server is where we are.
+    fn confirm(&mut self) -> Result<(), Error> {
+        let (ours, theirs) = (self.replica.public().version(), self.link.standing()?.version);
+        if ours == theirs { Ok(()) } else { Err(Error::VersionMismatch { ours, theirs }) }
+    }
+
+    /// One phase of one layer: encrypt and send every tile, take every result.
+    fn phase(
+        &mut self,
+        upload: Upload,
+        layer: usize,
+        pack: impl Fn(&DenseLayout, usize, usize) -> Vec<i64> + Sync,
+        mut place: impl FnMut(&DenseLayout, &[i64], usize, usize),
+    ) -> Result<(), Error> {
+        let layout = &self.plan.layouts()[layer];
+        let encoding = match upload {
+            Upload::Activation => self.plan.input_encoding(),
+            _ => self.plan.gradient_encoding(),
+        };
+        let message = match upload {
+            Upload::Activation => ToServer::Activation,
+            Upload::OutputGradient => ToServer::OutputGradient,
+            Upload::ClippedGradient => ToServer::ClippedGradient,
+        };
+        let uploads: Vec<Place> = places(&self.plan, upload, layer).collect();
+        let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(&mut self.seeds)).collect();
+        let (secret, parameters) = (&self.secret, self.plan.parameters());
+        let replies = replies(layout, upload, layer);
+        let mut expected = replies.iter();
+        self.link.exchange(
+            |send| {
+                // Batches keep both cores busy while the first results are already on their way.
+                for (batch, seeds) in uploads.chunks(BATCH).zip(seeds.chunks(BATCH)) {
+                    let sealed = batch
+                        .par_iter()
+                        .zip(seeds)
+                        .map(|(at, &seed)| {
+                            let values = pack(layout, at.chunk as usize, at.tile as usize);
+                            encrypt(parameters, secret, &values, encoding, seed)
+                        })
+                        .collect::<Result<Vec<_>, _>>()?;
+                    for (&at, sealed) in batch.iter().zip(sealed) {
+                        send(&message(at, sealed))?;
+                    }
+                }
+                Ok(())
+            },
+            replies.len(),
+            |reply| {
+                let (at, result) = product(upload, reply, expected.next().copied())?;
+                let values = open_result(&result, parameters, secret)?;
+                place(layout, &values, at.tile as usize, at.chunk as usize);
+                Ok(())
+            },
+        )
+    }
+}
+
+/// Ciphertexts encrypted in parallel before they are sent.
+const BATCH: usize = 8;
+
+/// The results one phase brings back, in order.
+fn replies(layout: &DenseLayout, upload: Upload, layer: usize) -> Vec<Place> {
+    match upload {
+        Upload::Activation => tile_places(layer, layout.chunks(), layout.output_tiles()).collect(),
+        Upload::OutputGradient => {
+            tile_places(layer, layout.chunks(), layout.input_tiles()).collect()
+        }
+        // Output tile by output tile; the input tile stands in `chunk`.
+        Upload::ClippedGradient => {
+            tile_places(layer, layout.output_tiles(), layout.input_tiles())
+                .map(|p| Place { chunk: p.tile, tile: p.chunk, ..p })
+                .collect()
+        }
+    }
+}
+
+fn product(
+    upload: Upload,
+    reply: ToClient,
+    expected: Option<Place>,
+) -> Result<(Place, Returned), Error> {
+    match (upload, reply) {
+        (Upload::Activation, ToClient::ForwardProduct(at, result))
+        | (Upload::OutputGradient, ToClient::BackwardProduct(at, result))
+        | (Upload::ClippedGradient, ToClient::GradientProduct(at, result))
+            if Some(at) == expected =>
+        {
+            Ok((at, result))
+        }
+        (_, other) => Err(unexpected("the next product of this phase", &other)),
+    }
+}
+
+/// A fresh seed for one encryption.
+pub(crate) fn seed(rng: &mut ChaCha20Rng) -> [u8; 32] {
+    let mut seed = [0; 32];
+    rand_core::Rng::fill_bytes(rng, &mut seed);
+    seed
+}
+
+/// Encrypts integers with randomness from `seed`, which must never be used again.
+pub(crate) fn encrypt(
+    parameters: &Parameters,
+    secret: &SecretKey,
+    values: &[i64],
+    encoding: Encoding,
+    seed: [u8; 32],
+) -> Result<Sealed, Error> {
+    let plaintext = Plaintext::encode(parameters, TOP, values, encoding)?;
+    let mut rng = ChaCha20Rng::from_seed(seed);
+    Ok(Sealed::new(&SeededCiphertext::encrypt(&plaintext, secret, &mut rng)?))
+}
+
+/// Decrypts a result; the values stay with the client.
+pub(crate) fn open_result(
+    result: &Returned,
+    parameters: &Parameters,
+    secret: &SecretKey,
+) -> Result<Vec<i64>, Error> {
+    Ok(result.open(parameters)?.decrypt(secret)?.keep_local())
+}
+
+impl Forward for Packed {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Outside a step the client answers from its replica: the same integers, no traffic.
+    fn forward(&mut self, layer: usize, x: &Integers) -> Result<Integers, Error> {
+        crate::grid::Frozen::new(self.plan.clone(), self.replica.freeze()).forward(layer, x)
+    }
+}
+
+impl Multiplier for Packed {
+    fn begin(&mut self, step: u64) -> Result<(), Error> {
+        let expected = self.replica.public().step();
+        if step != expected {
+            return Err(Error::StepOrder { expected, got: step });
+        }
+        self.times = PhaseTimes::default();
+        self.link.send(&ToServer::BeginStep { step })
+    }
+
+    fn forward_held(&mut self, layer: usize, x: &Integers) -> Result<Integers, Error> {
+        let start = Instant::now();
+        let outputs = self.plan.network().linears()[layer].outputs;
+        let mut y = Integers::zeros(x.rows(), outputs);
+        self.phase(
+            Upload::Activation,
+            layer,
+            |layout, chunk, tile| layout.pack_inputs(x, chunk, tile),
+            |layout, values, tile, chunk| layout.place_forward(&mut y, values, tile, chunk),
+        )?;
+        let biases = self.replica.biases(layer);
+        for row in 0..y.rows() {
+            for (y, b) in y.row_mut(row).iter_mut().zip(&biases) {
+                *y += b;
+            }
+        }
+        self.times.forward += start.elapsed().as_secs_f64();
+        Ok(y)
+    }
+
+    fn backward(&mut self, layer: usize, d: &Integers) -> Result<Integers, Error> {
+        let start = Instant::now();
+        let mut dx = Integers::zeros(d.rows(), self.plan.network().linears()[layer].inputs);
+        self.phase(
+            Upload::OutputGradient,
+            layer,
+            |layout, chunk, tile| layout.pack_gradients(d, chunk, tile),
+            |layout, values, tile, chunk| layout.place_backward(&mut dx, values, tile, chunk),
+        )?;
+        self.times.backward += start.elapsed().as_secs_f64();
+        Ok(dx)
+    }
+
+    fn gradients(&mut self, work: &[ClippedLayer]) -> Result<Vec<Vec<i64>>, Error> {
+        let start = Instant::now();
+        let mut sums = vec![Vec::new(); work.len()];
+        let mut order: Vec<usize> = (0..work.len()).collect();
+        order.sort_by_key(|&at| std::cmp::Reverse(work[at].layer));
+        for at in order {
+            let ClippedLayer { layer, d, x } = &work[at];
+            let mut sum = vec![0; d.columns() * x.columns()];
+            self.phase(
+                Upload::ClippedGradient,
+                *layer,
+                |layout, chunk, tile| layout.pack_gradients(d, chunk, tile),
+                |layout, values, output, input| {
+                    layout.place_gradient(&mut sum, values, output, input);
+                },
+            )?;
+            sums[at] = sum;
+        }
+        self.times.gradient += start.elapsed().as_secs_f64();
+        Ok(sums)
+    }
+
+    fn learn(&mut self, noised: &Noised) -> Result<(), Error> {
+        let start = Instant::now();
+        let step = self.replica.public().step();
+        let Change { weights, biases } = self.replica.apply(noised)?;
+        self.link.send(&ToServer::Update { step, gradient: weights })?;
+        self.send_biases(&biases)?;
+        self.confirm()?;
+        self.times.update += start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    fn replica(&self) -> &Replica {
+        &self.replica
+    }
+}

@@ -1,0 +1,264 @@
+//! The server's half: products on ciphertexts.
+
+use std::sync::{Arc, OnceLock};
+
+use rayon::prelude::*;
+use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly};
+use sphinx_he::rlwe::Parameters;
+
+use super::Upload;
+use super::layout::DenseLayout;
+use crate::error::Error;
+use crate::message::{Place, Returned, Sealed, ToClient};
+use crate::model::Snapshot;
+use crate::plan::Plan;
+
+/// The level at which everything is uploaded: both primes.
+const TOP: usize = 1;
+
+/// Weight polynomials of one layer for every (output tile, input tile), made when first used.
+type Polynomials = OnceLock<Vec<IntegerPoly>>;
+
+/// One version of the weights, with the polynomials that products need.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    plan: Plan,
+    snapshot: Arc<Snapshot>,
+    forward: Vec<Polynomials>,
+    backward: Vec<Polynomials>,
+    mask: Vec<Polynomials>,
+}
+
+impl Prepared {
+    pub(crate) fn new(plan: &Plan, snapshot: Arc<Snapshot>) -> Self {
+        let empty = || (0..plan.layouts().len()).map(|_| OnceLock::new()).collect();
+        Self {
+            plan: plan.clone(),
+            snapshot,
+            forward: empty(),
+            backward: empty(),
+            mask: empty(),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    fn forward(&self, layer: usize) -> Result<&[IntegerPoly], Error> {
+        let layout = &self.plan.layouts()[layer];
+        self.polynomials(&self.forward[layer], layer, layout, self.plan.forward_factor(), false)
+    }
+
+    fn backward(&self, layer: usize) -> Result<&[IntegerPoly], Error> {
+        let layout = &self.plan.layouts()[layer];
+        self.polynomials(&self.backward[layer], layer, layout, self.plan.backward_factor(), true)
+    }
+
+    pub(crate) fn mask(&self, layer: usize) -> Result<&[IntegerPoly], Error> {
+        let layout = &self.plan.ticket_layouts()[layer];
+        self.polynomials(&self.mask[layer], layer, layout, 1, false)
+    }
+
+    /// Output tile by output tile, input tiles within.
+    fn polynomials<'a>(
+        &self,
+        slot: &'a Polynomials,
+        layer: usize,
+        layout: &DenseLayout,
+        factor: u64,
+        backward: bool,
+    ) -> Result<&'a [IntegerPoly], Error> {
+        if let Some(ready) = slot.get() {
+            return Ok(ready);
+        }
+        let weights = self.snapshot.layer(layer);
+        let inputs = layout.input_tiles();
+        let made = (0..layout.output_tiles() * inputs)
+            .into_par_iter()
+            .map(|at| {
+                let (i, k) = (at / inputs, at % inputs);
+                let values = if backward {
+                    layout.backward_weights(weights, i, k)
+                } else {
+                    layout.forward_weights(weights, i, k)
+                };
+                IntegerPoly::new(self.plan.parameters(), TOP, &values, factor)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(slot.get_or_init(|| made))
+    }
+}
+
+/// Parses an upload and checks that it is encrypted as the plan says.
+pub(crate) fn open(
+    parameters: &Parameters,
+    sealed: &Sealed,
+    encoding: Encoding,
+) -> Result<Ciphertext, Error> {
+    let seeded = sealed.open(parameters)?;
+    if seeded.level() != TOP || seeded.encoding() != encoding {
+        return Err(Error::Unexpected {
+            expected: format!("a ciphertext at level {TOP} encoded as {encoding:?}"),
+            got: format!("level {}, {:?}", seeded.level(), seeded.encoding()),
+        });
+    }
+    Ok(seeded.expand())
+}
+
+/// `W x` of one chunk: one result per output tile.
+pub(crate) fn chunk_forward(
+    layout: &DenseLayout,
+    weights: &[IntegerPoly],
+    inputs: &[Ciphertext],
+    chunk: usize,
+) -> Result<Vec<Returned>, Error> {
+    (0..layout.output_tiles())
+        .into_par_iter()
+        .map(|i| {
+            let row = &weights[i * inputs.len()..(i + 1) * inputs.len()];
+            let sum = weighted_sum(inputs.iter().zip(row))?;
+            finish(sum, &layout.forward_positions(i, chunk))
+        })
+        .collect()
+}
+
+fn weighted_sum<'a>(
+    mut terms: impl Iterator<Item = (&'a Ciphertext, &'a IntegerPoly)>,
+) -> Result<Ciphertext, Error> {
+    let Some((first, w)) = terms.next() else {
+        return Err(Error::Unexpected { expected: "at least one tile".into(), got: "none".into() });
+    };
+    let mut sum = first.mul_plain(w)?;
+    for (x, w) in terms {
+        sum.add_mul_plain(x, w)?;
+    }
+    Ok(sum)
+}
+
+fn finish(sum: Ciphertext, positions: &[usize]) -> Result<Returned, Error> {
+    Ok(Returned::new(&sum.drop_prime()?.select(positions)?))
+}
+
+/// What the server holds during one training step.
+#[derive(Debug)]
+pub(crate) struct StepWork {
+    plan: Plan,
+    weights: Arc<Prepared>,
+    /// Inputs of every layer, chunk by chunk: `chunk * input_tiles + tile`.
+    inputs: Vec<Vec<Ciphertext>>,
+    /// Output gradients of the chunk being received.
+    outputs: Vec<Ciphertext>,
+    /// Gradient sums of the layer being received: `output_tile * input_tiles + input_tile`.
+    sums: Vec<Ciphertext>,
+}
+
+impl StepWork {
+    pub(crate) fn new(plan: &Plan, weights: Arc<Prepared>) -> Self {
+        let inputs = vec![Vec::new(); plan.layouts().len()];
+        Self { plan: plan.clone(), weights, inputs, outputs: Vec::new(), sums: Vec::new() }
+    }
+
+    /// Takes the next upload of the script; the caller has checked its place.
+    pub(crate) fn take(
+        &mut self,
+        upload: Upload,
+        place: Place,
+        sealed: &Sealed,
+    ) -> Result<Vec<ToClient>, Error> {
+        let encoding = match upload {
+            Upload::Activation => self.plan.input_encoding(),
+            _ => self.plan.gradient_encoding(),
+        };
+        let ciphertext = open(self.plan.parameters(), sealed, encoding)?;
+        match upload {
+            Upload::Activation => self.activation(place, ciphertext),
+            Upload::OutputGradient => self.output_gradient(place, ciphertext),
+            Upload::ClippedGradient => self.clipped_gradient(place, &ciphertext),
+        }
+    }
+
+    fn activation(&mut self, place: Place, x: Ciphertext) -> Result<Vec<ToClient>, Error> {
+        let (layer, chunk) = (usize::from(place.layer), place.chunk as usize);
+        let layout = &self.plan.layouts()[layer];
+        self.inputs[layer].push(x);
+        let tiles = layout.input_tiles();
+        if place.tile as usize + 1 < tiles {
+            return Ok(Vec::new());
+        }
+        let inputs = &self.inputs[layer][chunk * tiles..];
+        let results = chunk_forward(layout, self.weights.forward(layer)?, inputs, chunk)?;
+        Ok(numbered(place, results, ToClient::ForwardProduct))
+    }
+
+    fn output_gradient(&mut self, place: Place, d: Ciphertext) -> Result<Vec<ToClient>, Error> {
+        let layer = usize::from(place.layer);
+        let layout = &self.plan.layouts()[layer];
+        self.outputs.push(d);
+        if self.outputs.len() < layout.output_tiles() {
+            return Ok(Vec::new());
+        }
+        let (outputs, inputs) = (std::mem::take(&mut self.outputs), layout.input_tiles());
+        let weights = self.weights.backward(layer)?;
+        let results = (0..inputs)
+            .into_par_iter()
+            .map(|k| {
+                let column = weights[k..].iter().step_by(inputs);
+                let sum = weighted_sum(outputs.iter().zip(column))?;
+                finish(sum, &layout.backward_positions(k, place.chunk as usize))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(numbered(place, results, ToClient::BackwardProduct))
+    }
+
+    fn clipped_gradient(&mut self, place: Place, d: &Ciphertext) -> Result<Vec<ToClient>, Error> {
+        let (layer, chunk, i) =
+            (usize::from(place.layer), place.chunk as usize, place.tile as usize);
+        let layout = &self.plan.layouts()[layer];
+        let tiles = layout.input_tiles();
+        let inputs = &self.inputs[layer][chunk * tiles..(chunk + 1) * tiles];
+        if chunk == 0 {
+            let first = inputs.par_iter().map(|x| x.mul(d)).collect::<Result<Vec<_>, _>>()?;
+            self.sums.extend(first);
+        } else {
+            self.sums[i * tiles..(i + 1) * tiles]
+                .par_iter_mut()
+                .zip(inputs)
+                .try_for_each(|(sum, x)| sum.add_mul(x, d))?;
+        }
+        if chunk + 1 < layout.chunks() {
+            return Ok(Vec::new());
+        }
+        // The output tile's sums are complete; they are finished in place to free them early.
+        let done: Vec<Ciphertext> = if i + 1 == layout.output_tiles() {
+            self.inputs[layer].clear();
+            std::mem::take(&mut self.sums).split_off(i * tiles)
+        } else {
+            self.sums[i * tiles..(i + 1) * tiles].to_vec()
+        };
+        let results = done
+            .into_par_iter()
+            .enumerate()
+            .map(|(k, sum)| finish(sum, &layout.gradient_positions(i, k)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let name = |k: usize| Place { chunk: k as u32, ..place };
+        Ok(results
+            .into_iter()
+            .enumerate()
+            .map(|(k, result)| ToClient::GradientProduct(name(k), result))
+            .collect())
+    }
+}
+
+/// Names results by tile.
+pub(crate) fn numbered(
+    place: Place,
+    results: Vec<Returned>,
+    message: impl Fn(Place, Returned) -> ToClient,
+) -> Vec<ToClient> {
+    results
+        .into_iter()
+        .enumerate()
+        .map(|(tile, result)| message(Place { tile: tile as u32, ..place }, result))
+        .collect()
+}

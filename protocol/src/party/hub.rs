@@ -1,0 +1,268 @@
+//! The models a server holds, shared by all its connections.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cpu_time::ProcessTime;
+
+use super::tenant::{Tickets, open_bias};
+use crate::error::{Error, Malformed};
+use crate::message::{ModelId, Refusal, Released, Returned, Sealed, TicketId, ToClient};
+use crate::model::{ModelVersion, PublicModel, ReleasedModel};
+use crate::packed::Prepared;
+use crate::plan::{Limits, Plan, PlanLiteral};
+use sphinx_he::exact::Ciphertext;
+
+/// Versions of the weights kept for requests whose tickets are a little behind.
+const KEPT_VERSIONS: usize = 4;
+
+/// How much a server takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct HubLimits {
+    /// What one plan may ask for.
+    pub plan: Limits,
+    /// Models held at once.
+    pub models: usize,
+}
+
+impl Default for HubLimits {
+    fn default() -> Self {
+        Self { plan: Limits::default(), models: 64 }
+    }
+}
+
+/// All models of one server.
+#[derive(Debug)]
+pub struct Hub {
+    limits: HubLimits,
+    models: Mutex<HashMap<ModelId, Arc<Mutex<Model>>>>,
+    started: ProcessTime,
+}
+
+/// One model: released weights, encrypted biases, tickets.
+#[derive(Debug)]
+struct Model {
+    public: PublicModel,
+    recent: VecDeque<Arc<Prepared>>,
+    biases: Vec<Ciphertext>,
+    tickets: Tickets,
+    training: bool,
+}
+
+/// A refusal to open or attach.
+pub(super) struct Opened {
+    pub(super) reason: Refusal,
+    pub(super) cause: Error,
+}
+
+/// A poisoned lock means a panic in another connection's product; its model stays usable, because
+/// every change of a model is one assignment at its end.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// An empty server.
+    #[must_use]
+    pub fn new(limits: HubLimits) -> Self {
+        Self { limits, models: Mutex::default(), started: ProcessTime::now() }
+    }
+
+    /// CPU seconds of this process since the hub was made.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    pub(super) fn open(&self, id: ModelId, plan: &[u8]) -> Result<Lease, Opened> {
+        let refuse = |cause| Opened { reason: Refusal::Plan, cause };
+        let literal: PlanLiteral = serde_json::from_slice(plan).map_err(|e| {
+            refuse(Malformed::PlanJson { line: e.line(), column: e.column() }.into())
+        })?;
+        let plan = Plan::new(&literal, &self.limits.plan).map_err(refuse)?;
+        let mut models = lock(&self.models);
+        if models.len() >= self.limits.models && !models.contains_key(&id) {
+            let (got, limit) = (models.len() + 1, self.limits.models);
+            let cause = Error::Limit { what: "models held by the server", got, limit };
+            return Err(Opened { reason: Refusal::Full, cause });
+        }
+        let model = Arc::clone(models.entry(id).or_insert_with(|| {
+            Arc::new(Mutex::new(Model::new(&plan)))
+        }));
+        drop(models);
+        {
+            let mut held = lock(&model);
+            if held.public.plan() != &plan {
+                return Err(unknown("a model opened with this plan", "another plan"));
+            }
+            if held.training {
+                return Err(Opened {
+                    reason: Refusal::Busy,
+                    cause: Error::Unexpected {
+                        expected: "a model nobody is training".into(),
+                        got: "a model in training on another connection".into(),
+                    },
+                });
+            }
+            held.training = true;
+            held.biases.clear();
+        }
+        Ok(Lease { plan, model: Arc::clone(&model), trainer: Some(Arc::new(Trainer(model))) })
+    }
+
+    pub(super) fn attach(&self, id: ModelId, digest: [u8; 32]) -> Result<Lease, Opened> {
+        let model = lock(&self.models).get(&id).cloned();
+        let model = model.ok_or_else(|| unknown("the id of an open model", "an unknown id"))?;
+        let plan = lock(&model).public.plan().clone();
+        if plan.digest() != digest {
+            return Err(unknown("the digest of the model's plan", "another digest"));
+        }
+        Ok(Lease { plan, model, trainer: None })
+    }
+}
+
+fn unknown(expected: &str, got: &str) -> Opened {
+    let cause = Error::Unexpected { expected: expected.into(), got: got.into() };
+    Opened { reason: Refusal::UnknownModel, cause }
+}
+
+impl Model {
+    fn new(plan: &Plan) -> Self {
+        let public = PublicModel::initial(plan);
+        let recent = VecDeque::from([Arc::new(Prepared::new(plan, public.snapshot()))]);
+        Self { public, recent, biases: Vec::new(), tickets: Tickets::default(), training: false }
+    }
+
+    /// Makes the current weights the latest version.
+    fn publish(&mut self) {
+        let prepared = Prepared::new(self.public.plan(), self.public.snapshot());
+        self.recent.push_front(Arc::new(prepared));
+        self.recent.truncate(KEPT_VERSIONS);
+    }
+
+    fn latest(&self) -> Option<Arc<Prepared>> {
+        self.recent.front().map(Arc::clone)
+    }
+}
+
+/// Ends a model's training state with the last lease that holds it.
+#[derive(Debug)]
+struct Trainer(Arc<Mutex<Model>>);
+
+impl Drop for Trainer {
+    fn drop(&mut self) {
+        lock(&self.0).training = false;
+    }
+}
+
+/// A connection's right to use a model.
+#[derive(Clone, Debug)]
+pub(super) struct Lease {
+    plan: Plan,
+    model: Arc<Mutex<Model>>,
+    trainer: Option<Arc<Trainer>>,
+}
+
+impl Lease {
+    pub(super) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) const fn trains(&self) -> bool {
+        self.trainer.is_some()
+    }
+
+    pub(super) fn latest(&self) -> Result<Arc<Prepared>, Error> {
+        lock(&self.model).latest().ok_or_else(|| Error::Unexpected {
+            expected: "a model with weights".into(),
+            got: "none".into(),
+        })
+    }
+
+    fn standing(&self) -> Result<(ModelVersion, u64), Error> {
+        let latest = self.latest()?;
+        Ok((latest.snapshot().version(), latest.snapshot().step()))
+    }
+
+    pub(super) fn ready(&self) -> Result<ToClient, Error> {
+        let (version, step) = self.standing()?;
+        Ok(ToClient::ModelReady { version, step })
+    }
+
+    pub(super) fn updated(&self) -> Result<ToClient, Error> {
+        let (version, step) = self.standing()?;
+        Ok(ToClient::Updated { version, step })
+    }
+
+    /// Whether nothing was ever applied, so that a trained model may be loaded.
+    pub(super) fn is_fresh(&self) -> Result<bool, Error> {
+        Ok(self.standing()?.1 == 0)
+    }
+
+    pub(super) fn load(&self, released: &ReleasedModel) -> Result<ToClient, Error> {
+        let public = PublicModel::import(&self.plan, released)?;
+        let mut model = lock(&self.model);
+        model.public = public;
+        model.publish();
+        drop(model);
+        self.ready()
+    }
+
+    pub(super) fn apply(&self, gradient: &Released) -> Result<(), Error> {
+        let mut model = lock(&self.model);
+        model.public.apply(gradient)?;
+        model.publish();
+        Ok(())
+    }
+
+    pub(super) fn add_biases(&self, part: u32, change: &Sealed) -> Result<(), Error> {
+        let change = open_bias(&self.plan, change)?;
+        let mut model = lock(&self.model);
+        match model.biases.get_mut(part as usize) {
+            Some(sum) => sum.add_assign(&change)?,
+            None => model.biases.push(change),
+        }
+        Ok(())
+    }
+
+    /// The encrypted biases, as they are sent down.
+    pub(super) fn backup(&self) -> Result<Vec<ToClient>, Error> {
+        let biases = lock(&self.model).biases.clone();
+        let degree = self.plan.parameters().degree();
+        biases
+            .into_iter()
+            .enumerate()
+            .map(|(part, sum)| {
+                let count = (self.plan.bias_count() - part * degree).min(degree);
+                let positions: Vec<usize> = (0..count).collect();
+                let backup = Returned::new(&sum.drop_prime()?.select(&positions)?);
+                Ok(ToClient::Biases { part: part as u32, backup })
+            })
+            .collect()
+    }
+
+    pub(super) fn register(&self, batch: [u8; 16]) -> Result<(), Error> {
+        lock(&self.model).tickets.register(batch, self.plan.literal().tickets)
+    }
+
+    /// The weights of a version, or why they are not here.
+    pub(super) fn version(
+        &self,
+        version: ModelVersion,
+    ) -> Result<Result<Arc<Prepared>, String>, Error> {
+        let model = lock(&self.model);
+        let found = model.recent.iter().find(|p| p.snapshot().version() == version);
+        Ok(found.map(Arc::clone).ok_or_else(|| {
+            let newest = model.recent.front().map(|p| p.snapshot().version().to_string());
+            format!(
+                "weights {version} are not kept; the newest are {}: refresh the ticket",
+                newest.unwrap_or_default()
+            )
+        }))
+    }
+
+    /// Marks a ticket as used, or says why it cannot be.
+    pub(super) fn spend(&self, ticket: TicketId) -> Result<Result<(), String>, Error> {
+        Ok(lock(&self.model).tickets.spend(ticket))
+    }
+}

@@ -1,0 +1,156 @@
+//! What the server does for inference: prepare tickets, remember which were used, answer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use sphinx_he::exact::Ciphertext;
+
+use crate::error::Error;
+use crate::message::{Masked, Place, Sealed, TicketId, ToClient};
+use crate::model::ModelVersion;
+use crate::packed::{Prepared, chunk_forward, numbered, open, tile_places};
+use crate::plan::Plan;
+
+/// Ticket batches remembered per model; older ones can no longer be used.
+const BATCHES: usize = 4096;
+
+/// Which tickets exist and which were used.
+#[derive(Debug, Default)]
+pub(super) struct Tickets {
+    unused: HashMap<[u8; 16], Vec<bool>>,
+    order: VecDeque<[u8; 16]>,
+}
+
+impl Tickets {
+    /// Registers a batch of unused tickets.
+    pub(super) fn register(&mut self, batch: [u8; 16], count: usize) -> Result<(), Error> {
+        if self.unused.contains_key(&batch) {
+            return Err(Error::Unexpected {
+                expected: "a new batch of tickets".into(),
+                got: "a batch name used before".into(),
+            });
+        }
+        self.unused.insert(batch, vec![true; count]);
+        self.order.push_back(batch);
+        if self.order.len() > BATCHES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.unused.remove(&oldest);
+        }
+        Ok(())
+    }
+
+    /// Marks a ticket as used; each works once.
+    pub(super) fn spend(&mut self, ticket: TicketId) -> Result<(), String> {
+        let batch = self.unused.get_mut(&ticket.batch).ok_or("no such batch of tickets here")?;
+        let unused = batch.get_mut(ticket.index as usize).ok_or("no such ticket in its batch")?;
+        if std::mem::replace(unused, false) {
+            Ok(())
+        } else {
+            Err("the ticket was used before; every ticket hides one request only".into())
+        }
+    }
+}
+
+/// Parses a bias change.
+pub(super) fn open_bias(plan: &Plan, sealed: &Sealed) -> Result<Ciphertext, Error> {
+    open(plan.parameters(), sealed, plan.bias_encoding())
+}
+
+/// A batch of tickets being prepared.
+#[derive(Debug)]
+pub(super) struct Preparation {
+    plan: Plan,
+    weights: Arc<Prepared>,
+    script: VecDeque<Place>,
+    held: Vec<Ciphertext>,
+}
+
+impl Preparation {
+    pub(super) fn new(plan: &Plan, weights: Arc<Prepared>) -> Self {
+        let script = plan
+            .ticket_layouts()
+            .iter()
+            .enumerate()
+            .flat_map(|(layer, l)| tile_places(layer, l.chunks(), l.input_tiles()))
+            .collect();
+        Self { plan: plan.clone(), weights, script, held: Vec::new() }
+    }
+
+    pub(super) fn expects(&self) -> Option<Place> {
+        self.script.front().copied()
+    }
+
+    /// Takes the next mask tile; gives the rest of the preparation, or nothing when it is done.
+    pub(super) fn take(
+        mut self: Box<Self>,
+        place: Place,
+        sealed: &Sealed,
+    ) -> Result<(Option<Self>, Vec<ToClient>), Error> {
+        if self.script.pop_front() != Some(place) {
+            return Err(Error::Unexpected {
+                expected: "the next mask tile in order".into(),
+                got: format!("the tile at {place:?}"),
+            });
+        }
+        self.held.push(open(self.plan.parameters(), sealed, self.plan.mask_encoding())?);
+        let layer = usize::from(place.layer);
+        let layout = &self.plan.ticket_layouts()[layer];
+        let mut replies = Vec::new();
+        if self.held.len() == layout.input_tiles() {
+            let held = std::mem::take(&mut self.held);
+            let weights = self.weights.mask(layer)?;
+            let results = chunk_forward(layout, weights, &held, place.chunk as usize)?;
+            replies = numbered(place, results, ToClient::MaskProduct);
+        }
+        let done = self.script.is_empty();
+        Ok(((!done).then_some(*self), replies))
+    }
+}
+
+/// A request being answered, layer by layer, with the weights it began with.
+#[derive(Debug)]
+pub(super) struct Query {
+    plan: Plan,
+    weights: Arc<Prepared>,
+    ticket: TicketId,
+    layer: usize,
+}
+
+impl Query {
+    pub(super) fn new(plan: &Plan, weights: Arc<Prepared>, ticket: TicketId) -> Self {
+        Self { plan: plan.clone(), weights, ticket, layer: 0 }
+    }
+
+    pub(super) const fn expects(&self) -> usize {
+        self.layer
+    }
+
+    pub(super) fn continues(&self, ticket: TicketId, version: ModelVersion, layer: u16) -> bool {
+        ticket == self.ticket
+            && version == self.weights.snapshot().version()
+            && usize::from(layer) == self.layer
+    }
+
+    /// `W (x - r)` modulo `2^mask_bits`; gives the rest of the query, or nothing when it is done.
+    pub(super) fn take(mut self, masked: &Masked) -> Result<(Option<Self>, ToClient), Error> {
+        let layer = self.layer;
+        let inputs = self.plan.network().linears()[layer].inputs;
+        if masked.values().len() != inputs {
+            let got = masked.values().len();
+            return Err(Error::Columns { layer, expected: inputs, got });
+        }
+        let modulus = (1_u32 << self.plan.literal().mask_bits) - 1;
+        let weights = self.weights.snapshot().layer(layer);
+        // 2^mask_bits divides 2^32, so wrapping arithmetic is exact.
+        let product = |row: &[i32]| {
+            let terms = row.iter().zip(masked.values());
+            terms.fold(0_u32, |sum, (&w, &x)| sum.wrapping_add((w as u32).wrapping_mul(x)))
+        };
+        let values = weights.chunks_exact(inputs).map(|row| product(row) & modulus).collect();
+        let reply = ToClient::Answer { layer: layer as u16, masked: Masked(values) };
+        self.layer += 1;
+        let done = self.layer == self.plan.network().linears().len();
+        Ok(((!done).then_some(self), reply))
+    }
+}

@@ -1,0 +1,421 @@
+//! Everything public about a run, checked at birth.
+//!
+//! People (or a builder) write a [`PlanLiteral`]; a [`Plan`] exists only if its network is well
+//! formed, its parameters meet the security table, every layout fits its ring and **every product
+//! decodes exactly** with failure probability below 2^-128 over 2^40 decoded coefficients. Both
+//! parties build the plan from the same literal; its digest binds keys, models and connections.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sphinx_he::exact::Encoding;
+use sphinx_he::rlwe::{Parameters, ParametersLiteral, Security};
+use sphinx_nn::network::{Architecture, Network};
+
+use crate::error::Error;
+use crate::format::{LayerFormat, formats};
+use crate::model::{BIAS_LIMIT, StepRule};
+use crate::packed::layout::{DenseLayout, Tiling};
+
+mod exactness;
+
+pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
+
+/// log2 of the encryption scale of layer inputs.
+const LOG2_SCALE_X: u32 = 28;
+/// log2 of the encryption scale of output gradients.
+const LOG2_SCALE_D: u32 = 30;
+/// log2 of the scale that results are left with when the last prime is gone.
+const LOG2_SCALE_RESULT: u32 = 16;
+/// log2 of the scale of the encrypted bias backup, before and after the prime drop 59 and 17.
+const LOG2_SCALE_BIAS: u32 = 59;
+
+/// What people write down: unchecked, serialisable, sent by the client when it opens a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanLiteral {
+    /// The network.
+    pub architecture: Architecture,
+    /// Homomorphic parameters: one ring for training and inference.
+    pub he: ParametersLiteral,
+    /// Rows of every batch, from the tail of the Poisson draw.
+    pub capacity: usize,
+    /// Fraction bits of the gradient grid shared by all parameters.
+    pub gradient_shift: u32,
+    /// L2 bound of one sample's gradient over all (W, b), in units of the gradient grid.
+    pub clip_bound: u64,
+    /// The update rule both parties apply.
+    pub rule: StepRule,
+    /// Seed of the public initialisation.
+    pub init_seed: u64,
+    /// One tiling per linear layer for training.
+    pub tilings: Vec<Tiling>,
+    /// One tiling per linear layer for the preparation of inference tickets.
+    pub ticket_tilings: Vec<Tiling>,
+    /// Tickets prepared at once.
+    pub tickets: usize,
+    /// Inference masks are uniform modulo 2^mask_bits.
+    pub mask_bits: u32,
+}
+
+/// The choices a caller makes; [`PlanLiteral::design`] derives the rest.
+#[derive(Clone, Debug)]
+pub struct PlanChoices {
+    /// The network.
+    pub architecture: Architecture,
+    /// Rows of every batch.
+    pub capacity: usize,
+    /// Clip bound C, real.
+    pub clip_bound: f64,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Momentum in [0, 1).
+    pub momentum: f64,
+    /// Public divisor of the gradient sum: the declared mean batch size.
+    pub divisor: f64,
+    /// Seed of the public initialisation.
+    pub init_seed: u64,
+    /// Tickets prepared at once.
+    pub tickets: usize,
+}
+
+/// The shipped parameters: N = 4096, q0 = 47 bits kept, q1 = 42 bits dropped first; 89 of the 106
+/// bits that 128-bit security allows.
+#[must_use]
+pub fn standard_parameters() -> ParametersLiteral {
+    ParametersLiteral {
+        log_n: 12,
+        log_q: vec![47, 42],
+        log_p: vec![],
+        error_std_dev: 3.2,
+        security: Security::Classical128,
+    }
+}
+
+impl PlanLiteral {
+    /// Derives grids and layouts for the standard parameters.
+    ///
+    /// # Errors
+    /// As [`Plan::new`] for the network, [`Error::StepSize`] for impossible constants and
+    /// [`Error::ClipBound`] for a bound that leaves no usable gradient grid.
+    pub fn design(choices: &PlanChoices) -> Result<Self, Error> {
+        Self::design_with(choices, standard_parameters())
+    }
+
+    /// Derives grids and layouts for other parameters (smaller ones exist only as `Toy`).
+    ///
+    /// # Errors
+    /// As [`Self::design`].
+    pub fn design_with(choices: &PlanChoices, he: ParametersLiteral) -> Result<Self, Error> {
+        let network = Network::new(&choices.architecture)?;
+        let degree = 1_usize << he.log_n.min(20);
+        let gradient_shift = gradient_shift(choices.clip_bound, choices.capacity)?;
+        let cheapest = |layer: usize, rows: usize, backward: bool| {
+            let shape = network.linears()[layer];
+            DenseLayout::cheapest(degree, shape.inputs, shape.outputs, rows, backward)
+                .map(|layout| layout.tiling())
+                .ok_or(Error::EmptyPlan { capacity: choices.capacity, tickets: choices.tickets })
+        };
+        let layers = 0..network.linears().len();
+        Ok(Self {
+            architecture: choices.architecture.clone(),
+            he,
+            capacity: choices.capacity,
+            gradient_shift,
+            clip_bound: (choices.clip_bound * f64::from(gradient_shift).exp2()).floor() as u64,
+            rule: StepRule::new(
+                choices.learning_rate,
+                choices.momentum,
+                choices.divisor,
+                gradient_shift,
+            )?,
+            init_seed: choices.init_seed,
+            tilings: layers
+                .clone()
+                .map(|layer| cheapest(layer, choices.capacity, layer > 0))
+                .collect::<Result<_, _>>()?,
+            ticket_tilings: layers
+                .map(|layer| cheapest(layer, choices.tickets, false))
+                .collect::<Result<_, _>>()?,
+            tickets: choices.tickets,
+            mask_bits: 30,
+        })
+    }
+}
+
+/// The finest gradient grid whose clipped sum stays below 2^29 units.
+fn gradient_shift(clip_bound: f64, capacity: usize) -> Result<u32, Error> {
+    let sum = clip_bound * capacity as f64;
+    let shift = 29.0 - sum.log2().ceil();
+    if sum > 0.0 && (10.0..=26.0).contains(&shift) {
+        Ok((shift as u32).min(20))
+    } else {
+        Err(Error::ClipBound { clip_bound, capacity })
+    }
+}
+
+/// A checked plan. Cheap to clone; equal if and only if the literals are.
+#[derive(Clone, Debug)]
+pub struct Plan(Arc<Checked>);
+
+#[derive(Debug)]
+struct Checked {
+    literal: PlanLiteral,
+    network: Network,
+    formats: Vec<LayerFormat>,
+    parameters: Parameters,
+    layouts: Vec<DenseLayout>,
+    ticket_layouts: Vec<DenseLayout>,
+    exactness: Vec<Exactness>,
+    digest: [u8; 32],
+}
+
+impl PartialEq for Plan {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.digest == other.0.digest
+    }
+}
+
+/// Upper limits that any plan must keep: what one party may ask the other to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest ring degree.
+    pub degree: usize,
+    /// Largest number of parameters of a network.
+    pub parameters: usize,
+    /// Largest batch capacity, and largest number of tickets prepared at once.
+    pub rows: usize,
+    /// Largest number of ciphertexts one training step may hold at the server.
+    pub ciphertexts: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { degree: 1 << 13, parameters: 4_000_000, rows: 1 << 15, ciphertexts: 40_000 }
+    }
+}
+
+impl Plan {
+    /// Checks a literal.
+    ///
+    /// # Errors
+    /// Names the first thing that is wrong: the network, the security table, a layout that does
+    /// not fit, a limit, or a product that would not decode exactly.
+    pub fn new(literal: &PlanLiteral, limits: &Limits) -> Result<Self, Error> {
+        Self::build(literal, limits, LOG2_FAILURE)
+    }
+
+    /// A plan whose products may fail: only for `Toy` parameters, to observe failures on purpose.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and [`Error::InexactNeedsToy`] for real parameters.
+    pub fn new_inexact(literal: &PlanLiteral, limits: &Limits) -> Result<Self, Error> {
+        if literal.he.security != Security::Toy {
+            return Err(Error::InexactNeedsToy);
+        }
+        Self::build(literal, limits, f64::INFINITY)
+    }
+
+    fn build(literal: &PlanLiteral, limits: &Limits, target: f64) -> Result<Self, Error> {
+        let network = Network::new(&literal.architecture)?;
+        check_limits(literal, &network, limits)?;
+        let parameters = Parameters::new(&literal.he)?;
+        if parameters.max_level() != 1 {
+            return Err(Error::PrimeCount { got: parameters.max_level() + 1, expected: 2 });
+        }
+        let formats = formats(&network);
+        let layouts = lay_out(&network, &parameters, literal.capacity, &literal.tilings)?;
+        let ticket_layouts =
+            lay_out(&network, &parameters, literal.tickets, &literal.ticket_tilings)?;
+        let held: usize = layouts
+            .iter()
+            .map(|l| l.chunks() * l.input_tiles() + l.input_tiles() * l.output_tiles())
+            .sum();
+        check("ciphertexts held by the server", held, limits.ciphertexts)?;
+        let mut checked = Checked {
+            literal: literal.clone(),
+            network,
+            formats,
+            parameters,
+            layouts,
+            ticket_layouts,
+            exactness: Vec::new(),
+            digest: digest(literal)?,
+        };
+        checked.exactness = exactness::analyse(&checked)?;
+        if let Some(bad) = checked.exactness.iter().find(|e| !e.holds(target)) {
+            return Err(Error::Inexact(*bad));
+        }
+        Ok(Self(Arc::new(checked)))
+    }
+
+    /// The literal this plan was built from.
+    #[must_use]
+    pub fn literal(&self) -> &PlanLiteral {
+        &self.0.literal
+    }
+
+    /// The checked network.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.0.network
+    }
+
+    /// Grids, one per linear layer.
+    #[must_use]
+    pub fn formats(&self) -> &[LayerFormat] {
+        &self.0.formats
+    }
+
+    /// The homomorphic parameters.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.0.parameters
+    }
+
+    /// Training layouts, one per linear layer.
+    #[must_use]
+    pub fn layouts(&self) -> &[DenseLayout] {
+        &self.0.layouts
+    }
+
+    /// Ticket layouts, one per linear layer.
+    #[must_use]
+    pub fn ticket_layouts(&self) -> &[DenseLayout] {
+        &self.0.ticket_layouts
+    }
+
+    /// The exactness inequality of every product, as evaluated.
+    #[must_use]
+    pub fn exactness(&self) -> &[Exactness] {
+        &self.0.exactness
+    }
+
+    /// SHA-256 of the canonical literal.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.0.digest
+    }
+
+    /// Rows of every batch.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.0.literal.capacity
+    }
+
+    /// Number of weights (without biases).
+    #[must_use]
+    pub fn weight_count(&self) -> usize {
+        self.0.network.layout().iter().map(|span| span.weights.len()).sum()
+    }
+
+    /// Number of biases.
+    #[must_use]
+    pub fn bias_count(&self) -> usize {
+        self.0.network.layout().iter().map(|span| span.biases.len()).sum()
+    }
+
+    /// Number of ciphertexts that carry all biases.
+    #[must_use]
+    pub fn bias_parts(&self) -> usize {
+        self.bias_count().div_ceil(self.0.parameters.degree())
+    }
+
+    /// How layer inputs are encrypted.
+    #[must_use]
+    pub fn input_encoding(&self) -> Encoding {
+        Encoding::scaled(1 << LOG2_SCALE_X)
+    }
+
+    /// How output gradients are encrypted.
+    #[must_use]
+    pub fn gradient_encoding(&self) -> Encoding {
+        Encoding::scaled(1 << LOG2_SCALE_D)
+    }
+
+    /// How biases are encrypted.
+    #[must_use]
+    pub fn bias_encoding(&self) -> Encoding {
+        Encoding::scaled(1 << LOG2_SCALE_BIAS)
+    }
+
+    /// How inference masks are encrypted.
+    #[must_use]
+    pub fn mask_encoding(&self) -> Encoding {
+        Encoding::Modular { log_t: self.0.literal.mask_bits }
+    }
+
+    /// The public factor carried by forward weights, so that results survive the prime drop.
+    #[must_use]
+    pub fn forward_factor(&self) -> u64 {
+        factor(&self.0.literal, LOG2_SCALE_X)
+    }
+
+    /// The public factor carried by backward weights.
+    #[must_use]
+    pub fn backward_factor(&self) -> u64 {
+        factor(&self.0.literal, LOG2_SCALE_D)
+    }
+}
+
+/// 2^(bits of the dropped prime + bits of the result's scale - bits of the operand's scale).
+fn factor(literal: &PlanLiteral, log2_scale: u32) -> u64 {
+    let dropped = literal.he.log_q.last().copied().unwrap_or(0);
+    1 << (dropped + LOG2_SCALE_RESULT).saturating_sub(log2_scale).min(40)
+}
+
+fn check(what: &'static str, got: usize, limit: usize) -> Result<(), Error> {
+    if got == 0 || got > limit { Err(Error::Limit { what, got, limit }) } else { Ok(()) }
+}
+
+fn check_limits(literal: &PlanLiteral, network: &Network, limits: &Limits) -> Result<(), Error> {
+    let degree = 1_usize.checked_shl(literal.he.log_n).unwrap_or(usize::MAX);
+    check("ring degree", degree, limits.degree)?;
+    check("parameters", network.parameter_count(), limits.parameters)?;
+    check("batch capacity", literal.capacity, limits.rows)?;
+    check("tickets prepared at once", literal.tickets, limits.rows)?;
+    check("mask bits", literal.mask_bits as usize, 31)?;
+    check("gradient fraction bits", literal.gradient_shift as usize, 26)?;
+    check("step shift", literal.rule.shift as usize + 1, 64)?;
+    check("momentum units", literal.rule.momentum as usize + 1, 1 << 16)?;
+    check("clip bound", usize::try_from(literal.clip_bound).unwrap_or(usize::MAX), 1 << 40)
+}
+
+fn lay_out(
+    network: &Network,
+    parameters: &Parameters,
+    rows: usize,
+    tilings: &[Tiling],
+) -> Result<Vec<DenseLayout>, Error> {
+    let layers = network.linears();
+    if tilings.len() != layers.len() {
+        return Err(Error::TilingCount { expected: layers.len(), got: tilings.len() });
+    }
+    let degree = parameters.degree();
+    layers
+        .iter()
+        .zip(tilings)
+        .enumerate()
+        .map(|(layer, (shape, &tiling))| {
+            DenseLayout::new(degree, shape.inputs, shape.outputs, rows, tiling)
+                .ok_or(Error::TilingTooLarge { layer, tiling, degree })
+        })
+        .collect()
+}
+
+fn digest(literal: &PlanLiteral) -> Result<[u8; 32], Error> {
+    let canonical = serde_json::to_vec(literal).map_err(|_| Error::PlanText)?;
+    let mut hash = Sha256::new();
+    hash.update(b"sphinx plan 1");
+    hash.update(&canonical);
+    Ok(hash.finalize().into())
+}
+
+/// Largest |bias| on the grid of a layer's products.
+fn bias_bound(format: &LayerFormat) -> i64 {
+    BIAS_LIMIT >> (crate::format::MASTER_SHIFT - format.y_shift())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! The exactness inequality of every product of a plan (PACKING section 3).
+//!
+//! A result is an exact integer unless its decoding error reaches half a step, or its scaled
+//! value half the modulus. Bounds are worst cases over all weights, inputs and clipped gradients
+//! that the grids allow, and over every secret key that key generation accepts.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sphinx_he::exact::Encoding;
+use sphinx_he::exact::budget::{self, Margin};
+use sphinx_he::rlwe::SecretNorms;
+
+use super::{Checked, LOG2_SCALE_BIAS, LOG2_SCALE_D, LOG2_SCALE_X, bias_bound};
+use crate::error::Error;
+use crate::model::BIAS_LIMIT;
+
+/// log2 of the number of coefficients ever decoded under one key that the union bound covers.
+pub const LOG2_COEFFICIENTS: f64 = 40.0;
+/// log2 of the accepted probability that any of them decodes wrongly.
+pub const LOG2_FAILURE: f64 = -128.0;
+/// Updates whose encryption errors may add up in the bias backup.
+const BACKUP_UPDATES: f64 = 1_048_576.0;
+
+/// A product of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// `W x`
+    Forward,
+    /// `W^T d`
+    Backward,
+    /// `sum d x^T`
+    Gradient,
+    /// `W r` for an inference mask `r`
+    Mask,
+    /// the sum of all encrypted bias updates
+    Backup,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward => "forward",
+            Self::Backward => "backward",
+            Self::Gradient => "gradient",
+            Self::Mask => "mask",
+            Self::Backup => "bias backup",
+        })
+    }
+}
+
+/// How far one product is from decoding wrongly.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exactness {
+    /// Index of the linear layer.
+    pub layer: usize,
+    /// Which product.
+    pub phase: Phase,
+    /// Standard deviation of the decoding error, in integer steps.
+    pub std_dev: f64,
+    /// log2 of the ratio between half the modulus and the largest scaled value.
+    pub log2_headroom: f64,
+    /// log2 of the probability that any of 2^40 coefficients decodes wrongly.
+    pub log2_failure: f64,
+}
+
+impl Exactness {
+    fn new(layer: usize, phase: Phase, margin: &Margin) -> Self {
+        Self {
+            layer,
+            phase,
+            std_dev: margin.std_dev,
+            log2_headroom: margin.log2_headroom,
+            log2_failure: margin.log2_failure(LOG2_COEFFICIENTS.exp2()),
+        }
+    }
+
+    /// Whether the failure probability is at most `2^log2_target` and nothing can wrap around.
+    #[must_use]
+    pub fn holds(&self, log2_target: f64) -> bool {
+        self.log2_headroom > 0.0 && self.log2_failure <= log2_target
+    }
+}
+
+pub(super) fn analyse(plan: &Checked) -> Result<Vec<Exactness>, Error> {
+    let norms = SecretNorms::largest_accepted(&plan.parameters);
+    let mut rows = Vec::new();
+    for layer in 0..plan.formats.len() {
+        rows.push(Exactness::new(layer, Phase::Forward, &forward(plan, norms, layer)?));
+        if layer > 0 {
+            rows.push(Exactness::new(layer, Phase::Backward, &backward(plan, norms, layer)?));
+        }
+        rows.push(Exactness::new(layer, Phase::Gradient, &gradient(plan, norms, layer)?));
+        rows.push(Exactness::new(layer, Phase::Mask, &mask(plan, norms, layer)?));
+    }
+    let encoding = Encoding::scaled(1 << LOG2_SCALE_BIAS);
+    let backup =
+        budget::linear(&plan.parameters, norms, 1, encoding, 1, BACKUP_UPDATES, BIAS_LIMIT as f64, 1)?;
+    rows.push(Exactness::new(0, Phase::Backup, &backup));
+    Ok(rows)
+}
+
+/// Results are stored in 32 bits; the sum and the bias added to it must fit.
+fn within_31_bits(layer: usize, bound: f64) -> Result<f64, Error> {
+    if bound < f64::from(i32::MAX) {
+        Ok(bound)
+    } else {
+        Err(Error::SumTooLarge { layer, log2_bound: bound.log2() })
+    }
+}
+
+fn forward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
+    let (format, layout) = (&plan.formats[layer], &plan.layouts[layer]);
+    let shape = plan.network.linears()[layer];
+    let w = f64::from(format.w_limit);
+    let sum = shape.inputs as f64 * f64::from(format.x_limit) * w;
+    let sum = within_31_bits(layer, sum + bias_bound(format) as f64)?;
+    let norm = (shape.inputs * layout.tiling().outputs_per_tile) as f64 * w * w;
+    let encoding = Encoding::scaled(1 << LOG2_SCALE_X);
+    let factor = super::factor(&plan.literal, LOG2_SCALE_X);
+    Ok(budget::linear(&plan.parameters, norms, 1, encoding, factor, norm, sum, 1)?)
+}
+
+fn backward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
+    let (format, layout) = (&plan.formats[layer], &plan.layouts[layer]);
+    let shape = plan.network.linears()[layer];
+    let w = f64::from(format.w_limit);
+    let sum = within_31_bits(layer, shape.outputs as f64 * f64::from(format.d_limit) * w)?;
+    let norm = (shape.outputs * layout.tiling().inputs_per_tile) as f64 * w * w;
+    let encoding = Encoding::scaled(1 << LOG2_SCALE_D);
+    let factor = super::factor(&plan.literal, LOG2_SCALE_D);
+    Ok(budget::linear(&plan.parameters, norms, 1, encoding, factor, norm, sum, 1)?)
+}
+
+fn gradient(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
+    let (format, layout) = (&plan.formats[layer], &plan.layouts[layer]);
+    let rows = plan.literal.capacity as f64;
+    let clip = plan.literal.clip_bound as f64;
+    let x = f64::from(format.x_limit);
+    // One row of d is at most clip / 2^x_shift long, because the bias counts as an input of one.
+    let d = clip * (-f64::from(format.x_shift)).exp2();
+    let x_norm = rows * layout.tiling().inputs_per_tile as f64 * x * x;
+    Ok(budget::product(
+        &plan.parameters,
+        norms,
+        1 << LOG2_SCALE_X,
+        1 << LOG2_SCALE_D,
+        x_norm,
+        rows * d * d,
+        layout.chunks() as f64,
+        rows * clip.min(x * d),
+        1,
+    )?)
+}
+
+fn mask(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
+    let (format, layout) = (&plan.formats[layer], &plan.ticket_layouts[layer]);
+    let shape = plan.network.linears()[layer];
+    let w = f64::from(format.w_limit);
+    let online = shape.inputs as f64 * f64::from(format.x_limit) * w + bias_bound(format) as f64;
+    let half = f64::from(plan.literal.mask_bits - 1).exp2();
+    if online >= half {
+        return Err(Error::MaskTooNarrow {
+            layer,
+            mask_bits: plan.literal.mask_bits,
+            log2_bound: online.log2(),
+        });
+    }
+    let norm = (shape.inputs * layout.tiling().outputs_per_tile) as f64 * w * w;
+    let encoding = Encoding::Modular { log_t: plan.literal.mask_bits };
+    Ok(budget::linear(&plan.parameters, norms, 1, encoding, 1, norm, 0.0, 1)?)
+}

@@ -1,0 +1,215 @@
+//! Sockets and threads around the server's state machine.
+//!
+//! One thread per connection; a connection that fails, lies or vanishes ends alone, and the others
+//! are served on. The products of all connections share one rayon pool.
+
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::message::{Refusal, ToClient, ToServer};
+use crate::party::{Fault, Hub, HubLimits, Server};
+use crate::transport::{LONGEST_FRAME, LONGEST_GREETING, Traffic, Wire, wrap};
+use crate::view::View;
+
+/// How a service behaves.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Connections served at once; more are refused.
+    pub connections: usize,
+    /// How long a silent connection is kept.
+    pub patience: Duration,
+    /// What the models may ask for.
+    pub limits: HubLimits,
+    /// Records what the server sees, if given.
+    pub view: Option<View>,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            patience: Duration::from_secs(600),
+            limits: HubLimits::default(),
+            view: None,
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Number of the connection, from zero.
+    pub connection: u64,
+    /// What crossed the wire.
+    pub traffic: Traffic,
+    /// Why it ended, if not by a farewell.
+    pub cause: Option<Error>,
+}
+
+/// Serves one connection until it ends. This is all the IO a server does.
+pub fn converse(mut wire: Wire, hub: Arc<Hub>, connection: u64, view: Option<&View>) -> Ended {
+    let cause = converse_inner(&mut wire, hub, connection, view).err();
+    wire.outgoing.close();
+    Ended { connection, traffic: wire.meter.read(), cause }
+}
+
+fn converse_inner(
+    wire: &mut Wire,
+    hub: Arc<Hub>,
+    connection: u64,
+    view: Option<&View>,
+) -> Result<(), Error> {
+    let mut server = Server::new(hub);
+    while !server.is_closed() {
+        let limit = if server.has_model() { LONGEST_FRAME } else { LONGEST_GREETING };
+        let message = match wire.incoming.receive(limit).and_then(|bytes| {
+            let message = ToServer::from_bytes(&bytes)?;
+            if let Some(view) = view {
+                view.saw(connection, &message, &bytes);
+            }
+            Ok(message)
+        }) {
+            Ok(message) => message,
+            Err(error) => {
+                if matches!(error, Error::Invalid(_)) {
+                    let reply = ToClient::Refused {
+                        reason: Refusal::Protocol,
+                        detail: error.to_string(),
+                    };
+                    // The peer may be gone already; the cause is reported either way.
+                    let _ = wire.outgoing.send(&reply.to_bytes());
+                }
+                return Err(error);
+            }
+        };
+        match server.step(message) {
+            Ok(step) => {
+                server = step.server;
+                for reply in &step.replies {
+                    let bytes = reply.to_bytes();
+                    if let Some(view) = view {
+                        view.said(connection, reply, bytes.len());
+                    }
+                    wire.outgoing.send(&bytes)?;
+                }
+            }
+            Err(Fault { reply, cause }) => {
+                let _ = wire.outgoing.send(&reply.to_bytes());
+                return Err(cause);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A server listening on a socket.
+#[derive(Debug)]
+pub struct Service {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Listens on `address` (port 0 picks a free one) and serves in the background; `report` is
+    /// called when a connection ends.
+    ///
+    /// # Errors
+    /// [`Error::Transport`] if the address cannot be bound.
+    pub fn start(
+        address: impl ToSocketAddrs,
+        options: ServeOptions,
+        report: impl Fn(&Ended) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        let acceptor = std::thread::Builder::new()
+            .name("sphinx-accept".into())
+            .spawn(move || accept(&listener, &options, &flag, &Arc::new(report)))?;
+        Ok(Self { address, stop, acceptor: Some(acceptor) })
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until the service is stopped from elsewhere.
+    pub fn wait(mut self) {
+        if let Some(acceptor) = self.acceptor.take() {
+            // A panic in the acceptor has been printed; there is nothing left to wait for.
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(acceptor) = self.acceptor.take() {
+            self.stop.store(true, Ordering::SeqCst);
+            // Wakes the acceptor; open connections end with their clients.
+            let _ = TcpStream::connect(self.address);
+            let _ = acceptor.join();
+        }
+    }
+}
+
+fn accept<R: Fn(&Ended) + Send + Sync + 'static>(
+    listener: &TcpListener,
+    options: &ServeOptions,
+    stop: &AtomicBool,
+    report: &Arc<R>,
+) {
+    let hub = Arc::new(Hub::new(options.limits));
+    let open = Arc::new(AtomicUsize::new(0));
+    let count = AtomicU64::new(0);
+    for stream in listener.incoming() {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(wire) = stream.map_err(Error::from).and_then(|s| wrap(s, Some(options.patience)))
+        else {
+            continue;
+        };
+        if open.load(Ordering::SeqCst) >= options.connections {
+            refuse(wire, options.connections);
+            continue;
+        }
+        open.fetch_add(1, Ordering::SeqCst);
+        let connection = count.fetch_add(1, Ordering::Relaxed);
+        let (hub, report) = (Arc::clone(&hub), Arc::clone(report));
+        let (slot, view) = (Slot(Arc::clone(&open)), options.view.clone());
+        let spawned = std::thread::Builder::new()
+            .name(format!("sphinx-connection-{connection}"))
+            .spawn(move || {
+                let ended = converse(wire, hub, connection, view.as_ref());
+                drop(slot);
+                report(&ended);
+            });
+        // Out of threads: the slot went with the closure, the client sees a closed connection.
+        drop(spawned);
+    }
+}
+
+/// Gives a connection's place back, also when its thread panics.
+struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn refuse(mut wire: Wire, limit: usize) {
+    let detail = format!("{limit} connections are served already; try again later");
+    let reply = ToClient::Refused { reason: Refusal::Full, detail };
+    let _ = wire.outgoing.send(&reply.to_bytes());
+    wire.outgoing.close();
+}

@@ -1,0 +1,64 @@
+//! What the server saw: for tests of the guarantee, and for teaching.
+//!
+//! A [`View`] keeps, per message, its kind, its size and what it reveals. The transcript tests
+//! compare the views of runs on different data: kinds, order and sizes must be equal.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::message::{Reveals, ToClient, ToServer};
+
+/// One message as the server saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Number of the connection.
+    pub connection: u64,
+    /// Whether the server received it (otherwise it sent it).
+    pub received: bool,
+    /// Name of the message.
+    pub name: &'static str,
+    /// What it reveals; the server's own messages are functions of what it saw before.
+    pub reveals: Option<Reveals>,
+    /// Length of the frame's content in bytes.
+    pub bytes: usize,
+    /// The content, for messages that are not ciphertexts.
+    pub content: Option<Vec<u8>>,
+}
+
+/// A shared record of everything one server saw.
+#[derive(Clone, Debug, Default)]
+pub struct View(Arc<Mutex<Vec<Seen>>>);
+
+impl View {
+    pub(crate) fn saw(&self, connection: u64, message: &ToServer, bytes: &[u8]) {
+        let reveals = message.reveals();
+        self.push(Seen {
+            connection,
+            received: true,
+            name: message.name(),
+            reveals: Some(reveals),
+            bytes: bytes.len(),
+            content: (reveals != Reveals::Ciphertext).then(|| bytes.to_vec()),
+        });
+    }
+
+    pub(crate) fn said(&self, connection: u64, message: &ToClient, bytes: usize) {
+        self.push(Seen {
+            connection,
+            received: false,
+            name: message.name(),
+            reveals: None,
+            bytes,
+            content: None,
+        });
+    }
+
+    fn push(&self, seen: Seen) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    }
+
+    /// Everything so far, in the order of arrival.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
