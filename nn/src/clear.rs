@@ -214,6 +214,27 @@ impl Clear {
         })
     }
 
+    /// Takes a noised sum, `update[i] * 2^-shift`, divides it by the public divisor and steps.
+    ///
+    /// Not part of [`Train`]: who may hand an engine its update is decided by the private loop.
+    ///
+    /// # Errors
+    /// [`ClearError::Parameters`] for a wrong length, [`ClearError::Shift`] for a shift above
+    /// [`MAX_SHIFT`].
+    pub fn apply(&mut self, update: &[i64], shift: u32) -> Result<(), ClearError> {
+        if update.len() != self.parameters.len() {
+            let (found, expected) = (update.len(), self.parameters.len());
+            return Err(ClearError::Parameters { found, expected });
+        }
+        if shift > MAX_SHIFT {
+            return Err(ClearError::Shift { shift });
+        }
+        let scale = 1.0 / ((1_u64 << shift) as f64 * self.config.divisor);
+        let mean: Vec<f32> = update.iter().map(|v| (*v as f64 * scale) as f32).collect();
+        self.optimiser.step(&mut self.parameters, &mean);
+        Ok(())
+    }
+
     /// The parameters as they are now.
     pub fn parameters(&self) -> &[f32] {
         &self.parameters
@@ -371,20 +392,6 @@ impl Train for Clear {
                 .map(|n| (n * step * step).ceil() as u128)
                 .collect(),
         })
-    }
-
-    fn apply(&mut self, update: &[i64], shift: u32) -> Result<(), ClearError> {
-        if update.len() != self.parameters.len() {
-            let (found, expected) = (update.len(), self.parameters.len());
-            return Err(ClearError::Parameters { found, expected });
-        }
-        if shift > MAX_SHIFT {
-            return Err(ClearError::Shift { shift });
-        }
-        let scale = 1.0 / ((1_u64 << shift) as f64 * self.config.divisor);
-        let mean: Vec<f32> = update.iter().map(|v| (*v as f64 * scale) as f32).collect();
-        self.optimiser.step(&mut self.parameters, &mean);
-        Ok(())
     }
 }
 
