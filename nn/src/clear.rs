@@ -262,9 +262,7 @@ impl Clear {
             for (j, norm) in norms.iter_mut().enumerate() {
                 let factor = ghost::factor(*norm, bound) as f32;
                 if factor < 1.0 {
-                    pending
-                        .iter_mut()
-                        .for_each(|layer| scale(layer.d.row_mut(j), factor));
+                    pending.iter_mut().for_each(|layer| layer.scale(j, factor));
                     *norm = scaled_norm(*norm, factor);
                 }
             }

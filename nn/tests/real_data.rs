@@ -11,7 +11,7 @@ fn folder(test: &str) -> Option<PathBuf> {
     if dir.join("mnist").is_dir() && dir.join("fashion-mnist").is_dir() {
         return Some(dir);
     }
-    println!(
+    eprintln!(
         "SKIPPED {test}: no mnist and fashion-mnist in {}; set SPHINX_DATA",
         dir.display()
     );
@@ -67,7 +67,7 @@ fn mnist_is_the_published_set() {
     }
     let logits = pass::infer(&mut engine, &network, &split.test.images).unwrap();
     let accuracy = metrics::accuracy(&logits, &split.test.labels);
-    println!("mnist, mlp, 100 clipped steps of 512: {accuracy:.4}");
+    eprintln!("mnist, mlp, 100 clipped steps of 512: {accuracy:.4}");
     assert!(accuracy > 0.90, "{accuracy}");
 }
 
@@ -83,7 +83,7 @@ fn one_set_in_the_place_of_another_is_noticed() {
     };
     let fashion = dir.join("fashion-mnist");
     let split = data::load("fashion-mnist", Some(&fashion), &options).unwrap();
-    // The first labels of the published training set: ankle boot, T-shirt, T-shirt, dress, ...
+    // The first labels of the published training set: ankle boot, T-shirt, T-shirt, dress.
     assert_eq!(split.train.labels[..4], [9, 0, 0, 3]);
     let error = data::load("mnist", Some(&fashion), &options).unwrap_err();
     assert!(matches!(error, DataError::Swapped { .. }), "{error}");
@@ -92,4 +92,44 @@ fn one_set_in_the_place_of_another_is_noticed() {
         text.contains("found the training images of fashion-mnist"),
         "{text}"
     );
+}
+
+/// Each of the eight known files is recognised when it lies under another name.
+#[test]
+fn files_under_each_others_names_are_noticed() {
+    let Some(dir) = folder("files_under_each_others_names_are_noticed") else {
+        return;
+    };
+    let kinds = [
+        ("images-idx3-ubyte.gz", "images"),
+        ("labels-idx1-ubyte.gz", "labels"),
+    ];
+    for set in ["mnist", "fashion-mnist"] {
+        for (wrong, _) in kinds {
+            for (part, other, role, other_role) in [
+                ("train", "t10k", "training", "test"),
+                ("t10k", "train", "test", "training"),
+            ] {
+                let mixed = tempfile::tempdir().unwrap();
+                for (kind, _) in kinds {
+                    for name in ["train", "t10k"] {
+                        let from = if (name, kind) == (part, wrong) {
+                            other
+                        } else {
+                            name
+                        };
+                        let from = dir.join(set).join(format!("{from}-{kind}"));
+                        std::fs::copy(from, mixed.path().join(format!("{name}-{kind}"))).unwrap();
+                    }
+                }
+                let error = data::load(set, Some(mixed.path()), &LoadOptions::default());
+                let text = error.unwrap_err().to_string();
+                let what = kinds.iter().find(|kind| kind.0 == wrong).unwrap().1;
+                let want = format!(
+                    "expected the {role} {what} of {set}, found the {other_role} {what} of {set}"
+                );
+                assert!(text.contains(&want), "{text}");
+            }
+        }
+    }
 }

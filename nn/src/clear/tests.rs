@@ -249,7 +249,7 @@ fn rows_that_are_not_finite_are_dropped_not_spread() {
 }
 
 #[test]
-fn misuse_is_named() {
+fn useless_settings_are_named() {
     let network = small(LayerSpec::Tanh);
     let default = ClearConfig::default();
     let refused = |config| Clear::new(&network, vec![0.0; 12], config).unwrap_err();
@@ -292,8 +292,12 @@ fn misuse_is_named() {
         };
         assert!(matches!(refused(config), ClearError::Setting { .. }));
     }
+}
 
-    let mut engine = Clear::new(&network, vec![0.0; 12], default).unwrap();
+#[test]
+fn misplaced_calls_are_named() {
+    let network = small(LayerSpec::Tanh);
+    let mut engine = Clear::new(&network, vec![0.0; 12], ClearConfig::default()).unwrap();
     let x = Tensor::zeros(3, 2);
     assert!(matches!(
         engine.forward_held(0, &x),
