@@ -180,6 +180,19 @@ pub struct ClearPending {
     d: Tensor,
 }
 
+impl ClearPending {
+    /// Scales sample `j`'s gradient. A factor of 0 wipes the row on both sides, since a value
+    /// that is not finite times zero is not zero.
+    fn scale(&mut self, j: usize, factor: f32) {
+        if factor == 0.0 {
+            self.d.row_mut(j).fill(0.0);
+            self.x.row_mut(j).fill(0.0);
+        } else {
+            self.d.row_mut(j).iter_mut().for_each(|v| *v *= factor);
+        }
+    }
+}
+
 impl Clear {
     /// An engine for `network` starting from `parameters`.
     ///
@@ -270,9 +283,7 @@ impl Clear {
             for (j, norm) in norms.iter_mut().enumerate() {
                 let factor = ghost::factor(*norm, bound) as f32;
                 if factor < 1.0 {
-                    pending
-                        .iter_mut()
-                        .for_each(|layer| scale(layer.d.row_mut(j), factor));
+                    pending.iter_mut().for_each(|layer| layer.scale(j, factor));
                     *norm = scaled_norm(*norm, factor);
                 }
             }
@@ -423,15 +434,6 @@ fn bound_on_grid(bound: f32, shift: u32) -> Result<f64, ClearError> {
         return Err(ClearError::ClipBound { bound, shift });
     }
     Ok(floor / step)
-}
-
-/// Multiplies a row, writing plain zeros for a factor of 0 even where the row is not finite.
-fn scale(row: &mut [f32], factor: f32) {
-    if factor == 0.0 {
-        row.fill(0.0);
-    } else {
-        row.iter_mut().for_each(|v| *v *= factor);
-    }
 }
 
 /// An upper bound on the squared norm after scaling in `f32`, where each product may have been
