@@ -227,6 +227,19 @@ impl Clear {
         })
     }
 
+    /// The clip bound in steps of the grid, if gradients are clipped.
+    #[must_use]
+    pub fn clip_bound_on_grid(&self) -> Option<u64> {
+        self.bound
+            .map(|b| (b * (1_u64 << self.config.shift) as f64) as u64)
+    }
+
+    /// Binary digits behind the point of the grid of sums.
+    #[must_use]
+    pub const fn shift(&self) -> u32 {
+        self.config.shift
+    }
+
     /// Takes a noised sum, `update[i] * 2^-shift`, divides it by the public divisor and steps.
     ///
     /// Not part of [`Train`]: who may hand an engine its update is decided by the private loop.
