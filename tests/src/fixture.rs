@@ -144,6 +144,28 @@ pub fn train<E: Learn>(
 where
     Error: From<E::Error>,
 {
+    train_from(engine, plan, data, 0, steps, z, seed)
+}
+
+/// As [`train`], for a model that stands at `first_step`.
+///
+/// # Errors
+/// Whatever stops the training.
+///
+/// # Panics
+/// If the fixed settings are refused.
+pub fn train_from<E: Learn>(
+    engine: E,
+    plan: &Plan,
+    data: &Dataset,
+    first_step: u64,
+    steps: u64,
+    z: Option<f64>,
+    seed: u64,
+) -> Result<E, Error>
+where
+    Error: From<E::Error>,
+{
     let mut ledger = Ledger::in_memory(None, Adjacency::AddRemove);
     let mean = plan.capacity() as f64 / 2.0;
     let rate = SamplingRate::from_mean(mean.min(data.labels.len() as f64), data.labels.len() as u64)
@@ -158,7 +180,7 @@ where
         capacity: plan.capacity(),
         streams: Streams::seeded_for_experiments(seed),
         ledger: &mut ledger,
-        first_step: 0,
+        first_step,
     };
     let mut trainer = Trainer::new(engine, setup)?;
     for _ in 0..steps {

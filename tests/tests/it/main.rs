@@ -1,3 +1,4 @@
 //! The workspace tests: one binary.
 
 mod agreement;
+mod inference;
