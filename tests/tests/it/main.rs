@@ -2,3 +2,5 @@
 
 mod agreement;
 mod inference;
+mod exactness;
+mod transcript;
