@@ -10,6 +10,9 @@
 //! afterwards, so its sensitivity is the clip bound only up to that rounding. A run with a privacy
 //! claim uses an integer-grid engine; this one measures accuracy and time.
 //!
+//! Sums beyond the range of `i64` on the grid saturate, and what is not a number becomes zero:
+//! nothing about the data may show by an abort.
+//!
 //! ```
 //! use sphinx_nn::clear::{Clear, ClearConfig};
 //! use sphinx_nn::{GradientSum, ImageShape, Network, Tensor, Train, architectures, pass};
