@@ -215,7 +215,7 @@ fn a_failed_write_breaks_the_ledger() {
     let header = Header::new(None, ADD, None);
     let error = Book::create("/dev/full".as_ref(), &header).unwrap_err();
     assert!(matches!(error, LedgerError::Exists { .. }));
-    let book = Book::at_full_device();
+    let book = Book::at_full_device().unwrap();
     let mut ledger = Ledger::with_book(book);
     assert!(matches!(
         ledger.charge(0, &event(1.0)),

@@ -115,14 +115,12 @@ fn planted_wrong_samplers_are_caught() {
     // The classic slip with the sign of zero, here: zero half as likely as it should be.
     let gaussian = DiscreteGaussian::new(12.0).unwrap();
     let halved = draws(400_000, 8, |rng| {
-        let magnitude = loop {
+        loop {
             let x = gaussian.sample_vartime(rng);
-            //
             if x != 0 || rng.next_u32() & 1 == 0 {
-                break x;
+                return x;
             }
-        };
-        magnitude
+        }
     });
     assert!(surprise(&halved, 12.0, 1) > 20.0);
 

