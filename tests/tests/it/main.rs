@@ -1,1 +1,3 @@
-//! The workspace tests.
+//! The workspace tests: what no crate can check alone.
+
+mod tidy;
