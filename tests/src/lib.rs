@@ -1,7 +1,8 @@
-//! Workspace tests, and the book's chapters as doctests.
+//! Workspace tests, the fixtures and strategies that others may reuse, and the book as doctests.
 //!
 //! The tests proper are in `tests/it`. `book` includes every chapter of the book, so that
 //! `cargo test` compiles and runs what readers are told to type.
 
 #[cfg(doctest)]
 mod book;
+pub mod fixture;

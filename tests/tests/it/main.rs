@@ -1,3 +1,5 @@
-//! The workspace tests: what no crate can check alone.
+//! The workspace tests: one binary.
 
+mod agreement;
+mod inference;
 mod tidy;
