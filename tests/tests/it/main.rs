@@ -1,6 +1,7 @@
 //! The workspace tests: one binary.
 
 mod agreement;
-mod inference;
 mod exactness;
+mod inference;
+mod tidy;
 mod transcript;
