@@ -87,10 +87,11 @@ struct Run {
 /// Supports Gaussian releases, unsampled and Poisson-sampled (several Gaussians on one sampled
 /// batch count as one with `1/z^2` added up), repetition and composition, under both adjacencies.
 /// Under [`Adjacency::ReplaceOne`] the sensitivity of a clipped sum is 2 C; sampled steps are
-/// priced by the smallest of three proven bounds, loose below a hundred steps (see the proof in [`crate::rdp`]).
+/// priced by the smallest of three proven bounds, loose below a hundred steps (see the proof in
+/// [`crate::rdp`]).
 ///
-/// Each [`epsilon`](Accountant::epsilon) costs some 20 to 50 evaluations per distinct kind of step; the
-/// divergences on a coarse grid of orders are kept.
+/// Each [`epsilon`](Accountant::epsilon) costs some 20 to 50 evaluations per distinct kind of step;
+/// the divergences on a coarse grid of orders are kept.
 #[derive(Debug, Clone)]
 pub struct RdpAccountant {
     adjacency: Adjacency,
@@ -213,8 +214,8 @@ pub(crate) fn convert(rdp: f64, order: f64, delta: f64) -> f64 {
 
 /// The smallest epsilon over orders whose `ln(order - 1)` lies between `low` and `high`.
 ///
-/// The converted epsilon is quasi-convex in the order (see the proof in [`crate::rdp`]), so the search finds
-/// the minimum; whatever it returns was evaluated and is a bound.
+/// The converted epsilon is quasi-convex in the order (see the proof in [`crate::rdp`]), so the
+/// search finds the minimum; whatever it returns was evaluated and is a bound.
 pub(crate) fn spent(
     rdp: impl Fn(f64) -> f64,
     delta: Delta,

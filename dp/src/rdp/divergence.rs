@@ -26,9 +26,9 @@ const MAX_NODES: f64 = 100_000.0;
 /// integer orders by the binomial sum, others by quadrature. The answer is an upper bound: the
 /// computed value (relative error below 1e-12) times `1 + 1e-11`.
 ///
-/// Where the quadrature would need more than 100,000 nodes (noise multipliers around 0.2 at orders in the
-/// thousands), the value is interpolated between the two neighbouring integer orders, which is
-/// an upper bound because `ln A` is convex in the order.
+/// Where the quadrature would need more than 100,000 nodes (noise multipliers around 0.2 at orders
+/// in the thousands), the value is interpolated between the two neighbouring integer orders, which
+/// is an upper bound because `ln A` is convex in the order.
 ///
 /// Cost: proportional to the order for integers, else to `(20 + order / z) / min(z, 1)`; some ten
 /// microseconds at z = 1 and order 8.
