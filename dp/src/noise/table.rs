@@ -249,3 +249,97 @@ fn square(x: f64) -> (BigUint, BigUint) {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use num_traits::One;
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::{Rng, SeedableRng};
+
+    use super::*;
+
+    const STD_DEVS: [f64; 6] = [1e-3, 0.5, 63.0, 100.3, 262_144.0, 1_099_511_627_776.0];
+
+    /// The premise of the proof, checked exactly: every weight is at least the scaled target at
+    /// the start of its block, and the weights fit into 64 bits without saturating.
+    #[test]
+    fn weights_cover_the_target() {
+        for std_dev in STD_DEVS {
+            let gaussian = DiscreteGaussian::new(std_dev).unwrap();
+            let total: u128 = gaussian.blocks.iter().map(|b| u128::from(b.weight)).sum();
+            assert_eq!(total, u128::from(*gaussian.ends.last().unwrap()));
+            assert!(total + BLOCKS as u128 <= 1 << 64 && total > (1 << 64) / 1000 * 999);
+            let end = (BLOCKS as f64) * f64::from(gaussian.log_block).exp2();
+            assert!(end >= 16.0 * std_dev);
+            for k in (0..BLOCKS as u64).step_by(37) {
+                let start = BigUint::from(k << gaussian.log_block);
+                let numerator = &start * &start * &gaussian.variance.1;
+                let denominator = &gaussian.variance.0 * 2u32;
+                if numerator > &denominator * 1000u32 {
+                    break;
+                }
+                let (_, high) = decide::enclose_exp(&numerator, &denominator, 300);
+                let weight = BigUint::from(gaussian.blocks[k as usize].weight) << 300u32;
+                assert!(
+                    weight >= high * &gaussian.scale,
+                    "std_dev {std_dev}, block {k}"
+                );
+            }
+        }
+    }
+
+    /// The stored bound, the float and the exact decision agree wherever the first two speak.
+    #[test]
+    fn shortcuts_agree_with_the_exact_decision() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        for std_dev in [0.5, 63.0, 100.3, 262_144.0, 1_099_511_627_776.0] {
+            let gaussian = DiscreteGaussian::new(std_dev).unwrap();
+            let mut far = 0;
+            for _ in 0..300 {
+                let k = (rng.next_u64() % 200) as usize;
+                let block = gaussian.blocks[k];
+                let inside = rng.next_u64() & ((1 << gaussian.log_block) - 1);
+                let magnitude = ((k as u64) << gaussian.log_block) + inside;
+                // Around the boundary, where a shortcut would go wrong first.
+                let edge = block.ratio * ((magnitude as f64).powi(2) * gaussian.exponent).exp();
+                let unit = f64::from(gaussian.unit_bits).exp2();
+                let jitter = (rng.next_u32() as f64 / 2f64.powi(31) - 1.0) * 2e-10;
+                let uniform = ((edge + jitter).clamp(0.0, 0.999_999_999) * unit) as u64;
+                let known = (uniform, gaussian.unit_bits);
+                let exact = gaussian.decide(known, magnitude, block.weight, 0, &mut rng);
+                if (uniform as f64 / unit - edge).abs() > FLOAT_MARGIN + 1.0 / unit {
+                    far += 1;
+                    assert_eq!(gaussian.accept(uniform, magnitude, &block, &mut rng), exact);
+                }
+                assert!(
+                    uniform >= block.sure || exact,
+                    "std_dev {std_dev}, block {k}"
+                );
+            }
+            assert!(far > 0 || gaussian.unit_bits < 33);
+        }
+    }
+
+    #[test]
+    fn picks_beyond_the_table_are_rejected_but_for_a_miracle() {
+        let gaussian = DiscreteGaussian::new(100.0).unwrap();
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let last = *gaussian.ends.last().unwrap();
+        for past in [0, 5, BLOCKS as u64, u64::MAX - last] {
+            assert_eq!(
+                gaussian.propose(last + past, rng.next_u64(), &mut rng),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn variances_are_exact() {
+        assert_eq!(square(0.75), (9u32.into(), 16u32.into()));
+        assert_eq!(square(3.0), (9u32.into(), 1u32.into()));
+        let (n, d) = square(0.1);
+        // The float 0.1 is 3602879701896397 / 2^55.
+        assert_eq!(n, BigUint::from(3_602_879_701_896_397u64).pow(2));
+        assert_eq!(d, BigUint::one() << 110u32);
+    }
+}
