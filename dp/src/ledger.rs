@@ -14,14 +14,14 @@
 //! That is valid for a schedule fixed in advance, also with early stopping at a public time. A run
 //! that chooses noise or rate in view of earlier outputs needs a filter at one order fixed at the
 //! start (Feldman, Zrnic 2021, *Individual Privacy Accounting via a Renyi Filter*,
-//! arXiv:2008.11193, Theorem 3.1): make it with [`LedgerBuilder::fixed_order`].
+//! arXiv:2008.11193): make it with [`LedgerBuilder::fixed_order`].
 //!
 //! ```
 //! use sphinx_dp::{Adjacency, Budget, Delta, DpEvent, Epsilon, Ledger, NoiseMultiplier};
 //!
 //! let budget = Budget { epsilon: Epsilon::new(1.0)?, delta: Delta::new(1e-5)? };
 //! let mut ledger = Ledger::in_memory(Some(budget), Adjacency::AddRemove);
-//! let event = DpEvent::gaussian(NoiseMultiplier::new(6.0)?);
+//! let event = DpEvent::gaussian(NoiseMultiplier::new(5.0)?);
 //! ledger.charge(0, &event)?;
 //! assert!(ledger.would_exceed(&event));
 //! assert!(ledger.charge(1, &event).is_err());
