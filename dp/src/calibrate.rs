@@ -127,3 +127,79 @@ fn epsilon(delta: Delta, rate: SamplingRate, steps: u64, adjacency: Adjacency, z
     let (low, high) = ((MIN_ORDER - 1.0).ln(), (MAX_ORDER - 1.0).ln());
     spent(total, delta, low, high).map_or(f64::INFINITY, |spent| spent.epsilon)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::accountant::Accountant;
+    use crate::event::DpEvent;
+    use crate::rdp::RdpAccountant;
+
+    fn budget(epsilon: f64, delta: f64) -> Budget {
+        Budget {
+            epsilon: Epsilon::new(epsilon).unwrap(),
+            delta: Delta::new(delta).unwrap(),
+        }
+    }
+
+    fn spent_at(z: f64, rate: SamplingRate, steps: u64, adjacency: Adjacency, delta: f64) -> f64 {
+        let mut accountant = RdpAccountant::new(adjacency);
+        let z = NoiseMultiplier::new(z).unwrap();
+        accountant
+            .compose(&DpEvent::poisson_gaussian(rate, z), steps)
+            .unwrap();
+        accountant
+            .epsilon(Delta::new(delta).unwrap())
+            .unwrap()
+            .epsilon
+    }
+
+    #[test]
+    fn spot_values() {
+        // 500 of 60000, 3000 steps, delta 1e-5: a public RDP accountant with a list of orders
+        // answers 3.60506 for epsilon 0.5 and 1.22410 for epsilon 2; the true roots are 3.31537 and 1.15754.
+        let rate = SamplingRate::from_mean(500.0, 60_000).unwrap();
+        for (epsilon, listed, truth) in [(0.5, 3.605_065, 3.315_37), (2.0, 1.224_096, 1.157_53)] {
+            let z = noise_multiplier(budget(epsilon, 1e-5), rate, 3000, Adjacency::AddRemove);
+            let z = z.unwrap().get();
+            assert!(z > truth && z < listed && z > listed * (1.0 - 2e-3), "{z}");
+        }
+    }
+
+    #[test]
+    fn impossible_requests_are_named() {
+        let rate = SamplingRate::FULL;
+        let add = Adjacency::AddRemove;
+        let none = noise_multiplier(budget(1.0, 1e-5), rate, 0, add);
+        assert_eq!(none, Err(CalibrateError::NoSteps));
+        // The conversion at order 2001 alone costs more than this.
+        let error = noise_multiplier(budget(1e-4, 1e-9), rate, 1, add).unwrap_err();
+        assert!(
+            matches!(error, CalibrateError::OutOfReach { steps: 1, .. }),
+            "{error}"
+        );
+        // A budget that hardly needs noise.
+        assert!(
+            noise_multiplier(budget(1e9, 1e-5), rate, 1, add)
+                .unwrap()
+                .get()
+                < 1e-3
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        #[test]
+        fn safe_and_tight(epsilon in 0.2f64..12.0, q in 1e-3f64..0.5, steps in 1u64..5000, replace: bool) {
+            let adjacency = if replace { Adjacency::ReplaceOne } else { Adjacency::AddRemove };
+            let rate = SamplingRate::new(q).unwrap();
+            let z = noise_multiplier(budget(epsilon, 1e-5), rate, steps, adjacency).unwrap().get();
+            prop_assert!(spent_at(z, rate, steps, adjacency, 1e-5) <= epsilon);
+            let less = z * (1.0 - TOLERANCE);
+            prop_assert!(spent_at(less, rate, steps, adjacency, 1e-5) > epsilon * (1.0 - 1e-9));
+        }
+    }
+}

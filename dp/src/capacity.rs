@@ -17,10 +17,12 @@
 use crate::quantity::{RangeError, SamplingRate, require};
 use crate::special::ln_choose;
 
-/// The smallest c with `steps * Pr[Bin(population, rate) > c] <= delta_cap`.
+/// The smallest c with `steps * Pr[Bin(population, rate) >= c] <= delta_cap`, at most `population`.
 ///
-/// `population` is the public upper bound on the number of records, on both sides of the
-/// adjacency. The tail is summed in log space and enlarged by a bound on its rounding error, so the
+/// Then `steps * Pr[Bin(population, rate) > c] <= delta_cap` holds with one record to spare, which
+/// is the record that the other side of the adjacency may have more: `Bin(n + 1, q) > c` needs
+/// `Bin(n, q) >= c`. Where the answer is `population` itself (rate one, for instance), `population` must be the
+/// public upper bound on both sides. The tail is summed in log space and enlarged by a bound on its rounding error, so the
 /// answer is never too small. Cost: about thirty tails of some standard deviations each.
 ///
 /// # Errors
@@ -57,7 +59,8 @@ pub fn capacity(
             low = middle + 1;
         }
     }
-    Ok(low)
+    // `low` is the smallest c with the strict tail in range.
+    Ok((low + 1).min(population))
 }
 
 /// An upper bound on `ln Pr[Bin(n, q) > c]`, tight to rounding above the mean; zero (a

@@ -163,7 +163,7 @@ impl SamplingRate {
     /// # Errors
     /// [`RangeError`] outside that range.
     pub fn from_threshold(threshold: u128) -> Result<Self, RangeError> {
-        let ok = threshold >= 1 && threshold <= 1 << 64;
+        let ok = (1..=1 << 64).contains(&threshold);
         require(
             ok,
             "sampling threshold",

@@ -5,7 +5,8 @@
 //!
 //! - **Error**: the discrete Gaussian `P(x) ~ exp(-x^2 / (2 sigma^2))` on the integers, by scanning
 //!   a whole table of tail probabilities for every draw ([`ErrorSampler`]). Each probability is
-//!   kept with a relative error below `2^-46`; the tail is cut where less than `2^-63` is left.
+//!   kept to within `2^-63`, or a relative `2^-45` where that is more, and the tail is cut where
+//!   less than `2^-63` is left: a Kullback-Leibler divergence below `2^-58` per draw.
 //! - **Ternary**: uniform on {-1, 0, 1} up to `2^-63` ([`ternary`]).
 //! - **Mask**: exactly uniform residues by rejection from a public seed ([`uniform_row`]). With
 //!   `2^(b-1) < q < 2^b`, each `b`-bit word below `q` is equally likely, so what is accepted is
@@ -16,8 +17,8 @@
 //! erased after use.
 //!
 //! Sources: table inversion as in Frodo (Bos et al., ePrint 2016/659, section 3.2), with the scan
-//! over the whole table; why a relative error of `2^-46` is far more than enough: Micciancio and
-//! Walter, *Gaussian sampling over the integers*, ePrint 2017/259, lemma 3.
+//! over the whole table; why such a divergence costs nothing: Poeppelmann, Ducas and Gueneysu,
+//! *Enhanced lattice-based signatures on reconfigurable hardware*, ePrint 2014/254, lemma 1.
 //!
 //! ```
 //! use sphinx_he::sample::{ErrorSampler, Stream};

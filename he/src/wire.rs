@@ -42,6 +42,10 @@ pub enum Kind {
     Seeded = 2,
     /// A download of [`crate::exact`].
     Selected = 3,
+    /// A seeded ciphertext of [`crate::ckks`].
+    SeededSlots = 4,
+    /// A ciphertext of [`crate::ckks`].
+    Slots = 5,
 }
 
 /// The common beginning of every object.

@@ -95,7 +95,10 @@ fn interpolated(q: f64, z: f64, order: f64) -> f64 {
         }
     };
     let part = order - below;
+    // Sampling never costs more than not sampling, which is sharper below order two.
+    let unsampled = order * (order - 1.0) / (2.0 * z * z);
     part.mul_add(at(below + 1.0), (1.0 - part) * at(below))
+        .min(unsampled)
 }
 
 /// How far the integral runs beyond the outermost peaks, in standard deviations.

@@ -106,7 +106,7 @@ mod tests {
         for (security, bounds) in STANDARD_2018 {
             for (log_n, bound) in (10..).zip(bounds) {
                 if let Some(ours) = security.max_log_qp(log_n) {
-                    assert!(ours <= bound && bound <= ours + 13, "{security} {log_n}");
+                    assert!(ours <= bound && bound <= ours + 14, "{security} {log_n}");
                 }
             }
         }
