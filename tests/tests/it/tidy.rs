@@ -15,7 +15,7 @@ use tree::{Source, sources, texts};
 
 /// The longest file, in lines.
 const FILE_CEILING: usize = 700;
-/// The longest function, in lines from its signature to its closing brace.
+/// The longest body of a function, in lines of code.
 const FUNCTION_CEILING: usize = 80;
 /// The first line of a file of declarations or numbers, which may be longer.
 const TABLE_MARK: &str = "//! Table:";
@@ -55,12 +55,15 @@ fn functions_are_short() {
     for source in sources().iter().filter(|s| !s.text.starts_with(TABLE_MARK)) {
         for (line, name, length) in code::functions(&source.code) {
             if length > FUNCTION_CEILING {
-                offences.push(format!("{} `{name}`: {length} lines", at(&source.path, line)));
+                offences.push(format!(
+                    "{} `{name}`: {length} lines",
+                    at(&source.path, line)
+                ));
             }
         }
     }
     report(
-        &format!("functions have at most {FUNCTION_CEILING} lines: name the parts"),
+        &format!("functions have at most {FUNCTION_CEILING} lines of code: name the parts"),
         &offences,
     );
 }
@@ -76,7 +79,10 @@ fn names_say_something() {
             }
         }
         for (number, line) in source.code.lines().enumerate() {
-            let words = line.trim_start().trim_start_matches("pub ").trim_start_matches("(crate) ");
+            let words = line
+                .trim_start()
+                .trim_start_matches("pub ")
+                .trim_start_matches("(crate) ");
             if let Some(name) = words.strip_prefix("mod ")
                 && VAGUE_NAMES.contains(&name.trim_end_matches([';', '{', ' ']))
             {
@@ -85,7 +91,10 @@ fn names_say_something() {
         }
     }
     report(
-        &format!("no module is called {}: name what it holds", VAGUE_NAMES.join(", ")),
+        &format!(
+            "no module is called {}: name what it holds",
+            VAGUE_NAMES.join(", ")
+        ),
         &offences,
     );
 }
@@ -93,7 +102,10 @@ fn names_say_something() {
 /// Whether a file is a test module, which needs no introduction.
 fn is_test_module(path: &Path) -> bool {
     let named = path.file_name().is_some_and(|name| name == "tests.rs");
-    let folder = path.parent().and_then(Path::file_name).is_some_and(|name| name == "tests");
+    let folder = path
+        .parent()
+        .and_then(Path::file_name)
+        .is_some_and(|name| name == "tests");
     named || folder && path.iter().any(|part| part == "src")
 }
 
@@ -111,9 +123,13 @@ fn modules_introduce_themselves() {
     );
 }
 
-/// Where `unsafe` may stand.
+/// Where `unsafe` may stand: the vector kernels, and the call of the matrix kernel, whose
+/// interface takes pointers.
 fn may_be_unsafe(path: &Path) -> bool {
-    path == Path::new("he/src/simd.rs") || path.starts_with("he/src/simd")
+    let named = ["he/src/simd.rs", "nn/src/gemm.rs"]
+        .iter()
+        .any(|name| path == Path::new(name));
+    named || path.starts_with("he/src/simd")
 }
 
 #[test]
@@ -137,7 +153,10 @@ fn unsafe_is_confined() {
     for (path, count) in &census {
         println!("  {count} in {}", path.display());
     }
-    report("`unsafe` stands only in the kernels of he/src/simd", &offences);
+    report(
+        "`unsafe` stands only in he/src/simd and nn/src/gemm.rs",
+        &offences,
+    );
 }
 
 #[test]
@@ -159,7 +178,10 @@ fn nothing_is_left_for_later() {
             }
         }
     }
-    report("finish it, or write it down as a limit where users look", &offences);
+    report(
+        "finish it, or write it down as a limit where users look",
+        &offences,
+    );
 }
 
 #[test]
@@ -181,14 +203,29 @@ fn no_test_is_switched_off() {
             }
         }
     }
-    report("a test that does not run is no test: repair it or delete it", &offences);
+    report(
+        "a test that does not run is no test: repair it or delete it",
+        &offences,
+    );
 }
 
 #[test]
 fn nothing_names_a_machine() {
-    let places = ["/ho@me/", "/ro@ot/", "/wo@rk/", "/Us@ers/", "/t@mp/", "C:@\\"];
-    let hosts = ["index.crates@.io", "static.crates@.io", "rsproxy@.", "artifact@ory", ".inter@nal/"];
-    let marks: Vec<String> = places.iter().chain(&hosts).map(|mark| mark.replace('@', "")).collect();
+    let places = [
+        "/ho@me/", "/ro@ot/", "/wo@rk/", "/Us@ers/", "/t@mp/", "C:@\\",
+    ];
+    let hosts = [
+        "index.crates@.io",
+        "static.crates@.io",
+        "rsproxy@.",
+        "artifact@ory",
+        ".inter@nal/",
+    ];
+    let marks: Vec<String> = places
+        .iter()
+        .chain(&hosts)
+        .map(|mark| mark.replace('@', ""))
+        .collect();
     let mut offences = Vec::new();
     for Source { path, text, .. } in texts().iter().filter(|s| s.path != Path::new("Cargo.lock")) {
         for (number, line) in text.lines().enumerate() {
@@ -197,5 +234,8 @@ fn nothing_names_a_machine() {
             }
         }
     }
-    report("files name no machine's folders and no registry's hosts", &offences);
+    report(
+        "files name no machine's folders and no registry's hosts",
+        &offences,
+    );
 }

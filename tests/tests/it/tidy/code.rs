@@ -10,7 +10,11 @@ pub(crate) fn blank(text: &str) -> String {
             out.push(first);
             rest = &rest[first.len_utf8()..];
         } else {
-            out.extend(rest[..length].chars().map(|c| if c == '\n' { c } else { ' ' }));
+            out.extend(
+                rest[..length]
+                    .chars()
+                    .map(|c| if c == '\n' { c } else { ' ' }),
+            );
             rest = &rest[length..];
         }
     }
@@ -32,7 +36,11 @@ fn skipped(rest: &str, before: Option<char>) -> usize {
     if !in_word && (rest.starts_with("r\"") || rest.starts_with("r#") || rest.starts_with("br")) {
         return raw(rest);
     }
-    if rest.starts_with('\'') { character(rest) } else { 0 }
+    if rest.starts_with('\'') {
+        character(rest)
+    } else {
+        0
+    }
 }
 
 fn quoted(rest: &str) -> usize {
@@ -56,16 +64,16 @@ fn raw(rest: &str) -> usize {
     }
     let end = format!("\"{}", "#".repeat(hashes));
     let start = rest.len() - opening.len() + hashes + 1;
-    rest[start..].find(&end).map_or(rest.len(), |at| start + at + end.len())
+    rest[start..]
+        .find(&end)
+        .map_or(rest.len(), |at| start + at + end.len())
 }
 
 /// A character literal; a lifetime is none.
 fn character(rest: &str) -> usize {
     let mut chars = rest.char_indices().skip(1);
     match (chars.next(), chars.next()) {
-        (Some((_, '\\')), Some(_)) => {
-            chars.find(|(_, c)| *c == '\'').map_or(0, |(at, _)| at + 1)
-        }
+        (Some((_, '\\')), Some(_)) => chars.find(|(_, c)| *c == '\'').map_or(0, |(at, _)| at + 1),
         (Some(_), Some((at, '\''))) => at + 1,
         _ => 0,
     }
@@ -73,14 +81,17 @@ fn character(rest: &str) -> usize {
 
 /// Identifiers and keywords of a line.
 pub(crate) fn words(line: &str) -> impl Iterator<Item = &str> {
-    line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+    line.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
 }
 
 /// What may stand before `fn` in a definition; before a function pointer stands something else.
-const QUALIFIERS: [&str; 8] =
-    ["pub", "crate", "super", "const", "async", "unsafe", "extern", "default"];
+const QUALIFIERS: [&str; 8] = [
+    "pub", "crate", "super", "const", "async", "unsafe", "extern", "default",
+];
 
-/// Every function of blanked, formatted code: line of its signature, name, lines in all.
+/// Every function of blanked, formatted code: line of its signature, name, and lines of its body
+/// that are neither empty nor mere comment.
 pub(crate) fn functions(code: &str) -> Vec<(usize, String, usize)> {
     let lines: Vec<&str> = code.lines().collect();
     let mut found = Vec::new();
@@ -90,10 +101,11 @@ pub(crate) fn functions(code: &str) -> Vec<(usize, String, usize)> {
             continue;
         };
         let indent = line.len() - line.trim_start().len();
-        let length = lines[start..]
-            .iter()
-            .position(|l| closes(l, indent))
-            .map_or(lines.len() - start, |end| end + 1);
+        let end = lines[start..].iter().position(|l| closes(l, indent));
+        let item = &lines[start..=end.map_or(lines.len() - 1, |end| start + end)];
+        let opening = item.iter().position(|l| l.trim_end().ends_with('{'));
+        let body = opening.map_or(item, |at| &item[at + 1..item.len() - 1]);
+        let length = body.iter().filter(|l| !l.trim().is_empty()).count();
         found.push((start + 1, name.to_owned(), length));
     }
     found
@@ -108,10 +120,14 @@ fn closes(line: &str, indent: usize) -> bool {
 
 #[test]
 fn comments_and_literals_are_blanked() {
-    let text = "let a = \"un\\\"safe\"; // unsafe\nlet b = 'x'; let c: &'static str = r#\"fn \"\"#;";
+    let text =
+        "let a = \"un\\\"safe\"; // unsafe\nlet b = 'x'; let c: &'static str = r#\"fn \"\"#;";
     let code = blank(text);
     assert_eq!(code.lines().count(), 2);
-    assert!(!code.contains("safe") && !code.contains("fn") && !code.contains("'x'"), "{code}");
+    assert!(
+        !code.contains("safe") && !code.contains("fn") && !code.contains("'x'"),
+        "{code}"
+    );
     assert!(code.contains("&'static str = "), "{code}");
 }
 
@@ -119,6 +135,9 @@ fn comments_and_literals_are_blanked() {
 fn functions_are_measured() {
     let code = "impl A {\n    fn one() -> u8 {\n        1\n    }\n\n    fn two(\n        a: u8,\n    \
                 ) -> u8 {\n        a\n    }\n    fn three();\n}\n";
-    let lengths: Vec<usize> = functions(code).into_iter().map(|(_, _, length)| length).collect();
-    assert_eq!(lengths, [3, 5, 1]);
+    let lengths: Vec<usize> = functions(code)
+        .into_iter()
+        .map(|(_, _, length)| length)
+        .collect();
+    assert_eq!(lengths, [1, 1, 1]);
 }

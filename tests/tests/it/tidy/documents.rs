@@ -31,7 +31,9 @@ fn prose(text: &str) -> Vec<(usize, String)> {
 
 /// Targets of `[text](target)` on a line.
 fn links(line: &str) -> impl Iterator<Item = &str> {
-    line.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+    line.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
 }
 
 /// Whether a target lies outside the repository, or is an item of the Rust documentation.
@@ -43,7 +45,10 @@ fn is_foreign(target: &str) -> bool {
 #[test]
 fn links_lead_somewhere() {
     let mut offences = Vec::new();
-    for Source { path, text, .. } in texts().iter().filter(|s| s.path.extension().is_some_and(|e| e == "md")) {
+    for Source { path, text, .. } in texts()
+        .iter()
+        .filter(|s| s.path.extension().is_some_and(|e| e == "md"))
+    {
         for (number, line) in prose(text) {
             for target in links(&line).filter(|t| !is_foreign(t)) {
                 let file = target.split('#').next().unwrap_or_default();
@@ -66,10 +71,20 @@ fn first_commands() -> Vec<&'static str> {
 
 #[test]
 fn the_readme_begins_with_two_commands() {
-    assert_eq!(first_commands(), COMMANDS, "the first `sh` block of README.md");
+    assert_eq!(
+        first_commands(),
+        COMMANDS,
+        "the first `sh` block of README.md"
+    );
     let text = document("README.md");
-    let line = text.lines().position(|line| line == "```sh").expect("a block of commands");
-    assert!(line < 60, "the commands stand at line {line}; they belong on the first screen");
+    let line = text
+        .lines()
+        .position(|line| line == "```sh")
+        .expect("a block of commands");
+    assert!(
+        line < 60,
+        "the commands stand at line {line}; they belong on the first screen"
+    );
 }
 
 #[test]
@@ -77,7 +92,11 @@ fn the_readme_has_a_place_for_real_output() {
     let text = document("README.md");
     let opens = text.matches("<!-- demo-output -->").count();
     let closes = text.matches("<!-- /demo-output -->").count();
-    assert_eq!((opens, closes), (1, 1), "README.md marks the demo's output once");
+    assert_eq!(
+        (opens, closes),
+        (1, 1),
+        "README.md marks the demo's output once"
+    );
 }
 
 #[cfg(unix)]
@@ -89,15 +108,25 @@ fn the_checks_run_the_command_of_the_readme() {
         .output()
         .expect("bash runs .ci/run");
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(printed.trim(), COMMANDS[1], ".ci/run reads its test command from README.md");
+    assert_eq!(
+        printed.trim(),
+        COMMANDS[1],
+        ".ci/run reads its test command from README.md"
+    );
     let script = document(".ci/run");
-    assert!(script.contains("bash -c \"$test_command\""), ".ci/run runs what it has read");
+    assert!(
+        script.contains("bash -c \"$test_command\""),
+        ".ci/run runs what it has read"
+    );
 }
 
 /// Chapters and appendices, as the table of contents lists them.
 fn chapters() -> Vec<PathBuf> {
     let summary = document("book/src/SUMMARY.md");
-    prose(summary).iter().flat_map(|(_, line)| links(line).map(PathBuf::from).collect::<Vec<_>>()).collect()
+    prose(summary)
+        .iter()
+        .flat_map(|(_, line)| links(line).map(PathBuf::from).collect::<Vec<_>>())
+        .collect()
 }
 
 #[test]
@@ -105,9 +134,16 @@ fn every_chapter_is_listed_and_compiled() {
     let listed = chapters();
     let compiled = document("tests/src/book.rs");
     let written = texts().iter().filter(|s| s.path.starts_with("book/src"));
-    for file in written.filter_map(|s| s.path.file_name()).filter(|name| *name != "SUMMARY.md") {
+    for file in written
+        .filter_map(|s| s.path.file_name())
+        .filter(|name| *name != "SUMMARY.md")
+    {
         let file = Path::new(file);
-        assert!(listed.contains(&file.to_path_buf()), "SUMMARY.md does not list {}", file.display());
+        assert!(
+            listed.contains(&file.to_path_buf()),
+            "SUMMARY.md does not list {}",
+            file.display()
+        );
         assert!(
             compiled.contains(&format!("book/src/{}", file.display())),
             "tests/src/book.rs does not include {}",
@@ -118,16 +154,30 @@ fn every_chapter_is_listed_and_compiled() {
 
 #[test]
 fn every_chapter_is_complete() {
-    let parts = ["## Worked example", "```rust", "## Exercise", "## Where to look"];
+    let parts = [
+        "## Worked example",
+        "```rust",
+        "## Exercise",
+        "## Where to look",
+    ];
     let mut offences = Vec::new();
     for chapter in chapters().iter().filter(|c| !c.starts_with("appendix.md")) {
         let text = document(&format!("book/src/{}", chapter.display()));
         for part in parts.iter().filter(|part| !text.contains(*part)) {
             offences.push(format!("{} lacks `{part}`", chapter.display()));
         }
-        if !text.lines().any(|line| line.starts_with("> ") && line.ends_with('?')) {
-            offences.push(format!("{} asks no question (a line `> ...?`)", chapter.display()));
+        if !text
+            .lines()
+            .any(|line| line.starts_with("> ") && line.ends_with('?'))
+        {
+            offences.push(format!(
+                "{} asks no question (a line `> ...?`)",
+                chapter.display()
+            ));
         }
     }
-    report("a chapter has a question, a worked example, code, an exercise and a pointer", &offences);
+    report(
+        "a chapter has a question, a worked example, code, an exercise and a pointer",
+        &offences,
+    );
 }

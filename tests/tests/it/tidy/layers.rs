@@ -12,11 +12,21 @@ const LAW: [(&str, &str, &[&str]); 6] = [
     ("sphinx-dp", "dp", &[]),
     ("sphinx-nn", "nn", &[]),
     ("sphinx-figures", "paper-figures", &[]),
-    ("sphinx-protocol", "protocol", &["sphinx-he", "sphinx-dp", "sphinx-nn"]),
+    (
+        "sphinx-protocol",
+        "protocol",
+        &["sphinx-he", "sphinx-dp", "sphinx-nn"],
+    ),
     (
         "sphinx-experiments",
         "experiments",
-        &["sphinx-he", "sphinx-dp", "sphinx-nn", "sphinx-protocol", "sphinx-figures"],
+        &[
+            "sphinx-he",
+            "sphinx-dp",
+            "sphinx-nn",
+            "sphinx-protocol",
+            "sphinx-figures",
+        ],
     ),
 ];
 
@@ -26,18 +36,28 @@ const TABLES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependenci
 fn manifest(folder: &str) -> toml::Table {
     let path = root().join(folder).join("Cargo.toml");
     let text = fs::read_to_string(&path).expect("a manifest");
-    text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    text.parse()
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// The workspace's crates that a manifest names, in whatever table and under whatever alias.
 fn seen(manifest: &toml::Table) -> Vec<String> {
     let mut found = Vec::new();
     let targets = manifest.get("target").and_then(toml::Value::as_table);
-    let scopes = targets.into_iter().flat_map(|t| t.values()).filter_map(toml::Value::as_table);
+    let scopes = targets
+        .into_iter()
+        .flat_map(|t| t.values())
+        .filter_map(toml::Value::as_table);
     for scope in scopes.chain([manifest]) {
-        for table in TABLES.iter().filter_map(|name| scope.get(*name)?.as_table()) {
+        for table in TABLES
+            .iter()
+            .filter_map(|name| scope.get(*name)?.as_table())
+        {
             for (name, value) in table {
-                let package = value.get("package").and_then(toml::Value::as_str).unwrap_or(name);
+                let package = value
+                    .get("package")
+                    .and_then(toml::Value::as_str)
+                    .unwrap_or(name);
                 if package.starts_with("sphinx-") || value.get("path").is_some() {
                     found.push(package.to_owned());
                 }
@@ -52,21 +72,35 @@ fn layers_see_only_what_the_law_allows() {
     let mut offences = Vec::new();
     for (package, folder, allowed) in LAW {
         let manifest = manifest(folder);
-        assert_eq!(manifest["package"]["name"].as_str(), Some(package), "{folder}/Cargo.toml");
+        assert_eq!(
+            manifest["package"]["name"].as_str(),
+            Some(package),
+            "{folder}/Cargo.toml"
+        );
         for other in seen(&manifest) {
             if !allowed.contains(&other.as_str()) {
-                offences.push(format!("{folder}/Cargo.toml: {package} must not see {other}"));
+                offences.push(format!(
+                    "{folder}/Cargo.toml: {package} must not see {other}"
+                ));
             }
         }
     }
-    report("the import law (ARCHITECTURE.md): move the code to where both sides may see it", &offences);
+    report(
+        "the import law (ARCHITECTURE.md): move the code to where both sides may see it",
+        &offences,
+    );
 }
 
 #[test]
 fn every_member_is_under_the_law() {
     let workspace = manifest(".");
-    let members = workspace["workspace"]["members"].as_array().expect("a list of members");
-    let lawful: BTreeMap<&str, &str> = LAW.iter().map(|(name, folder, _)| (*folder, *name)).collect();
+    let members = workspace["workspace"]["members"]
+        .as_array()
+        .expect("a list of members");
+    let lawful: BTreeMap<&str, &str> = LAW
+        .iter()
+        .map(|(name, folder, _)| (*folder, *name))
+        .collect();
     for member in members.iter().filter_map(toml::Value::as_str) {
         assert!(
             lawful.contains_key(member) || member == "tests",
@@ -80,7 +114,9 @@ fn members_keep_the_workspace_lints() {
     let folders = LAW.iter().map(|(_, folder, _)| *folder).chain(["tests"]);
     let offences: Vec<String> = folders
         .filter(|folder| {
-            let lints = manifest(folder).get("lints").and_then(|l| l.get("workspace").cloned());
+            let lints = manifest(folder)
+                .get("lints")
+                .and_then(|l| l.get("workspace").cloned());
             lints.and_then(|l| l.as_bool()) != Some(true)
         })
         .map(|folder| format!("{folder}/Cargo.toml"))

@@ -18,13 +18,25 @@ pub(crate) struct Source {
 }
 
 /// What the project consists of; everything else in the folder is somebody's output.
-const ROOTS: [&str; 9] =
-    ["he", "dp", "nn", "protocol", "paper-figures", "experiments", "tests", "book/src", ".ci"];
+const ROOTS: [&str; 9] = [
+    "he",
+    "dp",
+    "nn",
+    "protocol",
+    "paper-figures",
+    "experiments",
+    "tests",
+    "book/src",
+    ".ci",
+];
 
 /// The folder of the workspace.
 pub(crate) fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("the tests crate lies in the workspace").to_path_buf()
+    tests
+        .parent()
+        .expect("the tests crate lies in the workspace")
+        .to_path_buf()
 }
 
 /// All Rust files.
@@ -35,7 +47,10 @@ pub(crate) fn sources() -> &'static [Source] {
             .into_iter()
             .filter(|path| path.extension().is_some_and(|e| e == "rs"))
             .filter_map(read)
-            .map(|s| Source { code: code::blank(&s.text), ..s })
+            .map(|s| Source {
+                code: code::blank(&s.text),
+                ..s
+            })
             .collect()
     })
 }
@@ -48,14 +63,19 @@ pub(crate) fn texts() -> &'static [Source] {
 
 fn read(path: PathBuf) -> Option<Source> {
     let text = String::from_utf8(fs::read(root().join(&path)).expect("a listed file")).ok()?;
-    Some(Source { path, text, code: String::new() })
+    Some(Source {
+        path,
+        text,
+        code: String::new(),
+    })
 }
 
 /// All files of the project, relative to the workspace, in order.
 fn files() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root()).expect("the workspace").flatten() {
-        if entry.path().is_file() {
+        // In a linked worktree `.git` is a file.
+        if entry.path().is_file() && entry.file_name() != ".git" {
             found.push(PathBuf::from(entry.file_name()));
         }
     }
@@ -68,10 +88,15 @@ fn files() -> Vec<PathBuf> {
 }
 
 fn collect(folder: &Path, relative: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder of the workspace").flatten() {
+    for entry in fs::read_dir(folder)
+        .expect("a folder of the workspace")
+        .flatten()
+    {
         let (path, relative) = (entry.path(), relative.join(entry.file_name()));
         // A build folder of one crate, or what an editor or a failed property test left.
-        let foreign = ["target", "proptest-regressions"].iter().any(|name| relative.ends_with(name));
+        let foreign = ["target", "proptest-regressions"]
+            .iter()
+            .any(|name| relative.ends_with(name));
         if path.is_dir() && !foreign {
             collect(&path, &relative, found);
         } else if path.is_file() {
