@@ -15,7 +15,7 @@ use tree::{Source, sources, texts};
 
 /// The longest file, in lines.
 const FILE_CEILING: usize = 700;
-/// The longest function, in lines from its signature to its closing brace.
+/// The longest body of a function, in lines of code.
 const FUNCTION_CEILING: usize = 80;
 /// The first line of a file of declarations or numbers, which may be longer.
 const TABLE_MARK: &str = "//! Table:";
@@ -63,7 +63,7 @@ fn functions_are_short() {
         }
     }
     report(
-        &format!("functions have at most {FUNCTION_CEILING} lines: name the parts"),
+        &format!("functions have at most {FUNCTION_CEILING} lines of code: name the parts"),
         &offences,
     );
 }
@@ -123,9 +123,13 @@ fn modules_introduce_themselves() {
     );
 }
 
-/// Where `unsafe` may stand.
+/// Where `unsafe` may stand: the vector kernels, and the call of the matrix kernel, whose
+/// interface takes pointers.
 fn may_be_unsafe(path: &Path) -> bool {
-    path == Path::new("he/src/simd.rs") || path.starts_with("he/src/simd")
+    let named = ["he/src/simd.rs", "nn/src/gemm.rs"]
+        .iter()
+        .any(|name| path == Path::new(name));
+    named || path.starts_with("he/src/simd")
 }
 
 #[test]
@@ -150,7 +154,7 @@ fn unsafe_is_confined() {
         println!("  {count} in {}", path.display());
     }
     report(
-        "`unsafe` stands only in the kernels of he/src/simd",
+        "`unsafe` stands only in he/src/simd and nn/src/gemm.rs",
         &offences,
     );
 }

@@ -90,7 +90,8 @@ const QUALIFIERS: [&str; 8] = [
     "pub", "crate", "super", "const", "async", "unsafe", "extern", "default",
 ];
 
-/// Every function of blanked, formatted code: line of its signature, name, lines in all.
+/// Every function of blanked, formatted code: line of its signature, name, and lines of its body
+/// that are neither empty nor mere comment.
 pub(crate) fn functions(code: &str) -> Vec<(usize, String, usize)> {
     let lines: Vec<&str> = code.lines().collect();
     let mut found = Vec::new();
@@ -100,10 +101,11 @@ pub(crate) fn functions(code: &str) -> Vec<(usize, String, usize)> {
             continue;
         };
         let indent = line.len() - line.trim_start().len();
-        let length = lines[start..]
-            .iter()
-            .position(|l| closes(l, indent))
-            .map_or(lines.len() - start, |end| end + 1);
+        let end = lines[start..].iter().position(|l| closes(l, indent));
+        let item = &lines[start..=end.map_or(lines.len() - 1, |end| start + end)];
+        let opening = item.iter().position(|l| l.trim_end().ends_with('{'));
+        let body = opening.map_or(item, |at| &item[at + 1..item.len() - 1]);
+        let length = body.iter().filter(|l| !l.trim().is_empty()).count();
         found.push((start + 1, name.to_owned(), length));
     }
     found
@@ -137,5 +139,5 @@ fn functions_are_measured() {
         .into_iter()
         .map(|(_, _, length)| length)
         .collect();
-    assert_eq!(lengths, [3, 5, 1]);
+    assert_eq!(lengths, [1, 1, 1]);
 }

@@ -74,7 +74,8 @@ fn read(path: PathBuf) -> Option<Source> {
 fn files() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root()).expect("the workspace").flatten() {
-        if entry.path().is_file() {
+        // In a linked worktree `.git` is a file.
+        if entry.path().is_file() && entry.file_name() != ".git" {
             found.push(PathBuf::from(entry.file_name()));
         }
     }
