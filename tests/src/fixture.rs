@@ -8,14 +8,15 @@ use sphinx_dp::ledger::Ledger;
 use sphinx_dp::mechanism::{ClipBound, GaussianMechanism};
 use sphinx_dp::sampler::PoissonSampler;
 use sphinx_dp::{Adjacency, NoiseMultiplier, SamplingRate};
-use sphinx_he::rlwe::{ParametersLiteral, Security};
+use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
+use sphinx_he::rlwe::{ParametersLiteral, SecretKey, Security};
 use sphinx_nn::data::Dataset;
 use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
 use sphinx_nn::tensor::Tensor;
 use sphinx_protocol::Error;
 use sphinx_protocol::grid::{Engine, Local};
 use sphinx_protocol::link::Link;
-use sphinx_protocol::message::ModelId;
+use sphinx_protocol::message::{ModelId, Sealed};
 use sphinx_protocol::model::Replica;
 use sphinx_protocol::packed::Packed;
 use sphinx_protocol::party::{Hub, HubLimits};
@@ -208,4 +209,16 @@ where
         }
     }
     Ok(trainer.into_engine())
+}
+
+/// Integers encrypted under a throwaway key of `plan`'s parameters.
+///
+/// # Panics
+/// If the values do not fit the encoding.
+#[must_use]
+pub fn sealed(plan: &Plan, encoding: Encoding, values: &[i64]) -> Sealed {
+    let mut rng = ChaCha20Rng::seed_from_u64(11);
+    let secret = SecretKey::generate(plan.parameters(), &mut rng);
+    let plaintext = Plaintext::encode(plan.parameters(), 1, values, encoding).expect("encodes");
+    Sealed::new(&SeededCiphertext::encrypt(&plaintext, &secret, &mut rng).expect("encrypts"))
 }

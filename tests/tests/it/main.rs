@@ -2,6 +2,7 @@
 
 mod agreement;
 mod exactness;
+mod hostile;
 mod inference;
 mod tidy;
 mod transcript;
