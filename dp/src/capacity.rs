@@ -146,7 +146,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #![proptest_config(crate::laws(64))]
 
         #[test]
         fn tail_against_convolution(n in 1u64..120, q in 0.001f64..0.999, part in 0.0f64..1.0) {

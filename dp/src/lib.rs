@@ -69,3 +69,16 @@ pub use quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, Sampl
 pub use rdp::RdpAccountant;
 pub use sampler::PoissonSampler;
 pub use statement::{BiasRule, PrivacyStatement, RunFacts};
+
+/// The settings of all property tests: a fixed seed, so that a run can be repeated.
+#[cfg(test)]
+fn laws(cases: u32) -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    let rng_seed = RngSeed::Fixed(0x5eed);
+    Config {
+        cases,
+        rng_seed,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}

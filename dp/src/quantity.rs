@@ -296,7 +296,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+        #![proptest_config(crate::laws(256))]
 
         #[test]
         fn rate_rounds_up_and_survives_json(exponent in -70.0f64..0.0) {

@@ -319,7 +319,7 @@ fn ranges_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(crate::laws(48))]
 
     #[test]
     fn monotone(q in 1e-4f64..0.5, z in 0.4f64..6.0, steps in 1u64..5000, d in 3f64..9.0) {
