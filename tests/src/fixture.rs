@@ -43,12 +43,16 @@ pub fn architecture(inputs: usize, hidden: &[(usize, LayerSpec)], classes: usize
     let mut layers = Vec::new();
     for (outputs, activation) in hidden {
         layers.push(LayerSpec::Dense { outputs: *outputs });
-        layers.push(activation.clone());
+        layers.push(*activation);
     }
     layers.push(LayerSpec::Dense { outputs: classes });
     Architecture {
         name: "test".into(),
-        input: ImageShape { channels: 1, height: 1, width: inputs },
+        input: ImageShape {
+            channels: 1,
+            height: 1,
+            width: inputs,
+        },
         layers,
     }
 }
@@ -85,13 +89,21 @@ pub fn toy_plan(choices: &PlanChoices, log_n: u32) -> Plan {
 #[must_use]
 pub fn random_data(rows: usize, inputs: usize, classes: usize, seed: u64) -> Dataset {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    let pixels = (0..rows * inputs).map(|_| (rng.next_u32() >> 8) as f32 / 16_777_216.0).collect();
+    let pixels = (0..rows * inputs)
+        .map(|_| (rng.next_u32() >> 8) as f32 / 16_777_216.0)
+        .collect();
     Dataset {
         name: "random".into(),
-        shape: ImageShape { channels: 1, height: 1, width: inputs },
+        shape: ImageShape {
+            channels: 1,
+            height: 1,
+            width: inputs,
+        },
         classes,
         images: Tensor::from_vec(rows, inputs, pixels).expect("shape"),
-        labels: (0..rows).map(|_| (rng.next_u32() % classes as u32) as u8).collect(),
+        labels: (0..rows)
+            .map(|_| (rng.next_u32() % classes as u32) as u8)
+            .collect(),
     }
 }
 
@@ -117,7 +129,12 @@ pub fn hub() -> Arc<Hub> {
 pub fn packed(plan: &Plan, hub: &Arc<Hub>, view: Option<View>) -> Result<Engine<Packed>, Error> {
     let link = Link::greet(serve_in_process(hub, view))?;
     let mut rng = ChaCha20Rng::seed_from_u64(99);
-    Ok(Engine::new(Packed::open(link, ModelId([1; 16]), Replica::initial(plan), &mut rng)?))
+    Ok(Engine::new(Packed::open(
+        link,
+        ModelId([1; 16]),
+        Replica::initial(plan),
+        &mut rng,
+    )?))
 }
 
 /// The oracle.
@@ -168,8 +185,9 @@ where
 {
     let mut ledger = Ledger::in_memory(None, Adjacency::AddRemove);
     let mean = plan.capacity() as f64 / 2.0;
-    let rate = SamplingRate::from_mean(mean.min(data.labels.len() as f64), data.labels.len() as u64)
-        .expect("rate");
+    let rate =
+        SamplingRate::from_mean(mean.min(data.labels.len() as f64), data.labels.len() as u64)
+            .expect("rate");
     let bound = ClipBound::new(plan.literal().clip_bound).expect("bound");
     let z = z.map(|z| NoiseMultiplier::new(z).expect("z"));
     let setup = Setup {

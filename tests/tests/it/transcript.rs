@@ -23,21 +23,32 @@ fn view_of(rows: usize, seed: u64) -> Vec<Seen> {
     }
     let view = View::default();
     let engine = packed(&plan, &hub(), Some(view.clone())).unwrap();
-    train(engine, &plan, &data, 3, Some(1.0), seed).unwrap().into_multiplier().close().unwrap();
+    train(engine, &plan, &data, 3, Some(1.0), seed)
+        .unwrap()
+        .into_multiplier()
+        .close()
+        .unwrap();
     view.seen()
 }
 
 fn shape(seen: &[Seen]) -> Vec<(bool, &'static str, usize)> {
     // What is received and what is sent interleave by the threads' chance; each side is ordered.
     let side = |received| seen.iter().filter(move |s| s.received == received);
-    side(true).chain(side(false)).map(|s| (s.received, s.name, s.bytes)).collect()
+    side(true)
+        .chain(side(false))
+        .map(|s| (s.received, s.name, s.bytes))
+        .collect()
 }
 
 #[test]
 fn order_and_sizes_do_not_depend_on_the_data() {
     let reference = shape(&view_of(30, 1));
     for (rows, seed) in [(30, 2), (30, 77), (200, 3), (13, 4)] {
-        assert_eq!(shape(&view_of(rows, seed)), reference, "rows {rows}, seed {seed}");
+        assert_eq!(
+            shape(&view_of(rows, seed)),
+            reference,
+            "rows {rows}, seed {seed}"
+        );
     }
 }
 
@@ -45,10 +56,16 @@ fn order_and_sizes_do_not_depend_on_the_data() {
 #[test]
 fn the_only_plaintext_about_data_is_the_noised_update() {
     let seen = view_of(30, 5);
-    let released: Vec<_> =
-        seen.iter().filter(|s| s.reveals == Some(Reveals::Released)).map(|s| s.name).collect();
+    let released: Vec<_> = seen
+        .iter()
+        .filter(|s| s.reveals == Some(Reveals::Released))
+        .map(|s| s.name)
+        .collect();
     assert_eq!(released, ["Update"; 3]);
-    for s in seen.iter().filter(|s| s.reveals == Some(Reveals::PublicConstants)) {
+    for s in seen
+        .iter()
+        .filter(|s| s.reveals == Some(Reveals::PublicConstants))
+    {
         assert!(
             ["Hello", "OpenModel", "BeginStep", "Bye"].contains(&s.name),
             "{} is not a public constant of training",
