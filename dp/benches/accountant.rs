@@ -43,6 +43,11 @@ fn accounting(c: &mut Criterion) -> Result<(), RangeError> {
     c.bench_function("calibrate", |b| {
         b.iter(|| calibrate::noise_multiplier(black_box(budget), rate, 3000, Adjacency::AddRemove));
     });
+    c.bench_function("calibrate, replace one", |b| {
+        b.iter(|| {
+            calibrate::noise_multiplier(black_box(budget), rate, 3000, Adjacency::ReplaceOne)
+        });
+    });
     c.bench_function("capacity", |b| {
         b.iter(|| capacity::capacity(black_box(60_000), rate, 1000, 2f64.powi(-40)));
     });

@@ -1,8 +1,8 @@
 //! From a budget to a noise multiplier.
 //!
-//! [`noise_multiplier`] answers the question a run starts with: how much noise do `steps` steps
-//! at this sampling rate need so that the whole run stays within (epsilon, delta)? The answer is on the
-//! safe side: the accountant confirms it.
+//! [`noise_multiplier`] answers the question a run starts with: how much noise do `steps` steps at
+//! this sampling rate need so that the whole run stays within (epsilon, delta)? The answer is on
+//! the safe side: the accountant confirms it.
 //!
 //! ```
 //! use sphinx_dp::{Adjacency, Budget, Delta, Epsilon, SamplingRate, calibrate};
@@ -65,8 +65,8 @@ pub const TOLERANCE: f64 = 1e-6;
 /// loss of the grid transfer (below this for standard deviations from 4096 grid units) still fits.
 const SLACK: f64 = 5e-7;
 
-/// The smallest noise multiplier, up to a relative [`TOLERANCE`] on the safe side, with which `steps` steps of the Poisson-sampled Gaussian
-/// stay within `budget`, by the Renyi accountant.
+/// The smallest noise multiplier, up to a relative [`TOLERANCE`] on the safe side, with which
+/// `steps` steps of the Poisson-sampled Gaussian stay within `budget`, by the Renyi accountant.
 ///
 /// Epsilon falls as the noise multiplier grows, so the root is bracketed by doubling and found by
 /// bisection in the logarithm; the upper end of the bracket is returned, at which the accountant's
@@ -159,7 +159,8 @@ mod tests {
     #[test]
     fn spot_values() {
         // 500 of 60000, 3000 steps, delta 1e-5: a public RDP accountant with a list of orders
-        // answers 3.60506 for epsilon 0.5 and 1.22410 for epsilon 2; the true roots are 3.31537 and 1.15754.
+        // answers 3.60506 for epsilon 0.5 and 1.22410 for epsilon 2; the true roots are 3.31537 and
+        // 1.15754.
         let rate = SamplingRate::from_mean(500.0, 60_000).unwrap();
         for (epsilon, listed, truth) in [(0.5, 3.605_065, 3.315_37), (2.0, 1.224_096, 1.157_53)] {
             let z = noise_multiplier(budget(epsilon, 1e-5), rate, 3000, Adjacency::AddRemove);
@@ -193,7 +194,12 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
         #[test]
-        fn safe_and_tight(epsilon in 0.2f64..12.0, q in 1e-3f64..0.5, steps in 1u64..5000, replace: bool) {
+        fn safe_and_tight(
+            epsilon in 0.2f64..12.0,
+            q in 1e-3f64..0.5,
+            steps in 1u64..5000,
+            replace: bool,
+        ) {
             let adjacency = if replace { Adjacency::ReplaceOne } else { Adjacency::AddRemove };
             let rate = SamplingRate::new(q).unwrap();
             let z = noise_multiplier(budget(epsilon, 1e-5), rate, steps, adjacency).unwrap().get();

@@ -21,9 +21,10 @@ use crate::special::ln_choose;
 ///
 /// Then `steps * Pr[Bin(population, rate) > c] <= delta_cap` holds with one record to spare, which
 /// is the record that the other side of the adjacency may have more: `Bin(n + 1, q) > c` needs
-/// `Bin(n, q) >= c`. Where the answer is `population` itself (rate one, for instance), `population` must be the
-/// public upper bound on both sides. The tail is summed in log space and enlarged by a bound on its rounding error, so the
-/// answer is never too small. Cost: about thirty tails of some standard deviations each.
+/// `Bin(n, q) >= c`. Where the answer is `population` itself (rate one, for instance), `population`
+/// must be the public upper bound on both sides. The tail is summed in log space and enlarged by a
+/// bound on its rounding error, so the answer is never too small. Cost: about thirty tails of some
+/// standard deviations each.
 ///
 /// # Errors
 /// [`RangeError`] unless `0 < delta_cap < 1` and `population <= 2^40`.
@@ -93,7 +94,8 @@ pub fn ln_tail(n: u64, q: f64, c: u64) -> f64 {
         first * q.ln(),
         (n - c - 1) as f64 * (-q).ln_1p(),
     ];
-    // Each part carries a few roundings of its largest intermediate, at most n ln n; so does the sum.
+    // Each part carries a few roundings of its largest intermediate, at most n ln n; so does the
+    // sum.
     let magnitude = n as f64 * (n as f64).ln().max(1.0);
     let rounding = f64::EPSILON.mul_add(8.0 * magnitude, 1e-15 * (k - c) as f64 + 1e-13);
     (parts.iter().sum::<f64>() + sum.ln() + rounding).min(0.0)

@@ -1,8 +1,8 @@
 //! Privacy events, accountants, exact noise and the release ledger.
 //!
-//! This crate knows nothing of networks or encryption. It answers three questions about a
-//! mechanism that adds noise to clipped sums: what does it cost, how is it drawn exactly, and was it written down
-//! before it was released? From the bottom up:
+//! This crate knows nothing of networks or encryption. It answers three questions about a mechanism
+//! that adds noise to clipped sums: what does it cost, how is it drawn exactly, and was it written
+//! down before it was released? From the bottom up:
 //!
 //! - [`quantity`]: checked numbers; [`event`]: what was released.
 //! - [`accountant`], [`rdp`]: what it cost; [`calibrate`]: how much noise a budget needs.

@@ -13,12 +13,12 @@
 //!   uniform whatever the rejection rate. The time depends on the seed, which is public.
 //!
 //! All randomness comes from ChaCha20 keyed by `SHA-256(label, parameter digest, 32-byte seed)`,
-//! so streams of different purposes or parameters never meet. The generator's own state is not
-//! erased after use.
+//! so streams of different purposes or parameters never meet. The generator's own state and
+//! temporaries in registers are not erased after use.
 //!
 //! Sources: table inversion as in Frodo (Bos et al., ePrint 2016/659, section 3.2), with the scan
 //! over the whole table; why such a divergence costs nothing: Poeppelmann, Ducas and Gueneysu,
-//! *Enhanced lattice-based signatures on reconfigurable hardware*, ePrint 2014/254, lemma 1.
+//! *Enhanced lattice-based signatures on reconfigurable hardware*, ePrint 2014/254, section 3.
 //!
 //! ```
 //! use sphinx_he::sample::{ErrorSampler, Stream};
@@ -180,16 +180,24 @@ impl ErrorSampler {
 
     /// Turns words into draws: the magnitude is the number of tails above the word.
     fn invert(&self, words: &[u64], out: &mut [i64]) {
-        out.fill(0);
-        for &tail in &self.tails {
-            for (count, &word) in out.iter_mut().zip(words) {
-                // both are below 2^63: the top bit of the difference says word < tail
-                *count += ((word >> 1).wrapping_sub(tail) >> 63) as i64;
+        // eight draws at a time, so that the counts stay in registers
+        for (values, words) in out.chunks_mut(8).zip(words.chunks(8)) {
+            let mut halves = [0u64; 8];
+            halves
+                .iter_mut()
+                .zip(words)
+                .for_each(|(half, word)| *half = word >> 1);
+            let mut counts = [0u64; 8];
+            for &tail in &self.tails {
+                for (count, half) in counts.iter_mut().zip(&halves) {
+                    // both are below 2^63: the top bit of the difference says half < tail
+                    *count = count.wrapping_add(half.wrapping_sub(tail) >> 63);
+                }
             }
-        }
-        for (value, &word) in out.iter_mut().zip(words) {
-            let sign = ((word & 1) as i64).wrapping_neg();
-            *value = (*value ^ sign) - sign;
+            for ((value, &count), &word) in values.iter_mut().zip(&counts).zip(words) {
+                let sign = ((word & 1) as i64).wrapping_neg();
+                *value = (count as i64 ^ sign) - sign;
+            }
         }
     }
 }

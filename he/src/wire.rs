@@ -323,7 +323,7 @@ mod tests {
         fn padding_must_be_zero(bits in 1u32..=60, count in 1usize..20) {
             let used = count * bits as usize;
             let mut bytes = vec![0; packed_len(count, bits)];
-            prop_assume!(used % 8 != 0);
+            prop_assume!(!used.is_multiple_of(8));
             *bytes.last_mut().unwrap() = 0x80;
             let result = unpack(&bytes, bits, &mut vec![0; count]);
             prop_assert_eq!(result, Err(DecodeError::NonZeroPadding));

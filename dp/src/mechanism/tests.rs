@@ -227,7 +227,8 @@ fn the_bias_gap_is_unbounded() {
     let mut with_one_more = ordinary.clone();
     with_one_more.push([0, 1]);
     let second_release = |records: &[[i64; 2]]| {
-        // Step 1 moves the bias by its exact gradient; the weights are held, as if by released noise.
+        // Step 1 moves the bias by its exact gradient; the weights are held, as if by released
+        // noise.
         let (_, bias_gradient) = relu_gradients(records, w, 0);
         let b = -bias_gradient;
         // Step 2 is what the accountant prices with sensitivity C = 1.

@@ -196,8 +196,8 @@ fn replace_one_is_above_the_truth() {
     }
 }
 
-/// At low rates the best order sits at a sharp bend. 30-digit quadrature at 500 of 60000, z = 4, one
-/// step, delta 1e-5.
+/// At low rates the best order sits at a sharp bend. 30-digit quadrature at 500 of 60000, z = 4,
+/// one step, delta 1e-5.
 #[test]
 fn the_bend() {
     let at = |order| {
@@ -333,7 +333,7 @@ proptest! {
     }
 
     #[test]
-    fn orders_are_monotone_and_sampling_helps(q in 1e-5f64..1.0, z in 0.3f64..9.0, a in 1.01f64..99.0) {
+    fn orders_are_monotone(q in 1e-5f64..1.0, z in 0.3f64..9.0, a in 1.01f64..99.0) {
         let here = poisson_gaussian(q, z, a).unwrap();
         prop_assert!(poisson_gaussian(q, z, a * 1.01).unwrap() >= here * (1.0 - 1e-11));
         prop_assert!(here <= a / (2.0 * z * z) * (1.0 + 1e-10));
@@ -349,7 +349,8 @@ proptest! {
         let add = Adjacency::AddRemove;
         let whole = spend(&[(step(q, z), m + n), (other.clone(), 10)], add, 1e-5);
         let parts =
-            spend(&[(step(q, z), m), (other.repeated(10), 1), (step(q, z).repeated(n), 1)], add, 1e-5);
+            [(step(q, z), m), (other.repeated(10), 1), (step(q, z).repeated(n), 1)];
+        let parts = spend(&parts, add, 1e-5);
         prop_assert!((whole.epsilon / parts.epsilon - 1.0).abs() < 1e-9);
     }
 

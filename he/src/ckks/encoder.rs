@@ -115,8 +115,8 @@ impl Encoder {
         let moduli = &self.parameters.moduli()[..=level.0];
         for (k, x) in self.embed(values).into_iter().enumerate() {
             let rounded = (x * scale.value()).round();
-            // written so that a sum that overflowed to NaN is refused too
-            if !(rounded.abs() < limit) {
+            // an overflow of the transform may leave NaN
+            if rounded.is_nan() || rounded.abs() >= limit {
                 return Err(Error::ValueTooLarge {
                     op,
                     index: k,

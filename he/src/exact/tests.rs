@@ -268,6 +268,23 @@ fn mismatches_name_both_operands() {
         low.clone().drop_prime(),
         Err(Error::DepthExhausted { .. })
     ));
+    assert!(matches!(
+        a.clone().select(&[32]),
+        Err(Error::PositionOutOfRange { .. })
+    ));
+    assert!(matches!(
+        a.clone().select(&[3, 3]),
+        Err(Error::DuplicatePosition { position: 3, .. })
+    ));
+    assert!(a.select(&[0]).unwrap().decrypt(&other).is_err());
+    let plaintext = Plaintext::encode(&q, 0, &[], e).unwrap();
+    assert!(SeededCiphertext::encrypt(&plaintext, &secret, &mut rng).is_err());
+}
+
+#[test]
+fn unsupported_products_are_refused() {
+    let (p, secret, mut rng) = toy(5, &[47, 42]);
+    let a = upload(&p, &secret, &mut rng, 1, &[1], Encoding::scaled(1 << 30)).expand();
     let w = IntegerPoly::new(&p, 0, &[1], 1).unwrap();
     assert!(matches!(a.mul_plain(&w), Err(Error::LevelMismatch { .. })));
     assert!(IntegerPoly::new(&p, 0, &[1], 0).is_err());
@@ -291,17 +308,51 @@ fn mismatches_name_both_operands() {
     ));
     let huge = upload(&p, &secret, &mut rng, 1, &[0], Encoding::scaled(1 << 70)).expand();
     assert!(matches!(huge.mul(&huge), Err(Error::ScaleOverflow { .. })));
-    assert!(matches!(
-        a.clone().select(&[32]),
-        Err(Error::PositionOutOfRange { .. })
-    ));
-    assert!(matches!(
-        a.clone().select(&[3, 3]),
-        Err(Error::DuplicatePosition { position: 3, .. })
-    ));
-    assert!(a.select(&[0]).unwrap().decrypt(&other).is_err());
-    let plaintext = Plaintext::encode(&q, 0, &[], e).unwrap();
-    assert!(SeededCiphertext::encrypt(&plaintext, &secret, &mut rng).is_err());
+}
+
+#[test]
+fn dot_products_are_the_sums_of_their_terms() {
+    let (p, secret, mut rng) = toy(5, &[60, 42]);
+    let e = Encoding::scaled(1 << 20);
+    let fresh: Vec<Ciphertext> = (0..200)
+        .map(|i| upload(&p, &secret, &mut rng, 1, &[i, 1 - i, 3], e).expand())
+        .collect();
+    let pairs: Vec<_> = fresh.iter().zip(fresh.iter().rev()).collect();
+    let mut slow = Ciphertext::zero(&p, 1, 2, Encoding::scaled(1 << 40));
+    let mut fast = slow.clone();
+    pairs.iter().for_each(|(a, b)| slow.add_mul(a, b).unwrap());
+    fast.add_dot(&pairs).unwrap();
+    let bytes = |c: Ciphertext| c.select(&all(32)).unwrap().to_bytes();
+    assert_eq!(bytes(fast.clone()), bytes(slow));
+    assert!(fast.add_dot(&[(&fresh[0], &fast.clone())]).is_err());
+    assert!(
+        Ciphertext::zero(&p, 1, 1, fast.encoding())
+            .add_dot(&pairs)
+            .is_err()
+    );
+
+    let weights: Vec<_> = (0..200)
+        .map(|i| IntegerPoly::new(&p, 1, &[i, 7 - i], 4).unwrap())
+        .collect();
+    let terms: Vec<_> = fresh.iter().zip(&weights).collect();
+    let mut slow = Ciphertext::zero(&p, 1, 1, Encoding::scaled(1 << 22));
+    let mut sum = slow.clone();
+    terms
+        .iter()
+        .for_each(|(a, w)| slow.add_mul_plain(a, w).unwrap());
+    sum.add_dot_plain(&terms).unwrap();
+    assert_eq!(bytes(sum.clone()), bytes(slow));
+    assert!(sum.add_dot_plain(&[(&fast, &weights[0])]).is_err());
+    let modular = upload(
+        &p,
+        &secret,
+        &mut rng,
+        1,
+        &[1],
+        Encoding::Modular { log_t: 9 },
+    )
+    .expand();
+    assert!(sum.add_dot_plain(&[(&modular, &weights[0])]).is_err());
 }
 
 #[test]

@@ -156,6 +156,10 @@ fn judge(name: &str, failures: f64, trials: f64, predicted: f64) {
     );
     let slack = 5.0 * (trials * predicted * (1.0 - predicted)).sqrt() + 0.02 * trials * predicted;
     let gap = (failures - trials * predicted).abs();
+    println!(
+        "{name}: {failures} failures of {trials}, {:.1} predicted",
+        trials * predicted
+    );
     assert!(
         gap < slack,
         "{name}: {failures} of {trials}, predicted {}",
