@@ -44,7 +44,7 @@ pub fn architecture(inputs: usize, hidden: &[(usize, LayerSpec)], classes: usize
     let mut layers = Vec::new();
     for (outputs, activation) in hidden {
         layers.push(LayerSpec::Dense { outputs: *outputs });
-        layers.push(activation.clone());
+        layers.push(*activation);
     }
     layers.push(LayerSpec::Dense { outputs: classes });
     Architecture {

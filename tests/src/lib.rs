@@ -5,4 +5,9 @@
 
 #[cfg(doctest)]
 mod book;
+#[expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a setting that does not hold should stop the test that made it"
+)]
 pub mod fixture;
