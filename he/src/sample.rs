@@ -129,7 +129,7 @@ pub struct ErrorSampler {
 
 impl ErrorSampler {
     /// The sampler of standard deviation `std_dev`, for widths of 0.5 to 1024 (above 0.5 the
-    /// parameter `sigma` and the standard deviation agree to within 4 %, above 1 to `10^-6`).
+    /// parameter `sigma` and the standard deviation agree to within 8 %, above 1 to `10^-6`).
     ///
     /// A width that is no positive number gives the sampler that always returns 0; parameters
     /// refuse such widths.

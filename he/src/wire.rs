@@ -46,6 +46,8 @@ pub enum Kind {
     SeededSlots = 4,
     /// A ciphertext of [`crate::ckks`].
     Slots = 5,
+    /// A download of [`crate::exact`] whose positions the receiver knows.
+    SelectedBare = 6,
 }
 
 /// The common beginning of every object.

@@ -356,6 +356,44 @@ fn dot_products_are_the_sums_of_their_terms() {
 }
 
 #[test]
+fn known_positions_need_not_travel() {
+    let (p, secret, mut rng) = toy(5, &[47, 42]);
+    let up = upload(
+        &p,
+        &secret,
+        &mut rng,
+        1,
+        &[10, 11, 12, 13],
+        Encoding::scaled(1 << 60),
+    );
+    let picks = [3, 0, 2];
+    let selected = up.expand().drop_prime().unwrap().select(&picks).unwrap();
+    let bytes = selected.to_bytes_bare();
+    assert_eq!(bytes.len(), SelectedCiphertext::wire_size_bare(&p, 0, 1, 3));
+    assert_eq!(bytes.len() + 2, selected.to_bytes().len()); // three positions of five bits
+    let read = |positions: &[usize]| SelectedCiphertext::from_bytes_at(&bytes, &p, positions);
+    let back = read(&picks).unwrap();
+    assert_eq!(back.to_bytes(), selected.to_bytes());
+    assert_eq!(back.decrypt(&secret).unwrap().keep_local(), [13, 10, 12]);
+    assert!(matches!(
+        read(&[3, 0]),
+        Err(DecodeError::BadCount { got: 3, limit: 2 })
+    ));
+    assert!(matches!(
+        read(&[3, 0, 3]),
+        Err(DecodeError::DuplicatePosition { position: 3 })
+    ));
+    assert!(matches!(
+        read(&[3, 0, 32]),
+        Err(DecodeError::PositionOutOfRange { .. })
+    ));
+    assert!(SelectedCiphertext::from_bytes(&bytes, &p).is_err());
+    for length in 0..bytes.len() {
+        assert!(SelectedCiphertext::from_bytes_at(&bytes[..length], &p, &picks).is_err());
+    }
+}
+
+#[test]
 fn every_truncation_and_extension_is_refused() {
     let (p, secret, mut rng) = toy(4, &[30, 25]);
     let e = Encoding::scaled(1 << 12);

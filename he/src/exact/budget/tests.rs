@@ -345,6 +345,6 @@ fn plain_products_fail_as_predicted_after_a_drop() {
 #[test]
 fn modular_products_fail_as_predicted() {
     // the error of the encoding, 1/12, counts beside a small sigma
-    plain(0.6, &[40], Encoding::Modular { log_t: 27 }, 1, 0, 40);
+    plain(1.0, &[40], Encoding::Modular { log_t: 26 }, 1, 0, 40);
     plain(3.2, &[40, 30], Encoding::Modular { log_t: 35 }, 1, 1, 40);
 }
