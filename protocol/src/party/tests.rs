@@ -16,7 +16,11 @@ use crate::plan::{Limits, Plan, PlanChoices, PlanLiteral};
 fn plan_with(outputs: usize) -> Plan {
     let architecture = Architecture {
         name: "party".into(),
-        input: ImageShape { channels: 1, height: 1, width: 4 },
+        input: ImageShape {
+            channels: 1,
+            height: 1,
+            width: 4,
+        },
         layers: vec![
             LayerSpec::Dense { outputs: 3 },
             LayerSpec::Tanh,
@@ -40,7 +44,11 @@ fn plan_with(outputs: usize) -> Plan {
         error_std_dev: 3.2,
         security: Security::Toy,
     };
-    Plan::new(&PlanLiteral::design_with(&choices, he).unwrap(), &Limits::default()).unwrap()
+    Plan::new(
+        &PlanLiteral::design_with(&choices, he).unwrap(),
+        &Limits::default(),
+    )
+    .unwrap()
 }
 
 /// A client that encrypts zeros, enough to walk through every state.
@@ -53,17 +61,31 @@ struct Walker {
 impl Walker {
     fn new(plan: Plan) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
-        Self { secret: SecretKey::generate(plan.parameters(), &mut rng), plan, seed: 0 }
+        Self {
+            secret: SecretKey::generate(plan.parameters(), &mut rng),
+            plan,
+            seed: 0,
+        }
     }
 
     fn sealed(&mut self, encoding: sphinx_he::exact::Encoding) -> Sealed {
         self.seed += 1;
-        encrypt(self.plan.parameters(), &self.secret, &[0; 4], encoding, [self.seed; 32]).unwrap()
+        encrypt(
+            self.plan.parameters(),
+            &self.secret,
+            &[0; 4],
+            encoding,
+            [self.seed; 32],
+        )
+        .unwrap()
     }
 
     fn open(&self) -> ToServer {
         let plan = serde_json::to_vec(self.plan.literal()).unwrap();
-        ToServer::OpenModel { id: ModelId([1; 16]), plan }
+        ToServer::OpenModel {
+            id: ModelId([1; 16]),
+            plan,
+        }
     }
 
     fn biases(&mut self) -> ToServer {
@@ -98,7 +120,9 @@ fn after(hub: &Arc<Hub>, messages: Vec<ToServer>) -> (Server, Vec<ToClient>) {
     let mut server = Server::new(Arc::clone(hub));
     let mut replies = Vec::new();
     for message in messages {
-        let step = server.step(message).unwrap_or_else(|fault| panic!("{}", fault.cause));
+        let step = server
+            .step(message)
+            .unwrap_or_else(|fault| panic!("{}", fault.cause));
         server = step.server;
         replies.extend(step.replies);
     }
@@ -106,30 +130,45 @@ fn after(hub: &Arc<Hub>, messages: Vec<ToServer>) -> (Server, Vec<ToClient>) {
 }
 
 fn hello() -> ToServer {
-    ToServer::Hello { version: WIRE_VERSION }
+    ToServer::Hello {
+        version: WIRE_VERSION,
+    }
 }
 
 fn refusal(server: Server, message: ToServer) -> (Refusal, String) {
     match server.step(message) {
-        Err(Fault { reply: ToClient::Refused { reason, detail }, .. }) => (reason, detail),
+        Err(Fault {
+            reply: ToClient::Refused { reason, detail },
+            ..
+        }) => (reason, detail),
         other => panic!("not refused: {other:?}"),
     }
 }
 
 /// One message of every kind.
 fn every_message(walker: &mut Walker) -> Vec<ToServer> {
-    let place = Place { layer: 0, chunk: 0, tile: 0 };
+    let place = Place {
+        layer: 0,
+        chunk: 0,
+        tile: 0,
+    };
     let plan = walker.plan.clone();
     vec![
         hello(),
         walker.open(),
         ToServer::LoadModel(crate::model::PublicModel::initial(&plan).export()),
-        ToServer::AttachModel { id: ModelId([1; 16]), digest: plan.digest() },
+        ToServer::AttachModel {
+            id: ModelId([1; 16]),
+            digest: plan.digest(),
+        },
         ToServer::BeginStep { step: 0 },
         walker.upload(Upload::Activation, place),
         walker.upload(Upload::OutputGradient, place),
         walker.upload(Upload::ClippedGradient, place),
-        ToServer::Update { step: 0, gradient: Released::received(vec![0; plan.weight_count()]) },
+        ToServer::Update {
+            step: 0,
+            gradient: Released::received(vec![0; plan.weight_count()]),
+        },
         walker.biases(),
         ToServer::FetchBiases,
         ToServer::BeginTickets { batch: [1; 16] },
@@ -140,8 +179,16 @@ fn every_message(walker: &mut Walker) -> Vec<ToServer> {
 }
 
 fn request(version: ModelVersion, layer: u16, columns: usize) -> ToServer {
-    let ticket = TicketId { batch: [1; 16], index: 0 };
-    ToServer::Request { ticket, version, layer, masked: Masked(vec![0; columns]) }
+    let ticket = TicketId {
+        batch: [1; 16],
+        index: 0,
+    };
+    ToServer::Request {
+        ticket,
+        version,
+        layer,
+        masked: Masked(vec![0; columns]),
+    }
 }
 
 /// Every state with the messages that lead there and the kinds that it accepts.
@@ -149,14 +196,26 @@ fn states(walker: &mut Walker) -> Vec<(&'static str, Vec<ToServer>, Vec<&'static
     let open = vec![hello(), walker.open()];
     let ready = [open.clone(), vec![walker.biases()]].concat();
     let training = [ready.clone(), vec![ToServer::BeginStep { step: 0 }]].concat();
-    let preparing = [ready.clone(), vec![ToServer::BeginTickets { batch: [2; 16] }]].concat();
+    let preparing = [
+        ready.clone(),
+        vec![ToServer::BeginTickets { batch: [2; 16] }],
+    ]
+    .concat();
     vec![
         ("ExpectHello", vec![], vec!["Hello", "Bye"]),
         ("ExpectModel", vec![hello()], vec!["OpenModel", "Bye"]),
-        ("ReceivingBiases", open, vec!["LoadModel", "BiasUpdate", "Bye"]),
+        (
+            "ReceivingBiases",
+            open,
+            vec!["LoadModel", "BiasUpdate", "Bye"],
+        ),
         // A request for an unknown version is declined without ending the connection, but not
         // for a later layer; the request above is for layer 1.
-        ("Ready", ready, vec!["BeginStep", "FetchBiases", "BeginTickets", "Bye"]),
+        (
+            "Ready",
+            ready,
+            vec!["BeginStep", "FetchBiases", "BeginTickets", "Bye"],
+        ),
         ("Training", training, vec!["Activation", "Bye"]),
         ("Preparing", preparing, vec!["Mask", "Bye"]),
     ]
@@ -178,7 +237,10 @@ fn each_state_takes_only_its_messages() {
                         panic!("a fault refuses")
                     };
                     if reason == Refusal::Protocol {
-                        assert!(detail.contains(&expects) && detail.contains(kind), "{detail}");
+                        assert!(
+                            detail.contains(&expects) && detail.contains(kind),
+                            "{detail}"
+                        );
                     }
                 }
             }
@@ -190,7 +252,12 @@ fn each_state_takes_only_its_messages() {
 fn a_whole_step_walks_through_the_script() {
     let hub = hub();
     let mut walker = Walker::new(plan_with(2));
-    let mut messages = vec![hello(), walker.open(), walker.biases(), ToServer::BeginStep { step: 0 }];
+    let mut messages = vec![
+        hello(),
+        walker.open(),
+        walker.biases(),
+        ToServer::BeginStep { step: 0 },
+    ];
     for (upload, place) in script(&walker.plan.clone()) {
         messages.push(walker.upload(upload, place));
     }
@@ -201,11 +268,20 @@ fn a_whole_step_walks_through_the_script() {
     let count = |name| replies.iter().filter(|r| r.name() == name).count();
     let layouts = walker.plan.layouts();
     let forward: usize = layouts.iter().map(|l| l.chunks() * l.output_tiles()).sum();
-    let gradients: usize = layouts.iter().map(|l| l.input_tiles() * l.output_tiles()).sum();
+    let gradients: usize = layouts
+        .iter()
+        .map(|l| l.input_tiles() * l.output_tiles())
+        .sum();
     assert_eq!(count("ForwardProduct"), forward);
-    assert_eq!(count("BackwardProduct"), layouts[1].chunks() * layouts[1].input_tiles());
+    assert_eq!(
+        count("BackwardProduct"),
+        layouts[1].chunks() * layouts[1].input_tiles()
+    );
     assert_eq!(count("GradientProduct"), gradients);
-    assert!(matches!(replies.last(), Some(ToClient::Updated { step: 1, .. })));
+    assert!(matches!(
+        replies.last(),
+        Some(ToClient::Updated { step: 1, .. })
+    ));
     // The same step cannot be taken twice.
     let (reason, detail) = refusal(server, ToServer::BeginStep { step: 0 });
     assert_eq!(reason, Refusal::Protocol);
@@ -231,7 +307,13 @@ fn bad_plans_are_refused_with_their_reason() {
         (vec![b'['; 100_000], "JSON"),
     ] {
         let (server, _) = after(&hub(), vec![hello()]);
-        let (reason, detail) = refusal(server, ToServer::OpenModel { id: ModelId([1; 16]), plan });
+        let (reason, detail) = refusal(
+            server,
+            ToServer::OpenModel {
+                id: ModelId([1; 16]),
+                plan,
+            },
+        );
         assert_eq!(reason, Refusal::Plan);
         assert!(detail.contains(expected), "{detail}");
     }
@@ -246,7 +328,10 @@ fn a_model_is_trained_by_one_connection_and_freed_when_it_ends() {
     assert_eq!(refusal(second, walker.open()).0, Refusal::Busy);
     drop(first);
     let (_, replies) = after(&hub, vec![hello(), walker.open(), walker.biases()]);
-    assert!(matches!(replies.last(), Some(ToClient::Updated { step: 0, .. })));
+    assert!(matches!(
+        replies.last(),
+        Some(ToClient::Updated { step: 0, .. })
+    ));
 }
 
 #[test]
@@ -255,27 +340,48 @@ fn models_are_found_by_id_and_plan() {
     let walker = Walker::new(plan_with(2));
     let other = Walker::new(plan_with(3));
     let digest = walker.plan.digest();
-    let attach = |id, digest| ToServer::AttachModel { id: ModelId(id), digest };
+    let attach = |id, digest| ToServer::AttachModel {
+        id: ModelId(id),
+        digest,
+    };
     let (stranger, _) = after(&hub, vec![hello()]);
-    assert_eq!(refusal(stranger, attach([1; 16], digest)).0, Refusal::UnknownModel);
+    assert_eq!(
+        refusal(stranger, attach([1; 16], digest)).0,
+        Refusal::UnknownModel
+    );
     let (trainer, _) = after(&hub, vec![hello(), walker.open()]);
     drop(trainer);
     let (wrong_plan, _) = after(&hub, vec![hello()]);
-    assert_eq!(refusal(wrong_plan, attach([1; 16], [0; 32])).0, Refusal::UnknownModel);
+    assert_eq!(
+        refusal(wrong_plan, attach([1; 16], [0; 32])).0,
+        Refusal::UnknownModel
+    );
     let (wrong_open, _) = after(&hub, vec![hello()]);
     assert_eq!(refusal(wrong_open, other.open()).0, Refusal::UnknownModel);
     let (_, replies) = after(&hub, vec![hello(), attach([1; 16], digest)]);
-    assert!(matches!(replies.last(), Some(ToClient::ModelReady { step: 0, .. })));
+    assert!(matches!(
+        replies.last(),
+        Some(ToClient::ModelReady { step: 0, .. })
+    ));
 }
 
 #[test]
 fn a_server_holds_only_so_many_models() {
-    let hub = Arc::new(Hub::new(HubLimits { models: 1, ..HubLimits::default() }));
+    let hub = Arc::new(Hub::new(HubLimits {
+        models: 1,
+        ..HubLimits::default()
+    }));
     let walker = Walker::new(plan_with(2));
     let _first = after(&hub, vec![hello(), walker.open()]);
     let (second, _) = after(&hub, vec![hello()]);
     let plan = serde_json::to_vec(walker.plan.literal()).unwrap();
-    let (reason, _) = refusal(second, ToServer::OpenModel { id: ModelId([2; 16]), plan });
+    let (reason, _) = refusal(
+        second,
+        ToServer::OpenModel {
+            id: ModelId([2; 16]),
+            plan,
+        },
+    );
     assert_eq!(reason, Refusal::Full);
 }
 
@@ -289,9 +395,7 @@ fn prepared(hub: &Arc<Hub>, walker: &mut Walker) -> (Server, ModelVersion) {
     ];
     let encoding = walker.plan.mask_encoding();
     for (layer, layout) in walker.plan.ticket_layouts().to_vec().iter().enumerate() {
-        for place in
-            crate::packed::tile_places(layer, layout.chunks(), layout.input_tiles())
-        {
+        for place in crate::packed::tile_places(layer, layout.chunks(), layout.input_tiles()) {
             messages.push(ToServer::Mask(place, walker.sealed(encoding)));
         }
     }
@@ -325,8 +429,14 @@ fn a_ticket_works_once_and_refusals_leave_the_connection_open() {
         );
     };
     refused(ask(request(ModelVersion([9; 32]), 0, 4)), Refusal::Stale);
-    assert!(matches!(&ask(request(version, 0, 4))[..], [ToClient::Answer { layer: 0, .. }]));
-    assert!(matches!(&ask(request(version, 1, 3))[..], [ToClient::Answer { layer: 1, .. }]));
+    assert!(matches!(
+        &ask(request(version, 0, 4))[..],
+        [ToClient::Answer { layer: 0, .. }]
+    ));
+    assert!(matches!(
+        &ask(request(version, 1, 3))[..],
+        [ToClient::Answer { layer: 1, .. }]
+    ));
     refused(ask(request(version, 0, 4)), Refusal::Ticket);
 }
 
@@ -344,16 +454,31 @@ fn a_request_of_the_wrong_width_ends_the_connection() {
 fn ciphertexts_of_another_kind_or_broken_ones_are_refused() {
     let hub = hub();
     let mut walker = Walker::new(plan_with(2));
-    let place = Place { layer: 0, chunk: 0, tile: 0 };
-    let path = vec![hello(), walker.open(), walker.biases(), ToServer::BeginStep { step: 0 }];
+    let place = Place {
+        layer: 0,
+        chunk: 0,
+        tile: 0,
+    };
+    let path = vec![
+        hello(),
+        walker.open(),
+        walker.biases(),
+        ToServer::BeginStep { step: 0 },
+    ];
     let masks = walker.plan.mask_encoding();
     let wrong_encoding = walker.sealed(masks);
     let good = walker.upload(Upload::Activation, place);
-    let ToServer::Activation(_, sealed) = &good else { unreachable!() };
+    let ToServer::Activation(_, sealed) = &good else {
+        unreachable!()
+    };
     let mut flipped = sealed.bytes().to_vec();
     flipped[0] ^= 1;
     let truncated = sealed.bytes()[..sealed.bytes().len() - 1].to_vec();
-    for bad in [wrong_encoding, Sealed::received(flipped), Sealed::received(truncated)] {
+    for bad in [
+        wrong_encoding,
+        Sealed::received(flipped),
+        Sealed::received(truncated),
+    ] {
         let (server, _) = after(&hub, path.clone());
         let (reason, _) = refusal(server, ToServer::Activation(place, bad));
         assert_eq!(reason, Refusal::Protocol);
@@ -366,7 +491,12 @@ fn ciphertexts_of_another_kind_or_broken_ones_are_refused() {
 fn an_update_of_the_wrong_length_is_refused() {
     let hub = hub();
     let mut walker = Walker::new(plan_with(2));
-    let mut messages = vec![hello(), walker.open(), walker.biases(), ToServer::BeginStep { step: 0 }];
+    let mut messages = vec![
+        hello(),
+        walker.open(),
+        walker.biases(),
+        ToServer::BeginStep { step: 0 },
+    ];
     for (upload, place) in script(&walker.plan.clone()) {
         messages.push(walker.upload(upload, place));
     }
