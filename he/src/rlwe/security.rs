@@ -50,7 +50,8 @@ impl Security {
     ///
     /// Uniform ternary secret, error of standard deviation 3.2, special primes included. Bossuat
     /// et al., *Security guidelines for implementing homomorphic encryption*, ePrint 2024/463,
-    /// classical ternary columns. Every entry is at most that of the 2018 standard (Albrecht et
+    /// classical ternary columns; those for 192 and 256 bits as published from the guidelines'
+    /// script (SparseLWEkit, security tables). Every entry is at most that of the 2018 standard (Albrecht et
     /// al., *Homomorphic encryption standard*, table 1), which a test checks. `Toy` is unbounded.
     ///
     /// ```
