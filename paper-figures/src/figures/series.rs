@@ -1,0 +1,162 @@
+//! Which records make one picture, and which of them make one series.
+//!
+//! **What must be true.** One picture, one data set. Two records are of one series if engine,
+//! network and every label but the machine agree; what differs within the picture, and only that,
+//! stands in the name. The result does not depend on the order of the records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{FigureError, Options, TOY_NOTE};
+use crate::record::{Record, TOY, label};
+
+/// The records behind one line, group of marks or bars.
+#[derive(Clone, Debug)]
+pub(crate) struct Series<'a> {
+    pub(crate) name: String,
+    pub(crate) engine: &'a str,
+    pub(crate) records: Vec<&'a Record>,
+}
+
+/// The records of each data set, in a fixed order.
+pub(crate) fn by_dataset<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+) -> BTreeMap<&'a str, Vec<&'a Record>> {
+    let mut sets: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
+    for record in records {
+        sets.entry(&record.dataset).or_default().push(record);
+    }
+    for set in sets.values_mut() {
+        set.sort_by(|a, b| {
+            let key = |r: &'a Record| (&r.trial, r.seed, &r.experiment);
+            // Trials are unique in a run; across runs the rest of the record decides.
+            key(a)
+                .cmp(&key(b))
+                .then_with(|| format!("{a:?}").cmp(&format!("{b:?}")))
+        });
+    }
+    sets
+}
+
+/// A fact that tells series apart, and how it is put in a name.
+type Parts = BTreeMap<String, String>;
+
+fn parts(record: &Record, extra: fn(&Record) -> Parts) -> Parts {
+    let mut parts = extra(record);
+    parts.insert("model".into(), record.model.clone());
+    if record.is_toy() {
+        parts.insert("security".into(), TOY_NOTE.into());
+    }
+    let labels = record
+        .labels
+        .iter()
+        .filter(|(name, _)| *name != label::MACHINE);
+    parts.extend(labels.map(|(name, value)| (format!("label {name}"), value.clone())));
+    parts
+}
+
+/// Groups records into series; `extra` gives more facts that tell them apart, and `ignored` names
+/// the labels that do not.
+pub(crate) fn series<'a>(
+    records: &[&'a Record],
+    extra: fn(&Record) -> Parts,
+    ignored: &[&str],
+) -> Vec<Series<'a>> {
+    let mut groups: BTreeMap<(&str, Parts), Vec<&Record>> = BTreeMap::new();
+    for record in records {
+        let mut parts = parts(record, extra);
+        for name in ignored {
+            parts.remove(&format!("label {name}"));
+        }
+        groups
+            .entry((&record.engine, parts))
+            .or_default()
+            .push(record);
+    }
+    let names: BTreeSet<&String> = groups.keys().flat_map(|(_, parts)| parts.keys()).collect();
+    let differs = |name: &&&String| {
+        let values: BTreeSet<_> = groups.keys().map(|(_, parts)| parts.get(**name)).collect();
+        values.len() > 1
+    };
+    let told: Vec<String> = names.iter().filter(differs).map(|n| (*n).clone()).collect();
+    groups
+        .iter()
+        .map(|((engine, parts), records)| {
+            let mut name = (*engine).to_owned();
+            for part in &told {
+                if let Some(value) = parts.get(part) {
+                    name.push_str(", ");
+                    name.push_str(&in_words(part, value));
+                }
+            }
+            Series {
+                name,
+                engine,
+                records: records.clone(),
+            }
+        })
+        .collect()
+}
+
+fn in_words(part: &str, value: &str) -> String {
+    match part.strip_prefix("label ") {
+        Some(label::SERIES) | None => value.into(),
+        Some(label::PRIVATE) if value == "no" => "not private".into(),
+        Some(label::PRIVATE) if value == "yes" => "private".into(),
+        Some(name) => format!("{name}: {value}"),
+    }
+}
+
+/// No further facts.
+pub(crate) fn nothing_more(_: &Record) -> Parts {
+    Parts::new()
+}
+
+/// The title with its note, once it is sure that toy and secure records are not mixed silently.
+///
+/// Records without encryption (`none`) may stand beside either.
+pub(crate) fn title(
+    figure: &'static str,
+    title: &str,
+    records: &[&Record],
+    options: &Options,
+) -> Result<String, FigureError> {
+    let note = options.note.as_deref().unwrap_or_default();
+    let toy = records.iter().find(|record| record.is_toy());
+    let secure = records
+        .iter()
+        .find(|r| r.security != TOY && r.security != "none");
+    let said = note.contains(TOY_NOTE);
+    match (toy, secure) {
+        (Some(toy), Some(secure)) if !said => Err(FigureError::MixedSecurity {
+            figure,
+            toy: toy.trial.clone(),
+            other: secure.trial.clone(),
+            security: secure.security.clone(),
+        }),
+        (Some(_), _) if !said && note.is_empty() => Ok(format!("{title} ({TOY_NOTE})")),
+        (Some(_), _) if !said => Ok(format!("{title} ({TOY_NOTE}; {note})")),
+        _ if note.is_empty() => Ok(title.into()),
+        _ => Ok(format!("{title} ({note})")),
+    }
+}
+
+/// Refuses records of one mark that share a seed: they are not repetitions of one another.
+pub(crate) fn one_per_seed(
+    figure: &'static str,
+    series: &str,
+    records: &[&Record],
+) -> Result<(), FigureError> {
+    let mut seeds: BTreeMap<u64, &Record> = BTreeMap::new();
+    for record in records {
+        if let Some(first) = seeds.insert(record.seed, record) {
+            return Err(FigureError::Ambiguous {
+                figure,
+                series: series.into(),
+                seed: record.seed,
+                first: first.trial.clone(),
+                second: record.trial.clone(),
+            });
+        }
+    }
+    Ok(())
+}
