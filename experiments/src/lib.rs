@@ -1,1 +1,24 @@
-//! The experiment runner.
+//! The `sphinx` command and the experiment runner.
+//!
+//! This crate sees all others and is seen by none. It turns a command line into a resolved
+//! [`config::Config`], runs it, and leaves a run directory behind from which every printed number
+//! and every figure can be made again: definition, then trials, then figure.
+//!
+//! - [`cli`]: the command line; [`commands`]: one module per command.
+//! - [`config`]: what was asked, resolved; [`privacy`]: what it costs.
+//! - [`usage`]: whose fault an error is, and so the exit code; [`output`], [`progress`],
+//!   [`table`]: what a person or a script sees.
+//! - [`run_dir`], [`environment`]: what is kept.
+//!
+//! Exit codes: 0 for success, 2 for bad usage or bad input, 1 for a failure.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod environment;
+pub mod output;
+pub mod privacy;
+pub mod progress;
+pub mod run_dir;
+pub mod table;
+pub mod usage;
