@@ -14,7 +14,11 @@ const SHEET: usize = 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
-    let options = LoadOptions { train: Some(20_000), test: Some(10_000), seed: 1 };
+    let options = LoadOptions {
+        train: Some(20_000),
+        test: Some(10_000),
+        seed: 1,
+    };
     let split = data::load("synth-digits", None, &options)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "30,000 images in {:.2?}", start.elapsed())?;
@@ -22,13 +26,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         std::fs::write(&path, sheet(&split.train.images))?;
         writeln!(out, "contact sheet: {path}")?;
     }
-    for (name, batch, steps, rate) in
-        [("mlp", 512, 60, 0.4), ("linear", 128, 8000, 0.03), ("mlp-64", 128, 3000, 0.1)]
-    {
+    for (name, batch, steps, rate) in [
+        ("mlp", 512, 60, 0.4),
+        ("linear", 128, 8000, 0.03),
+        ("mlp-64", 128, 3000, 0.1),
+    ] {
         let start = Instant::now();
         let accuracy = train(name, &split, batch, steps, rate)?;
         let seconds = start.elapsed().as_secs_f64();
-        writeln!(out, "{name}: {steps} steps of {batch}: {accuracy:.4} in {seconds:.1} s")?;
+        writeln!(
+            out,
+            "{name}: {steps} steps of {batch}: {accuracy:.4} in {seconds:.1} s"
+        )?;
     }
     Ok(())
 }
@@ -55,7 +64,8 @@ fn train(
     rate: f64,
 ) -> Result<f64, Box<dyn Error>> {
     let set = &split.train;
-    let architecture = architectures::by_name(name, set.shape, set.classes).ok_or("unknown name")?;
+    let architecture =
+        architectures::by_name(name, set.shape, set.classes).ok_or("unknown name")?;
     let network = Network::new(&architecture)?;
     let config = ClearConfig {
         clip_bound: None,

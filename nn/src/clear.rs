@@ -180,6 +180,19 @@ pub struct ClearPending {
     d: Tensor,
 }
 
+impl ClearPending {
+    /// Scales sample `j`'s gradient. A factor of 0 wipes the row on both sides, since a value
+    /// that is not finite times zero is not zero.
+    fn scale(&mut self, j: usize, factor: f32) {
+        if factor == 0.0 {
+            self.d.row_mut(j).fill(0.0);
+            self.x.row_mut(j).fill(0.0);
+        } else {
+            self.d.row_mut(j).iter_mut().for_each(|v| *v *= factor);
+        }
+    }
+}
+
 impl Clear {
     /// An engine for `network` starting from `parameters`.
     ///
@@ -212,6 +225,40 @@ impl Clear {
             optimiser: Sgd::new(config.learning_rate, config.momentum),
             capacity: None,
         })
+    }
+
+    /// The clip bound in steps of the grid, if gradients are clipped.
+    #[must_use]
+    pub fn clip_bound_on_grid(&self) -> Option<u64> {
+        self.bound
+            .map(|b| (b * (1_u64 << self.config.shift) as f64) as u64)
+    }
+
+    /// Binary digits behind the point of the grid of sums.
+    #[must_use]
+    pub const fn shift(&self) -> u32 {
+        self.config.shift
+    }
+
+    /// Takes a noised sum, `update[i] * 2^-shift`, divides it by the public divisor and steps.
+    ///
+    /// Not part of [`Train`]: who may hand an engine its update is decided by the private loop.
+    ///
+    /// # Errors
+    /// [`ClearError::Parameters`] for a wrong length, [`ClearError::Shift`] for a shift above
+    /// [`MAX_SHIFT`].
+    pub fn apply(&mut self, update: &[i64], shift: u32) -> Result<(), ClearError> {
+        if update.len() != self.parameters.len() {
+            let (found, expected) = (update.len(), self.parameters.len());
+            return Err(ClearError::Parameters { found, expected });
+        }
+        if shift > MAX_SHIFT {
+            return Err(ClearError::Shift { shift });
+        }
+        let scale = 1.0 / ((1_u64 << shift) as f64 * self.config.divisor);
+        let mean: Vec<f32> = update.iter().map(|v| (*v as f64 * scale) as f32).collect();
+        self.optimiser.step(&mut self.parameters, &mean);
+        Ok(())
     }
 
     /// The parameters as they are now.
@@ -249,9 +296,7 @@ impl Clear {
             for (j, norm) in norms.iter_mut().enumerate() {
                 let factor = ghost::factor(*norm, bound) as f32;
                 if factor < 1.0 {
-                    pending
-                        .iter_mut()
-                        .for_each(|layer| scale(layer.d.row_mut(j), factor));
+                    pending.iter_mut().for_each(|layer| layer.scale(j, factor));
                     *norm = scaled_norm(*norm, factor);
                 }
             }
@@ -372,20 +417,6 @@ impl Train for Clear {
                 .collect(),
         })
     }
-
-    fn apply(&mut self, update: &[i64], shift: u32) -> Result<(), ClearError> {
-        if update.len() != self.parameters.len() {
-            let (found, expected) = (update.len(), self.parameters.len());
-            return Err(ClearError::Parameters { found, expected });
-        }
-        if shift > MAX_SHIFT {
-            return Err(ClearError::Shift { shift });
-        }
-        let scale = 1.0 / ((1_u64 << shift) as f64 * self.config.divisor);
-        let mean: Vec<f32> = update.iter().map(|v| (*v as f64 * scale) as f32).collect();
-        self.optimiser.step(&mut self.parameters, &mean);
-        Ok(())
-    }
 }
 
 fn check_settings(config: &ClearConfig) -> Result<(), ClearError> {
@@ -416,15 +447,6 @@ fn bound_on_grid(bound: f32, shift: u32) -> Result<f64, ClearError> {
         return Err(ClearError::ClipBound { bound, shift });
     }
     Ok(floor / step)
-}
-
-/// Multiplies a row, writing plain zeros for a factor of 0 even where the row is not finite.
-fn scale(row: &mut [f32], factor: f32) {
-    if factor == 0.0 {
-        row.fill(0.0);
-    } else {
-        row.iter_mut().for_each(|v| *v *= factor);
-    }
 }
 
 /// An upper bound on the squared norm after scaling in `f32`, where each product may have been

@@ -82,7 +82,8 @@ pub fn backward(shape: LinearShape, weights: &[f32], d: &Tensor) -> Tensor {
     dx
 }
 
-/// Adds `D^T X` to nothing: writes the summed weight gradient, then the bias gradient.
+/// `D^T X` into `weights` and the column sums of `D` into `biases`: the gradient summed over
+/// the rows. What the slices held before is overwritten.
 ///
 /// # Panics
 /// If the lengths do not match `shape`, or `x` and `d` differ in rows.
@@ -126,5 +127,65 @@ fn add(to: &mut [f32], from: &[f32]) {
     assert_eq!(to.len(), from.len(), "adding slices of equal length");
     for (to, from) in to.iter_mut().zip(from) {
         *to += from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values in (-1, 1) that look random.
+    fn tensor(rows: usize, columns: usize, seed: u32) -> Tensor {
+        let value = |i: usize| {
+            let mixed = (i as u32 ^ seed).wrapping_mul(2_654_435_761);
+            (mixed ^ mixed >> 15) as f32 / 2_147_483_648.0 - 1.0
+        };
+        Tensor::from_vec(rows, columns, (0..rows * columns).map(value).collect()).unwrap()
+    }
+
+    /// All three products against loops over samples in `f64`, across block borders.
+    #[test]
+    fn products_agree_with_plain_loops() {
+        let shape = LinearShape {
+            inputs: 17,
+            outputs: 5,
+        };
+        for rows in [0, 1, 127, 128, 129, 300, 2500] {
+            let (x, d) = (tensor(rows, 17, 1), tensor(rows, 5, 2));
+            let (w, b) = (tensor(5, 17, 3), tensor(1, 5, 4));
+            let y = forward(shape, w.as_slice(), b.as_slice(), &x);
+            let dx = backward(shape, w.as_slice(), &d);
+            let (mut gw, mut gb) = (vec![9.0; 85], vec![9.0; 5]);
+            gradient(shape, &d, &x, &mut gw, &mut gb);
+            let (mut want_w, mut want_b) = (vec![0.0; 85], [0.0; 5]);
+            for j in 0..rows {
+                for o in 0..5 {
+                    let row = (0..17).map(|i| product(w.row(o)[i], x.row(j)[i]));
+                    let want = f64::from(b.row(0)[o]) + row.sum::<f64>();
+                    assert!((f64::from(y.row(j)[o]) - want).abs() < 1e-5);
+                    want_b[o] += f64::from(d.row(j)[o]);
+                    for i in 0..17 {
+                        want_w[o * 17 + i] += product(d.row(j)[o], x.row(j)[i]);
+                    }
+                }
+                for i in 0..17 {
+                    let want: f64 = (0..5).map(|o| product(w.row(o)[i], d.row(j)[o])).sum();
+                    assert!((f64::from(dx.row(j)[i]) - want).abs() < 1e-5);
+                }
+            }
+            let close = |got: &f32, want: &f64| (f64::from(*got) - want).abs() < 1e-3;
+            assert!(
+                gw.iter().zip(&want_w).all(|(got, want)| close(got, want)),
+                "{rows} rows"
+            );
+            assert!(
+                gb.iter().zip(&want_b).all(|(got, want)| close(got, want)),
+                "{rows} rows"
+            );
+        }
+    }
+
+    fn product(a: f32, b: f32) -> f64 {
+        f64::from(a) * f64::from(b)
     }
 }

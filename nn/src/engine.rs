@@ -79,12 +79,6 @@ pub trait Train: Infer {
     /// # Errors
     /// A layer missing, doubled or of other rows, or what the engine itself meets.
     fn collect(&mut self, pending: Vec<Self::Pending>) -> Result<GradientSum, Self::Error>;
-
-    /// Takes the noised sum, `update[i] * 2^-shift`, and updates the parameters.
-    ///
-    /// # Errors
-    /// A wrong length or shift, or what the engine itself meets.
-    fn apply(&mut self, update: &[i64], shift: u32) -> Result<(), Self::Error>;
 }
 
 /// A clipped sum of per-sample gradients, in fixed point.

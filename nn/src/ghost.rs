@@ -80,3 +80,55 @@ pub fn factor(norm_squared: f64, bound: f64) -> f64 {
     }
     bound * (1.0 - MARGIN) / norm_squared.sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The explicit twin: forms every sample's gradient and takes its norm.
+    fn explicit(d: &[f32], x: &[f32]) -> f64 {
+        let mut sum = 0.0;
+        for d in d {
+            for x in x {
+                sum += (f64::from(*d) * f64::from(*x)).powi(2);
+            }
+            sum += f64::from(*d).powi(2);
+        }
+        sum
+    }
+
+    proptest! {
+        #[test]
+        fn ghost_norms_are_the_norms_of_explicit_gradients(
+            rows in 0_usize..70, outputs in 1_usize..6, inputs in 1_usize..20,
+            values in proptest::collection::vec(-3.0_f32..3.0, 70 * 26),
+        ) {
+            let (d, x) = values.split_at(70 * 6);
+            let d = Tensor::from_vec(rows, outputs, d[..rows * outputs].to_vec()).unwrap();
+            let x = Tensor::from_vec(rows, inputs, x[..rows * inputs].to_vec()).unwrap();
+            let mut norms = vec![1.0; rows];
+            add_dense(&mut norms, &d, &x);
+            for (j, norm) in norms.iter().enumerate() {
+                let want = 1.0 + explicit(d.row(j), x.row(j));
+                prop_assert!((norm - want).abs() < 1e-12 * want, "{norm} {want}");
+            }
+        }
+
+        #[test]
+        fn factors_bring_norms_under_the_bound(norm in 0.0_f64..1e12, bound in 1e-6_f64..1e6) {
+            let factor = factor(norm, bound);
+            prop_assert!((0.0..=1.0).contains(&factor));
+            prop_assert!(norm * factor * factor <= bound * bound);
+            // Not more than needed: either untouched or within the margin of the bound.
+            prop_assert!(factor == 1.0 || norm.sqrt() * factor > bound * (1.0 - 1.1 * MARGIN));
+        }
+    }
+
+    #[test]
+    fn norms_that_are_no_numbers_give_factor_zero() {
+        assert_eq!(factor(f64::NAN, 1.0), 0.0);
+        assert_eq!(factor(f64::INFINITY, 1.0), 0.0);
+        assert_eq!(factor(0.0, 1.0), 1.0);
+    }
+}

@@ -43,3 +43,64 @@ pub fn glorot(network: &Network, seed: u64) -> Vec<f32> {
     }
     parameters
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::architectures::by_name;
+    use crate::network::ImageShape;
+
+    #[test]
+    fn golden_values() {
+        // From ChaCha8 written anew in Python (64-bit counter 0, stream 0, key = 42 as 8 bytes
+        // little-endian, then the purpose string): the top 24 bits of the first words are
+        // 7930285, 16654564, 9493152, 12528127, 9396571, 14604921, and l = sqrt(6 / 5).
+        let want = [
+            -0.059_851_069_755_012_53,
+            1.079_428_435_377_707_3,
+            0.144_239_416_386_967_46,
+            0.540_568_421_464_655_6,
+            0.131_627_170_276_402_7,
+            0.811_771_215_481_513_8,
+        ];
+        let input = ImageShape {
+            channels: 1,
+            height: 1,
+            width: 3,
+        };
+        let network = Network::new(&by_name("linear", input, 2).unwrap()).unwrap();
+        let got = glorot(&network, 42);
+        assert_eq!(got.len(), 8);
+        for (got, want) in got.iter().zip(want) {
+            assert!((f64::from(*got) - want).abs() < 1e-7, "{got} {want}");
+        }
+        assert_eq!(got[6..], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn the_spread_is_that_of_the_paper() {
+        let input = ImageShape {
+            channels: 1,
+            height: 28,
+            width: 28,
+        };
+        let network = Network::new(&by_name("mlp", input, 10).unwrap()).unwrap();
+        let parameters = glorot(&network, 3);
+        for (shape, span) in network.linears().iter().zip(network.layout()) {
+            let limit = (6.0 / (shape.inputs + shape.outputs) as f64).sqrt();
+            let weights = &parameters[span.weights.clone()];
+            let n = weights.len() as f64;
+            let mean = weights.iter().map(|w| f64::from(*w)).sum::<f64>() / n;
+            let variance = weights.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / n;
+            // Uniform on (-l, l): variance l^2 / 3. Five standard errors either way.
+            assert!(mean.abs() < 5.0 * limit / (3.0 * n).sqrt());
+            let error = 5.0 * limit * limit * (4.0 / 45.0_f64).sqrt() / n.sqrt();
+            assert!((variance - limit * limit / 3.0).abs() < error);
+            assert!(
+                weights
+                    .iter()
+                    .all(|w| f64::from(w.abs()) < limit * 1.000_001)
+            );
+        }
+    }
+}

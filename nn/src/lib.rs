@@ -1,7 +1,7 @@
 //! Small neural networks whose linear layers any engine can carry out.
 //!
 //! A network alternates *linear* layers with cheap steps (activation, loss). An
-//! [engine](engine) says how a linear layer is computed: in the clear, on an integer grid, or
+//! [engine] says how a linear layer is computed: in the clear, on an integer grid, or
 //! under encryption at a server. Everything else is written once, here, and shared by all.
 //!
 //! | room | what it holds |

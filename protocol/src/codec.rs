@@ -5,7 +5,7 @@
 
 use crate::error::Malformed;
 use crate::message::{
-    Masked, ModelId, Place, Refusal, Released, Returned, Sealed, TicketId, ToClient, ToServer,
+    Masked, ModelId, Refusal, Released, Returned, Sealed, TicketId, ToClient, ToServer,
 };
 use crate::model::{ModelVersion, ReleasedModel};
 
@@ -50,7 +50,12 @@ impl ToServer {
             Self::FetchBiases => w.kind(0x16),
             Self::BeginTickets { batch } => w.kind(0x20).raw(batch),
             Self::Mask(place, sealed) => w.kind(0x21).place(*place).raw(sealed.bytes()),
-            Self::Request { ticket, version, layer, masked } => w
+            Self::Request {
+                ticket,
+                version,
+                layer,
+                masked,
+            } => w
                 .kind(0x22)
                 .raw(&ticket.batch)
                 .u32(ticket.index)
@@ -69,8 +74,13 @@ impl ToServer {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let message = match r.kind()? {
-            0x01 => Self::Hello { version: r.u16("version")? },
-            0x02 => Self::OpenModel { id: ModelId(r.array("model id")?), plan: r.rest() },
+            0x01 => Self::Hello {
+                version: r.u16("version")?,
+            },
+            0x02 => Self::OpenModel {
+                id: ModelId(r.array("model id")?),
+                plan: r.rest(),
+            },
             0x03 => {
                 let step = r.u64("step")?;
                 let count = r.u32("weight count")? as usize;
@@ -84,23 +94,34 @@ impl ToServer {
                 id: ModelId(r.array("model id")?),
                 digest: r.array("plan digest")?,
             },
-            0x10 => Self::BeginStep { step: r.u64("step")? },
+            0x10 => Self::BeginStep {
+                step: r.u64("step")?,
+            },
             0x11 => Self::Activation(r.place()?, Sealed::received(r.rest())),
             0x12 => Self::OutputGradient(r.place()?, Sealed::received(r.rest())),
             0x13 => Self::ClippedGradient(r.place()?, Sealed::received(r.rest())),
             0x14 => {
                 let step = r.u64("step")?;
                 let count = r.left() / 4;
-                Self::Update { step, gradient: Released::received(r.i32s("gradient", count)?) }
+                Self::Update {
+                    step,
+                    gradient: Released::received(r.i32s("gradient", count)?),
+                }
             }
-            0x15 => {
-                Self::BiasUpdate { part: r.u32("part")?, change: Sealed::received(r.rest()) }
-            }
+            0x15 => Self::BiasUpdate {
+                part: r.u32("part")?,
+                change: Sealed::received(r.rest()),
+            },
             0x16 => Self::FetchBiases,
-            0x20 => Self::BeginTickets { batch: r.array("batch")? },
+            0x20 => Self::BeginTickets {
+                batch: r.array("batch")?,
+            },
             0x21 => Self::Mask(r.place()?, Sealed::received(r.rest())),
             0x22 => Self::Request {
-                ticket: TicketId { batch: r.array("batch")?, index: r.u32("ticket index")? },
+                ticket: TicketId {
+                    batch: r.array("batch")?,
+                    index: r.u32("ticket index")?,
+                },
                 version: ModelVersion(r.array("model version")?),
                 layer: r.u16("layer")?,
                 masked: Masked(r.residues("masked values")?),
@@ -130,7 +151,9 @@ impl ToClient {
             Self::Answer { layer, masked } => w.kind(0xa2).u16(*layer).residues(masked.values()),
             Self::Refused { reason, detail } => {
                 let end = detail.floor_char_boundary(DETAIL);
-                w.kind(0xfe).raw(&[refusal_code(*reason)]).raw(&detail.as_bytes()[..end])
+                w.kind(0xfe)
+                    .raw(&[refusal_code(*reason)])
+                    .raw(&detail.as_bytes()[..end])
             }
             Self::Farewell { cpu_seconds } => w.kind(0xff).raw(&cpu_seconds.to_le_bytes()),
         };
@@ -144,7 +167,9 @@ impl ToClient {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let message = match r.kind()? {
-            0x81 => Self::Welcome { version: r.u16("version")? },
+            0x81 => Self::Welcome {
+                version: r.u16("version")?,
+            },
             0x82 => Self::ModelReady {
                 version: ModelVersion(r.array("model version")?),
                 step: r.u64("step")?,
@@ -156,8 +181,13 @@ impl ToClient {
                 version: ModelVersion(r.array("model version")?),
                 step: r.u64("step")?,
             },
-            0x96 => Self::Biases { part: r.u32("part")?, backup: Returned::received(r.rest()) },
-            0xa0 => Self::TicketsBegun { version: ModelVersion(r.array("model version")?) },
+            0x96 => Self::Biases {
+                part: r.u32("part")?,
+                backup: Returned::received(r.rest()),
+            },
+            0xa0 => Self::TicketsBegun {
+                version: ModelVersion(r.array("model version")?),
+            },
             0xa1 => Self::MaskProduct(r.place()?, Returned::received(r.rest())),
             0xa2 => Self::Answer {
                 layer: r.u16("layer")?,
@@ -173,7 +203,9 @@ impl ToClient {
                 let detail = String::from_utf8(text).map_err(|_| Malformed::Text("detail"))?;
                 Self::Refused { reason, detail }
             }
-            0xff => Self::Farewell { cpu_seconds: f64::from_le_bytes(r.array("CPU seconds")?) },
+            0xff => Self::Farewell {
+                cpu_seconds: f64::from_le_bytes(r.array("CPU seconds")?),
+            },
             kind => return Err(Malformed::Kind(kind)),
         };
         r.finish(message)
@@ -192,15 +224,21 @@ const REFUSALS: [Refusal; 8] = [
 ];
 
 fn refusal_code(reason: Refusal) -> u8 {
-    REFUSALS.iter().position(|&r| r == reason).unwrap_or_default() as u8
+    REFUSALS
+        .iter()
+        .position(|&r| r == reason)
+        .unwrap_or_default() as u8
 }
 
 fn refusal_from(code: u8) -> Result<Refusal, Malformed> {
-    REFUSALS.get(usize::from(code)).copied().ok_or(Malformed::OutOfRange {
-        field: "reason",
-        got: u64::from(code),
-        limit: REFUSALS.len() as u64 - 1,
-    })
+    REFUSALS
+        .get(usize::from(code))
+        .copied()
+        .ok_or(Malformed::OutOfRange {
+            field: "reason",
+            got: u64::from(code),
+            limit: REFUSALS.len() as u64 - 1,
+        })
 }
 
 #[cfg(test)]

@@ -244,6 +244,9 @@ pub enum Error {
     /// Homomorphic evaluation.
     #[error("homomorphic evaluation: {0}")]
     He(#[from] sphinx_he::Error),
+    /// The float engine.
+    #[error("float engine: {0}")]
+    Clear(#[from] sphinx_nn::clear::ClearError),
     /// The clipped sum was not clipped.
     #[error("clipping: {0}")]
     Clip(#[from] ClipError),
@@ -252,7 +255,7 @@ pub enum Error {
     Release(#[from] ReleaseError),
     /// A number outside the range of a privacy parameter.
     #[error("privacy parameter: {0}")]
-    Range(#[from] sphinx_dp::units::RangeError),
+    Range(#[from] sphinx_dp::RangeError),
 }
 
 /// Why bytes are no message.

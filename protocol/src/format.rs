@@ -13,7 +13,8 @@
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use sphinx_nn::network::{Activation, Network};
+use sphinx_nn::Activation;
+use sphinx_nn::network::Network;
 use sphinx_nn::tensor::Tensor;
 
 /// Fraction bits of the stored ("master") weights and biases.
@@ -45,7 +46,14 @@ impl LayerFormat {
             Activation::Relu => (5, 255),
             _ => (7, 128),
         };
-        Self { x_shift, x_limit, w_shift: 7, w_limit: 511, d_shift: 10, d_limit: 2047 }
+        Self {
+            x_shift,
+            x_limit,
+            w_shift: 7,
+            w_limit: 511,
+            d_shift: 10,
+            d_limit: 2047,
+        }
     }
 
     /// Fraction bits of `W x` and of the bias that is added to it.
@@ -90,7 +98,11 @@ impl Integers {
     /// A matrix of zeros.
     #[must_use]
     pub fn zeros(rows: usize, columns: usize) -> Self {
-        Self { rows, columns, values: vec![0; rows * columns] }
+        Self {
+            rows,
+            columns,
+            values: vec![0; rows * columns],
+        }
     }
 
     /// Quantises every entry of `tensor`.
@@ -99,7 +111,11 @@ impl Integers {
         Self {
             rows: tensor.rows(),
             columns: tensor.columns(),
-            values: tensor.as_slice().iter().map(|&v| quantise(v, shift, limit)).collect(),
+            values: tensor
+                .as_slice()
+                .iter()
+                .map(|&v| quantise(v, shift, limit))
+                .collect(),
         }
     }
 
@@ -148,13 +164,19 @@ impl Integers {
 pub fn quantise(value: f32, shift: u32, limit: i32) -> i32 {
     let limit_f = f64::from(limit);
     // A saturating float-to-integer cast maps NaN to zero.
-    (f64::from(value) * f64::from(shift).exp2()).round().clamp(-limit_f, limit_f) as i32
+    (f64::from(value) * f64::from(shift).exp2())
+        .round()
+        .clamp(-limit_f, limit_f) as i32
 }
 
 /// `value / 2^shift` rounded to the nearest integer, halves away from minus infinity.
 #[must_use]
 pub const fn shift_round(value: i128, shift: u32) -> i128 {
-    if shift == 0 { value } else { (value + (1 << (shift - 1))) >> shift }
+    if shift == 0 {
+        value
+    } else {
+        (value + (1 << (shift - 1))) >> shift
+    }
 }
 
 #[cfg(test)]

@@ -105,7 +105,11 @@ impl<M: Forward> Engine<M> {
     fn quantise_inputs(&self, layer: usize, x: &Tensor) -> Result<Integers, Error> {
         let expected = self.plan.network().linears()[layer].inputs;
         if x.columns() != expected {
-            return Err(Error::Columns { layer, expected, got: x.columns() });
+            return Err(Error::Columns {
+                layer,
+                expected,
+                got: x.columns(),
+            });
         }
         let format = &self.plan.formats()[layer];
         Ok(Integers::quantised(x, format.x_shift, format.x_limit))
@@ -137,7 +141,10 @@ impl<M: Multiplier> Train for Engine<M> {
     fn begin(&mut self, step: u64, capacity: usize) -> Result<(), Error> {
         let expected = self.plan.capacity();
         if capacity != expected {
-            return Err(Error::Capacity { expected, got: capacity });
+            return Err(Error::Capacity {
+                expected,
+                got: capacity,
+            });
         }
         self.multiplier.begin(step)
     }
@@ -145,16 +152,25 @@ impl<M: Multiplier> Train for Engine<M> {
     fn forward_held(&mut self, layer: usize, x: &Tensor) -> Result<(Tensor, Held), Error> {
         let x = self.quantise_inputs(layer, x)?;
         if x.rows() != self.plan.capacity() {
-            return Err(Error::Capacity { expected: self.plan.capacity(), got: x.rows() });
+            return Err(Error::Capacity {
+                expected: self.plan.capacity(),
+                got: x.rows(),
+            });
         }
         let y = self.multiplier.forward_held(layer, &x)?;
-        Ok((y.to_tensor(self.plan.formats()[layer].y_shift()), Held { layer, x }))
+        Ok((
+            y.to_tensor(self.plan.formats()[layer].y_shift()),
+            Held { layer, x },
+        ))
     }
 
     fn backward(&mut self, layer: usize, d: &Tensor, _held: &Held) -> Result<Tensor, Error> {
         let format = &self.plan.formats()[layer];
         let d = Integers::quantised(d, format.d_shift, format.d_limit);
-        Ok(self.multiplier.backward(layer, &d)?.to_tensor(format.back_shift()))
+        Ok(self
+            .multiplier
+            .backward(layer, &d)?
+            .to_tensor(format.back_shift()))
     }
 
     fn submit_gradient(
@@ -164,16 +180,22 @@ impl<M: Multiplier> Train for Engine<M> {
         held: Held,
     ) -> Result<UnclippedLayer, Error> {
         if layer != held.layer {
-            return Err(Error::HeldLayer { expected: held.layer, got: layer });
+            return Err(Error::HeldLayer {
+                expected: held.layer,
+                got: layer,
+            });
         }
-        Ok(UnclippedLayer { layer, x: held.x, d: d.clone() })
+        Ok(UnclippedLayer {
+            layer,
+            x: held.x,
+            d: d.clone(),
+        })
     }
 
     fn collect(&mut self, pending: Vec<UnclippedLayer>) -> Result<GradientSum, Error> {
         let literal = self.plan.literal();
         let bound = ClipBound::new(literal.clip_bound)?;
-        let (work, norms_squared) =
-            clip(&self.plan, pending, bound, literal.gradient_shift);
+        let (work, norms_squared) = clip(&self.plan, pending, bound, literal.gradient_shift);
         let sums = self.multiplier.gradients(&work)?;
         let mut values = vec![0_i64; self.plan.network().parameter_count()];
         for (layer, sum) in work.iter().zip(sums) {
@@ -181,7 +203,11 @@ impl<M: Multiplier> Train for Engine<M> {
             values[span.weights.clone()].copy_from_slice(&sum);
             layer.add_bias_sum(&self.plan, &mut values[span.biases.clone()]);
         }
-        Ok(GradientSum { values, shift: literal.gradient_shift, norms_squared })
+        Ok(GradientSum {
+            values,
+            shift: literal.gradient_shift,
+            norms_squared,
+        })
     }
 }
 

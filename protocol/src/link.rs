@@ -29,7 +29,9 @@ impl Link {
     /// [`Error::Refused`] if it speaks another version, or the errors of the wire.
     pub fn greet(wire: Wire) -> Result<Self, Error> {
         let mut link = Self { wire };
-        link.send(&ToServer::Hello { version: WIRE_VERSION })?;
+        link.send(&ToServer::Hello {
+            version: WIRE_VERSION,
+        })?;
         match link.receive()? {
             ToClient::Welcome { .. } => Ok(link),
             other => Err(unexpected("Welcome", &other)),
@@ -51,7 +53,10 @@ impl Link {
     /// # Errors
     /// [`Error::Refused`] if there is no such model with this plan.
     pub fn attach(&mut self, id: ModelId, plan: &Plan) -> Result<Standing, Error> {
-        self.send(&ToServer::AttachModel { id, digest: plan.digest() })?;
+        self.send(&ToServer::AttachModel {
+            id,
+            digest: plan.digest(),
+        })?;
         self.standing()
     }
 
@@ -115,7 +120,9 @@ impl Link {
         replies: usize,
         mut absorb: impl FnMut(ToClient) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let Wire { outgoing, incoming, .. } = &mut self.wire;
+        let Wire {
+            outgoing, incoming, ..
+        } = &mut self.wire;
         std::thread::scope(|scope| {
             let producer = scope.spawn(move || {
                 let sent = produce(&mut |message| outgoing.send(&message.to_bytes()));
@@ -138,7 +145,9 @@ impl Link {
                 // Unblocks a producer that waits for the server to read.
                 drain(incoming.as_mut(), || producer.is_finished());
             }
-            let sent = producer.join().unwrap_or(Err(Error::Disconnected("encrypting uploads")));
+            let sent = producer
+                .join()
+                .unwrap_or(Err(Error::Disconnected("encrypting uploads")));
             // Our own failure explains the missing answers; a broken pipe does not.
             match (sent, received) {
                 (Ok(()), received) => received,
@@ -167,5 +176,8 @@ fn parse(frame: &[u8]) -> Result<ToClient, Error> {
 
 /// The error for a well-formed message at the wrong moment.
 pub(crate) fn unexpected(expected: &str, got: &ToClient) -> Error {
-    Error::Unexpected { expected: expected.to_owned(), got: got.name().to_owned() }
+    Error::Unexpected {
+        expected: expected.to_owned(),
+        got: got.name().to_owned(),
+    }
 }

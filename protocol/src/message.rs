@@ -120,12 +120,13 @@ pub struct Released(Vec<i32>);
 
 impl Released {
     /// The coordinates of `noised` at `positions`, saturated to 32 bits (post-processing).
-    pub(crate) fn from_noised(
-        noised: &Noised,
-        positions: impl Iterator<Item = usize>,
-    ) -> Self {
+    pub(crate) fn from_noised(noised: &Noised, positions: impl Iterator<Item = usize>) -> Self {
         let limit = i64::from(i32::MAX);
-        Self(positions.map(|i| noised.values()[i].clamp(-limit, limit) as i32).collect())
+        Self(
+            positions
+                .map(|i| noised.values()[i].clamp(-limit, limit) as i32)
+                .collect(),
+        )
     }
 
     /// The released values.

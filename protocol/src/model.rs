@@ -23,7 +23,9 @@ pub struct ModelVersion(pub [u8; 32]);
 
 impl fmt::Display for ModelVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..6].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0[..6]
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -66,12 +68,17 @@ impl StepRule {
         // 31 significant bits of the ratio, within shifts that i128 arithmetic holds.
         let exponent = 30 - ratio.log2().floor() as i32;
         if !sane || !(0..=63).contains(&exponent) {
-            return Err(Error::StepSize { learning_rate, momentum, divisor });
+            return Err(Error::StepSize {
+                learning_rate,
+                momentum,
+                divisor,
+            });
         }
         Ok(Self {
             momentum: (momentum * 65536.0).round() as u32,
-            multiplier: (ratio * f64::from(exponent).exp2()).round().min(f64::from(u32::MAX))
-                as u32,
+            multiplier: (ratio * f64::from(exponent).exp2())
+                .round()
+                .min(f64::from(u32::MAX)) as u32,
             shift: exponent as u32,
         })
     }
@@ -132,7 +139,11 @@ impl PublicModel {
                 velocity: vec![0; span.weights.len()],
             })
             .collect();
-        Self { plan: plan.clone(), step: 0, layers }
+        Self {
+            plan: plan.clone(),
+            step: 0,
+            layers,
+        }
     }
 
     /// Number of updates applied.
@@ -155,14 +166,21 @@ impl PublicModel {
         let update = update.values();
         let expected = self.plan.weight_count();
         if update.len() != expected {
-            return Err(Error::UpdateLength { expected, got: update.len() });
+            return Err(Error::UpdateLength {
+                expected,
+                got: update.len(),
+            });
         }
         let rule = self.plan.literal().rule;
         let mut rest = update;
         for (layer, format) in self.layers.iter_mut().zip(self.plan.formats()) {
             let (mine, others) = rest.split_at(layer.master.len());
             rest = others;
-            layer.apply(&rule, mine.iter().map(|&g| i64::from(g)), format.master_limit());
+            layer.apply(
+                &rule,
+                mine.iter().map(|&g| i64::from(g)),
+                format.master_limit(),
+            );
         }
         self.step += 1;
         Ok(())
@@ -187,7 +205,11 @@ impl PublicModel {
     #[must_use]
     pub fn weights(&self, layer: usize) -> Vec<i32> {
         let shift = MASTER_SHIFT - self.plan.formats()[layer].w_shift;
-        self.layers[layer].master.iter().map(|&w| shift_round(i128::from(w), shift) as i32).collect()
+        self.layers[layer]
+            .master
+            .iter()
+            .map(|&w| shift_round(i128::from(w), shift) as i32)
+            .collect()
     }
 
     /// An immutable copy for products.
@@ -196,7 +218,9 @@ impl PublicModel {
         Arc::new(Snapshot {
             version: self.version(),
             step: self.step,
-            layers: (0..self.layers.len()).map(|layer| self.weights(layer)).collect(),
+            layers: (0..self.layers.len())
+                .map(|layer| self.weights(layer))
+                .collect(),
         })
     }
 
@@ -205,8 +229,16 @@ impl PublicModel {
     pub fn export(&self) -> ReleasedModel {
         ReleasedModel {
             step: self.step,
-            master: self.layers.iter().flat_map(|l| l.master.iter().copied()).collect(),
-            velocity: self.layers.iter().flat_map(|l| l.velocity.iter().copied()).collect(),
+            master: self
+                .layers
+                .iter()
+                .flat_map(|l| l.master.iter().copied())
+                .collect(),
+            velocity: self
+                .layers
+                .iter()
+                .flat_map(|l| l.velocity.iter().copied())
+                .collect(),
         }
     }
 
@@ -227,7 +259,9 @@ impl PublicModel {
         for (layer, format) in model.layers.iter_mut().zip(plan.formats()) {
             let range = start..start + layer.master.len();
             start = range.end;
-            layer.master.copy_from_slice(&released.master[range.clone()]);
+            layer
+                .master
+                .copy_from_slice(&released.master[range.clone()]);
             layer.velocity.copy_from_slice(&released.velocity[range]);
             let limit = format.master_limit();
             if let Some(&w) = layer.master.iter().find(|w| i64::from(**w).abs() > limit) {
@@ -310,7 +344,10 @@ impl Replica {
                 velocity: vec![0; span.biases.len()],
             })
             .collect();
-        Self { public: PublicModel::initial(plan), biases }
+        Self {
+            public: PublicModel::initial(plan),
+            biases,
+        }
     }
 
     /// The released part.
@@ -337,23 +374,39 @@ impl Replica {
             let gradient = Released::from_noised(noised, span.biases.clone());
             let gradient = gradient.values().iter().map(|&g| i64::from(g));
             layer.apply(&plan.literal().rule, gradient, BIAS_LIMIT);
-            changes.extend(layer.master.iter().zip(before).map(|(a, b)| i64::from(a - b)));
+            changes.extend(
+                layer
+                    .master
+                    .iter()
+                    .zip(before)
+                    .map(|(a, b)| i64::from(a - b)),
+            );
         }
         self.public.apply(&weights)?;
-        Ok(Change { weights, biases: changes })
+        Ok(Change {
+            weights,
+            biases: changes,
+        })
     }
 
     /// Biases of one layer on the grid of that layer's products.
     #[must_use]
     pub fn biases(&self, layer: usize) -> Vec<i32> {
         let shift = MASTER_SHIFT - self.public.plan.formats()[layer].y_shift();
-        self.biases[layer].master.iter().map(|&b| shift_round(i128::from(b), shift) as i32).collect()
+        self.biases[layer]
+            .master
+            .iter()
+            .map(|&b| shift_round(i128::from(b), shift) as i32)
+            .collect()
     }
 
     /// The master biases of all layers: what the server's encrypted backup holds.
     #[must_use]
     pub fn master_biases(&self) -> Vec<i64> {
-        self.biases.iter().flat_map(|l| l.master.iter().map(|&b| i64::from(b))).collect()
+        self.biases
+            .iter()
+            .flat_map(|l| l.master.iter().map(|&b| i64::from(b)))
+            .collect()
     }
 
     /// A consistent copy of weights and biases for inference.
@@ -361,7 +414,9 @@ impl Replica {
     pub fn freeze(&self) -> Arc<FrozenReplica> {
         Arc::new(FrozenReplica {
             snapshot: self.public.snapshot(),
-            biases: (0..self.biases.len()).map(|layer| self.biases(layer)).collect(),
+            biases: (0..self.biases.len())
+                .map(|layer| self.biases(layer))
+                .collect(),
         })
     }
 
@@ -370,8 +425,16 @@ impl Replica {
     pub fn export_private(&self) -> PrivateModel {
         PrivateModel {
             released: self.public.export(),
-            biases: self.biases.iter().flat_map(|l| l.master.iter().copied()).collect(),
-            bias_velocity: self.biases.iter().flat_map(|l| l.velocity.iter().copied()).collect(),
+            biases: self
+                .biases
+                .iter()
+                .flat_map(|l| l.master.iter().copied())
+                .collect(),
+            bias_velocity: self
+                .biases
+                .iter()
+                .flat_map(|l| l.velocity.iter().copied())
+                .collect(),
         }
     }
 
@@ -388,8 +451,15 @@ impl Replica {
                 return Err(Error::UpdateLength { expected, got });
             }
         }
-        if let Some(&b) = kept.biases.iter().find(|b| i64::from(**b).abs() > BIAS_LIMIT) {
-            return Err(Error::WeightOutOfRange { weight: b, limit: BIAS_LIMIT });
+        if let Some(&b) = kept
+            .biases
+            .iter()
+            .find(|b| i64::from(**b).abs() > BIAS_LIMIT)
+        {
+            return Err(Error::WeightOutOfRange {
+                weight: b,
+                limit: BIAS_LIMIT,
+            });
         }
         let mut start = 0;
         for layer in &mut replica.biases {
@@ -449,7 +519,10 @@ mod tests {
             let step = rule.advance(&mut velocity, g);
             real_velocity = g as f64 + 0.9 * real_velocity;
             let real = -real_velocity * 2.0 / 256.0 * 64.0;
-            assert!((step as f64 - real).abs() < 2.0 + real.abs() * 1e-4, "{step} {real}");
+            assert!(
+                (step as f64 - real).abs() < 2.0 + real.abs() * 1e-4,
+                "{step} {real}"
+            );
         }
     }
 

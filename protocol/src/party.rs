@@ -78,7 +78,10 @@ impl Server {
     /// A machine that waits for a greeting.
     #[must_use]
     pub const fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, state: State::ExpectHello }
+        Self {
+            hub,
+            state: State::ExpectHello,
+        }
     }
 
     /// Whether the conversation is over.
@@ -120,17 +123,29 @@ impl Server {
         let name = message.name();
         let Self { hub, state } = self;
         let next = advance(&hub, state, message).map_err(|error| match error {
-            Stop::Unexpected => protocol(Error::Unexpected { expected: expects, got: name.into() }),
+            Stop::Unexpected => protocol(Error::Unexpected {
+                expected: expects,
+                got: name.into(),
+            }),
             Stop::Failed(cause) => protocol(cause),
             Stop::Refused(reason, cause) => fault(reason, cause),
         })?;
         let (state, replies) = next;
-        Ok(Step { server: Self { hub, state }, replies })
+        Ok(Step {
+            server: Self { hub, state },
+            replies,
+        })
     }
 }
 
 fn fault(reason: Refusal, cause: Error) -> Fault {
-    Fault { reply: ToClient::Refused { reason, detail: cause.to_string() }, cause }
+    Fault {
+        reply: ToClient::Refused {
+            reason,
+            detail: cause.to_string(),
+        },
+        cause,
+    }
 }
 
 fn protocol(cause: Error) -> Fault {
@@ -158,9 +173,12 @@ type Next = Result<(State, Vec<ToClient>), Stop>;
 fn advance(hub: &Arc<Hub>, state: State, message: ToServer) -> Next {
     match (state, message) {
         (State::Closed, _) => Err(Stop::Unexpected),
-        (_, ToServer::Bye) => {
-            Ok((State::Closed, vec![ToClient::Farewell { cpu_seconds: hub.cpu_seconds() }]))
-        }
+        (_, ToServer::Bye) => Ok((
+            State::Closed,
+            vec![ToClient::Farewell {
+                cpu_seconds: hub.cpu_seconds(),
+            }],
+        )),
         (State::ExpectHello, ToServer::Hello { version }) => greet(version),
         (State::ExpectModel, ToServer::OpenModel { id, plan }) => match hub.open(id, &plan) {
             Ok(lease) => {
@@ -195,7 +213,12 @@ fn advance(hub: &Arc<Hub>, state: State, message: ToServer) -> Next {
 
 fn greet(version: u16) -> Next {
     if version == WIRE_VERSION {
-        return Ok((State::ExpectModel, vec![ToClient::Welcome { version: WIRE_VERSION }]));
+        return Ok((
+            State::ExpectModel,
+            vec![ToClient::Welcome {
+                version: WIRE_VERSION,
+            }],
+        ));
     }
     Err(Stop::Refused(
         Refusal::Version,
@@ -245,7 +268,12 @@ fn ready(lease: Lease, message: ToServer) -> Next {
                 vec![ToClient::TicketsBegun { version }],
             ))
         }
-        ToServer::Request { ticket, version, layer, .. } => {
+        ToServer::Request {
+            ticket,
+            version,
+            layer,
+            ..
+        } => {
             if layer != 0 {
                 return Err(Stop::Unexpected);
             }
@@ -265,19 +293,29 @@ fn ready(lease: Lease, message: ToServer) -> Next {
 }
 
 fn decline(lease: Lease, reason: Refusal, detail: String) -> (State, Vec<ToClient>) {
-    (State::Ready(lease), vec![ToClient::Refused { reason, detail }])
+    (
+        State::Ready(lease),
+        vec![ToClient::Refused { reason, detail }],
+    )
 }
 
 fn answer(lease: Lease, query: Query, message: &ToServer) -> Next {
-    let ToServer::Request { ticket, version, layer, masked } = message else {
+    let ToServer::Request {
+        ticket,
+        version,
+        layer,
+        masked,
+    } = message
+    else {
         return Err(Stop::Unexpected);
     };
     if !query.continues(*ticket, *version, *layer) {
         return Err(Stop::Unexpected);
     }
     let (rest, reply) = query.take(masked)?;
-    let state =
-        rest.map_or(State::Ready(lease.clone()), |q| State::Answering(lease, Box::new(q)));
+    let state = rest.map_or(State::Ready(lease.clone()), |q| {
+        State::Answering(lease, Box::new(q))
+    });
     Ok((state, vec![reply]))
 }
 
@@ -286,17 +324,27 @@ impl Training {
         let weights = lease.latest()?;
         let expected = weights.snapshot().step();
         if step != expected {
-            return Err(Error::StepOrder { expected, got: step });
+            return Err(Error::StepOrder {
+                expected,
+                got: step,
+            });
         }
         let plan = lease.plan();
         let (script, work) = (script(plan), StepWork::new(plan, weights));
-        Ok(Self { lease, step, script, next: 0, work })
+        Ok(Self {
+            lease,
+            step,
+            script,
+            next: 0,
+            work,
+        })
     }
 
     fn expects(&self) -> String {
-        self.script
-            .get(self.next)
-            .map_or_else(|| "Update".into(), |(upload, place)| format!("{upload:?} at {place:?}"))
+        self.script.get(self.next).map_or_else(
+            || "Update".into(),
+            |(upload, place)| format!("{upload:?} at {place:?}"),
+        )
     }
 
     fn take(mut self: Box<Self>, message: ToServer) -> Next {

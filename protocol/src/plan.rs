@@ -115,7 +115,10 @@ impl PlanLiteral {
             let shape = network.linears()[layer];
             DenseLayout::cheapest(degree, shape.inputs, shape.outputs, rows, backward)
                 .map(|layout| layout.tiling())
-                .ok_or(Error::EmptyPlan { capacity: choices.capacity, tickets: choices.tickets })
+                .ok_or(Error::EmptyPlan {
+                    capacity: choices.capacity,
+                    tickets: choices.tickets,
+                })
         };
         let layers = 0..network.linears().len();
         Ok(Self {
@@ -151,7 +154,10 @@ fn gradient_shift(clip_bound: f64, capacity: usize) -> Result<u32, Error> {
     if sum > 0.0 && (10.0..=26.0).contains(&shift) {
         Ok((shift as u32).min(20))
     } else {
-        Err(Error::ClipBound { clip_bound, capacity })
+        Err(Error::ClipBound {
+            clip_bound,
+            capacity,
+        })
     }
 }
 
@@ -192,7 +198,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { degree: 1 << 13, parameters: 4_000_000, rows: 1 << 15, ciphertexts: 40_000 }
+        Self {
+            degree: 1 << 13,
+            parameters: 4_000_000,
+            rows: 1 << 15,
+            ciphertexts: 40_000,
+        }
     }
 }
 
@@ -222,12 +233,19 @@ impl Plan {
         check_limits(literal, &network, limits)?;
         let parameters = Parameters::new(&literal.he)?;
         if parameters.max_level() != 1 {
-            return Err(Error::PrimeCount { got: parameters.max_level() + 1, expected: 2 });
+            return Err(Error::PrimeCount {
+                got: parameters.max_level() + 1,
+                expected: 2,
+            });
         }
         let formats = formats(&network);
         let layouts = lay_out(&network, &parameters, literal.capacity, &literal.tilings)?;
-        let ticket_layouts =
-            lay_out(&network, &parameters, literal.tickets, &literal.ticket_tilings)?;
+        let ticket_layouts = lay_out(
+            &network,
+            &parameters,
+            literal.tickets,
+            &literal.ticket_tilings,
+        )?;
         let held: usize = layouts
             .iter()
             .map(|l| l.chunks() * l.input_tiles() + l.input_tiles() * l.output_tiles())
@@ -307,13 +325,23 @@ impl Plan {
     /// Number of weights (without biases).
     #[must_use]
     pub fn weight_count(&self) -> usize {
-        self.0.network.layout().iter().map(|span| span.weights.len()).sum()
+        self.0
+            .network
+            .layout()
+            .iter()
+            .map(|span| span.weights.len())
+            .sum()
     }
 
     /// Number of biases.
     #[must_use]
     pub fn bias_count(&self) -> usize {
-        self.0.network.layout().iter().map(|span| span.biases.len()).sum()
+        self.0
+            .network
+            .layout()
+            .iter()
+            .map(|span| span.biases.len())
+            .sum()
     }
 
     /// Number of ciphertexts that carry all biases.
@@ -343,7 +371,9 @@ impl Plan {
     /// How inference masks are encrypted.
     #[must_use]
     pub fn mask_encoding(&self) -> Encoding {
-        Encoding::Modular { log_t: self.0.literal.mask_bits }
+        Encoding::Modular {
+            log_t: self.0.literal.mask_bits,
+        }
     }
 
     /// The public factor carried by forward weights, so that results survive the prime drop.
@@ -362,11 +392,17 @@ impl Plan {
 /// 2^(bits of the dropped prime + bits of the result's scale - bits of the operand's scale).
 fn factor(literal: &PlanLiteral, log2_scale: u32) -> u64 {
     let dropped = literal.he.log_q.last().copied().unwrap_or(0);
-    1 << (dropped + LOG2_SCALE_RESULT).saturating_sub(log2_scale).min(40)
+    1 << (dropped + LOG2_SCALE_RESULT)
+        .saturating_sub(log2_scale)
+        .min(40)
 }
 
 fn check(what: &'static str, got: usize, limit: usize) -> Result<(), Error> {
-    if got == 0 || got > limit { Err(Error::Limit { what, got, limit }) } else { Ok(()) }
+    if got == 0 || got > limit {
+        Err(Error::Limit { what, got, limit })
+    } else {
+        Ok(())
+    }
 }
 
 fn check_limits(literal: &PlanLiteral, network: &Network, limits: &Limits) -> Result<(), Error> {
@@ -376,10 +412,22 @@ fn check_limits(literal: &PlanLiteral, network: &Network, limits: &Limits) -> Re
     check("batch capacity", literal.capacity, limits.rows)?;
     check("tickets prepared at once", literal.tickets, limits.rows)?;
     check("mask bits", literal.mask_bits as usize, 31)?;
-    check("gradient fraction bits", literal.gradient_shift as usize, 26)?;
+    check(
+        "gradient fraction bits",
+        literal.gradient_shift as usize,
+        26,
+    )?;
     check("step shift", literal.rule.shift as usize + 1, 64)?;
-    check("momentum units", literal.rule.momentum as usize + 1, 1 << 16)?;
-    check("clip bound", usize::try_from(literal.clip_bound).unwrap_or(usize::MAX), 1 << 40)
+    check(
+        "momentum units",
+        literal.rule.momentum as usize + 1,
+        1 << 16,
+    )?;
+    check(
+        "clip bound",
+        usize::try_from(literal.clip_bound).unwrap_or(usize::MAX),
+        1 << 40,
+    )
 }
 
 fn lay_out(
@@ -390,7 +438,10 @@ fn lay_out(
 ) -> Result<Vec<DenseLayout>, Error> {
     let layers = network.linears();
     if tilings.len() != layers.len() {
-        return Err(Error::TilingCount { expected: layers.len(), got: tilings.len() });
+        return Err(Error::TilingCount {
+            expected: layers.len(),
+            got: tilings.len(),
+        });
     }
     let degree = parameters.degree();
     layers
@@ -398,8 +449,13 @@ fn lay_out(
         .zip(tilings)
         .enumerate()
         .map(|(layer, (shape, &tiling))| {
-            DenseLayout::new(degree, shape.inputs, shape.outputs, rows, tiling)
-                .ok_or(Error::TilingTooLarge { layer, tiling, degree })
+            DenseLayout::new(degree, shape.inputs, shape.outputs, rows, tiling).ok_or(
+                Error::TilingTooLarge {
+                    layer,
+                    tiling,
+                    degree,
+                },
+            )
         })
         .collect()
 }

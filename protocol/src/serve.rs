@@ -54,7 +54,11 @@ pub struct Ended {
 pub fn converse(mut wire: Wire, hub: Arc<Hub>, connection: u64, view: Option<&View>) -> Ended {
     let cause = converse_inner(&mut wire, hub, connection, view).err();
     wire.outgoing.close();
-    Ended { connection, traffic: wire.meter.read(), cause }
+    Ended {
+        connection,
+        traffic: wire.meter.read(),
+        cause,
+    }
 }
 
 fn converse_inner(
@@ -65,7 +69,11 @@ fn converse_inner(
 ) -> Result<(), Error> {
     let mut server = Server::new(hub);
     while !server.is_closed() {
-        let limit = if server.has_model() { LONGEST_FRAME } else { LONGEST_GREETING };
+        let limit = if server.has_model() {
+            LONGEST_FRAME
+        } else {
+            LONGEST_GREETING
+        };
         let message = match wire.incoming.receive(limit).and_then(|bytes| {
             let message = ToServer::from_bytes(&bytes)?;
             if let Some(view) = view {
@@ -132,7 +140,11 @@ impl Service {
         let acceptor = std::thread::Builder::new()
             .name("sphinx-accept".into())
             .spawn(move || accept(&listener, &options, &flag, &Arc::new(report)))?;
-        Ok(Self { address, stop, acceptor: Some(acceptor) })
+        Ok(Self {
+            address,
+            stop,
+            acceptor: Some(acceptor),
+        })
     }
 
     /// The address it listens on.
@@ -174,7 +186,9 @@ fn accept<R: Fn(&Ended) + Send + Sync + 'static>(
         if stop.load(Ordering::SeqCst) {
             return;
         }
-        let Ok(wire) = stream.map_err(Error::from).and_then(|s| wrap(s, Some(options.patience)))
+        let Ok(wire) = stream
+            .map_err(Error::from)
+            .and_then(|s| wrap(s, Some(options.patience)))
         else {
             continue;
         };
@@ -209,7 +223,10 @@ impl Drop for Slot {
 
 fn refuse(mut wire: Wire, limit: usize) {
     let detail = format!("{limit} connections are served already; try again later");
-    let reply = ToClient::Refused { reason: Refusal::Full, detail };
+    let reply = ToClient::Refused {
+        reason: Refusal::Full,
+        detail,
+    };
     let _ = wire.outgoing.send(&reply.to_bytes());
     wire.outgoing.close();
 }

@@ -50,13 +50,20 @@ impl ModelFeed {
     /// The newest model.
     #[must_use]
     pub fn latest(&self) -> Option<Arc<FrozenReplica>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).front().map(Arc::clone)
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .front()
+            .map(Arc::clone)
     }
 
     /// A recent model by version.
     #[must_use]
     pub fn find(&self, version: ModelVersion) -> Option<Arc<FrozenReplica>> {
         let recent = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        recent.iter().find(|m| m.snapshot().version() == version).map(Arc::clone)
+        recent
+            .iter()
+            .find(|m| m.snapshot().version() == version)
+            .map(Arc::clone)
     }
 }

@@ -11,17 +11,17 @@
 //! The loop stops when the filter refuses the next step. Losses and counts in a [`Report`] are
 //! private to the client.
 
-use std::convert::Infallible;
 use std::time::Instant;
 
 use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng};
 use sphinx_dp::ledger::Ledger;
 use sphinx_dp::mechanism::{ClipBound, Clipped, GaussianMechanism, Noised};
+use sphinx_dp::noise::PreparedNoise;
 use sphinx_dp::sampler::PoissonSampler;
-use sphinx_nn::clear::Clear;
+use sphinx_nn::clear::{Clear, ClearError};
 use sphinx_nn::data::Dataset;
-use sphinx_nn::engine::{Infer, Train, Update};
+use sphinx_nn::engine::{Infer, Train};
 use sphinx_nn::network::Network;
 
 use crate::error::Error;
@@ -43,18 +43,14 @@ pub trait Learn: Train {
 
 impl Learn for Clear {
     fn clip_bound(&self) -> Result<ClipBound, Error> {
-        Ok(ClipBound::new(self.grid_bound())?)
+        // Without clipping, a bound that no sane gradient reaches: such a run has no epsilon.
+        Ok(ClipBound::new(
+            self.clip_bound_on_grid().unwrap_or(1 << 40),
+        )?)
     }
 
-    fn learn(&mut self, noised: &Noised) -> Result<(), Infallible> {
-        let shift = self.shift();
-        self.apply(noised.values(), shift)
-    }
-}
-
-impl From<Infallible> for Error {
-    fn from(never: Infallible) -> Self {
-        match never {}
+    fn learn(&mut self, noised: &Noised) -> Result<(), ClearError> {
+        self.apply(noised.values(), self.shift())
     }
 }
 
@@ -81,7 +77,20 @@ impl Streams {
     #[must_use]
     pub fn seeded_for_experiments(seed: u64) -> Self {
         let mut root = ChaCha20Rng::seed_from_u64(seed ^ 0x5350_4849_4e58);
-        Self { seeded: true, ..Self::secret(&mut root) }
+        Self {
+            seeded: true,
+            ..Self::secret(&mut root)
+        }
+    }
+
+    /// The noise of one release; from a known seed it is marked as such in the ledger.
+    fn noise(&mut self, mechanism: &GaussianMechanism, len: usize) -> PreparedNoise {
+        if !self.seeded {
+            return mechanism.prepare(len, &mut self.noise);
+        }
+        let mut seed = [0; 32];
+        self.noise.fill_bytes(&mut seed);
+        mechanism.prepare_seeded(len, seed)
     }
 
     /// Whether the streams come from a known seed.
@@ -162,15 +171,26 @@ where
     /// [`Error::DataShape`] if the network does not take the data's pixels;
     /// [`Error::ClipMismatch`] if engine and mechanism disagree on the clip bound.
     pub fn new(engine: E, setup: Setup<'a>) -> Result<Self, Error> {
-        let Setup { network, data, sampler, mechanism, capacity, streams, ledger, first_step } =
-            setup;
+        let Setup {
+            network,
+            data,
+            sampler,
+            mechanism,
+            capacity,
+            streams,
+            ledger,
+            first_step,
+        } = setup;
         let (expected, got) = (network.inputs(), data.images.columns());
         if expected != got {
             return Err(Error::DataShape { expected, got });
         }
         let (ours, theirs) = (engine.clip_bound()?.get(), mechanism.bound().get());
         if ours != theirs {
-            return Err(Error::ClipMismatch { engine: ours, mechanism: theirs });
+            return Err(Error::ClipMismatch {
+                engine: ours,
+                mechanism: theirs,
+            });
         }
         Ok(Self {
             engine,
@@ -195,10 +215,14 @@ where
             return Ok(Outcome::BudgetSpent);
         }
         let start = Instant::now();
-        let noise = self.mechanism.prepare(self.network.parameter_count(), &mut self.streams.noise);
+        let noise = self
+            .streams
+            .noise(&self.mechanism, self.network.parameter_count());
         let drawn = start.elapsed().as_secs_f64();
 
-        let batch = self.sampler.draw(self.data.labels.len(), &mut self.streams.sampling);
+        let batch = self
+            .sampler
+            .draw(self.data.labels.len(), &mut self.streams.sampling);
         let x = self.data.images.gather(&batch, self.capacity);
         let mut labels = vec![None; self.capacity];
         for (label, &i) in labels.iter_mut().zip(&batch) {
@@ -210,7 +234,9 @@ where
 
         let released = Instant::now();
         let clipped = Clipped::check(sum.values, &sum.norms_squared, self.mechanism.bound())?;
-        let noised = self.mechanism.release(self.step, clipped, noise, self.ledger)?;
+        let noised = self
+            .mechanism
+            .release(self.step, clipped, noise, self.ledger)?;
         let release_seconds = drawn + released.elapsed().as_secs_f64();
         self.engine.learn(&noised)?;
 

@@ -97,7 +97,9 @@ pub struct Wire {
 
 impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wire").field("traffic", &self.meter.read()).finish_non_exhaustive()
+        f.debug_struct("Wire")
+            .field("traffic", &self.meter.read())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,1 +1,3 @@
-//! Workspace tests.
+//! Workspace tests, and the fixtures and strategies that others may reuse.
+
+pub mod fixture;

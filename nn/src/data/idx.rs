@@ -45,17 +45,17 @@ const KNOWN: [(u64, &str); 8] = [
     (0xba89_1046_e650_5d7a, "the training images of mnist"),
     (0x65a5_0cbb_f4e9_06d7, "the training labels of mnist"),
     (0x0fa7_898d_5092_79e4, "the test images of mnist"),
-    (0xff7b_cfd4_16de_33d7, "the test labels of mnist"),
+    (0xff7b_cfd4_16de_3373, "the test labels of mnist"),
     (
-        0x5b41_41f0_afba_d91e,
+        0xc59f_468a_2f67_2dc8,
         "the training images of fashion-mnist",
     ),
     (
-        0xaed3_e9db_67ba_dc51,
+        0xbad3_541b_69d9_1243,
         "the training labels of fashion-mnist",
     ),
-    (0xbad3_541b_69d9_1243, "the test images of fashion-mnist"),
-    (0xdef0_8fb4_bc5a_a1a7, "the test labels of fashion-mnist"),
+    (0x5b41_41f0_afba_d91e, "the test images of fashion-mnist"),
+    (0x0402_a96d_92fd_2663, "the test labels of fashion-mnist"),
 ];
 
 /// One of the two kinds of file.

@@ -57,8 +57,14 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, field: &'static str, needed: usize) -> Result<&'a [u8], Malformed> {
         let left = self.0.len();
-        let (head, tail) =
-            self.0.split_at_checked(needed).ok_or(Malformed::Truncated { field, needed, left })?;
+        let (head, tail) = self
+            .0
+            .split_at_checked(needed)
+            .ok_or(Malformed::Truncated {
+                field,
+                needed,
+                left,
+            })?;
         self.0 = tail;
         Ok(head)
     }
@@ -90,7 +96,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn place(&mut self) -> Result<Place, Malformed> {
-        Ok(Place { layer: self.u16("layer")?, chunk: self.u32("chunk")?, tile: self.u32("tile")? })
+        Ok(Place {
+            layer: self.u16("layer")?,
+            chunk: self.u32("chunk")?,
+            tile: self.u32("tile")?,
+        })
     }
 
     pub(super) fn i32s(
@@ -99,7 +109,12 @@ impl<'a> Reader<'a> {
         count: usize,
     ) -> Result<Vec<i32>, Malformed> {
         let bytes = self.take(field, count.saturating_mul(4))?;
-        Ok(bytes.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)).collect())
+        Ok(bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| i32::from_le_bytes(*b))
+            .collect())
     }
 
     pub(super) fn i64s(
@@ -108,12 +123,22 @@ impl<'a> Reader<'a> {
         count: usize,
     ) -> Result<Vec<i64>, Malformed> {
         let bytes = self.take(field, count.saturating_mul(8))?;
-        Ok(bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
+        Ok(bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|b| i64::from_le_bytes(*b))
+            .collect())
     }
 
     pub(super) fn residues(&mut self, field: &'static str) -> Result<Vec<u32>, Malformed> {
         let bytes = self.take(field, self.left() / 4 * 4)?;
-        Ok(bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
+        Ok(bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| u32::from_le_bytes(*b))
+            .collect())
     }
 
     pub(super) fn rest(&mut self) -> Vec<u8> {
@@ -121,6 +146,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn finish<M>(self, message: M) -> Result<M, Malformed> {
-        if self.0.is_empty() { Ok(message) } else { Err(Malformed::Trailing(self.0.len())) }
+        if self.0.is_empty() {
+            Ok(message)
+        } else {
+            Err(Malformed::Trailing(self.0.len()))
+        }
     }
 }

@@ -59,7 +59,9 @@ fn one(plan: &Plan, layer: usize) -> i32 {
 fn input_norms(plan: &Plan, layer: usize, x: &Integers) -> Vec<u64> {
     let one = i64::from(one(plan, layer));
     let square = |v: &i32| (i64::from(*v) * i64::from(*v)) as u64;
-    (0..x.rows()).map(|j| x.row(j).iter().map(square).sum::<u64>() + (one * one) as u64).collect()
+    (0..x.rows())
+        .map(|j| x.row(j).iter().map(square).sum::<u64>() + (one * one) as u64)
+        .collect()
 }
 
 /// Clips all layers jointly to `bound` and gives, per row, the squared norm on the gradient grid.
@@ -71,8 +73,10 @@ pub fn clip(
     gradient_shift: u32,
 ) -> (Vec<ClippedLayer>, Vec<u128>) {
     let rows = plan.capacity();
-    let x_norms: Vec<Vec<u64>> =
-        pending.iter().map(|l| input_norms(plan, l.layer, &l.x)).collect();
+    let x_norms: Vec<Vec<u64>> = pending
+        .iter()
+        .map(|l| input_norms(plan, l.layer, &l.x))
+        .collect();
     let mut layers: Vec<ClippedLayer> = pending
         .iter()
         .map(|l| ClippedLayer {
@@ -83,7 +87,15 @@ pub fn clip(
         .collect();
     let mut norms = vec![0_u128; rows];
     for (row, norm) in norms.iter_mut().enumerate() {
-        *norm = clip_row(plan, &pending, &x_norms, &mut layers, row, bound, gradient_shift);
+        *norm = clip_row(
+            plan,
+            &pending,
+            &x_norms,
+            &mut layers,
+            row,
+            bound,
+            gradient_shift,
+        );
     }
     (layers, norms)
 }
@@ -124,8 +136,13 @@ fn real_norm(
     for (layer, x_norms) in pending.iter().zip(x_norms) {
         let d_unit = f64::from(gradient_shift - plan.formats()[layer.layer].x_shift).exp2();
         let finite = |v: &&f32| v.is_finite();
-        let d: f64 =
-            layer.d.row(row).iter().filter(finite).map(|&v| (f64::from(v) * d_unit).powi(2)).sum();
+        let d: f64 = layer
+            .d
+            .row(row)
+            .iter()
+            .filter(finite)
+            .map(|&v| (f64::from(v) * d_unit).powi(2))
+            .sum();
         sum += d * x_norms[row] as f64;
     }
     sum.sqrt()
@@ -146,7 +163,11 @@ fn round_row(
         let d_shift = gradient_shift - plan.formats()[from.layer].x_shift;
         let mut d_norm = 0_u128;
         for (out, &v) in to.d.row_mut(row).iter_mut().zip(from.d.row(row)) {
-            let v = if v.is_finite() { f64::from(v) * factor } else { 0.0 };
+            let v = if v.is_finite() {
+                f64::from(v) * factor
+            } else {
+                0.0
+            };
             *out = quantise(v as f32, d_shift, i32::MAX >> 4);
             d_norm += u128::from(out.unsigned_abs()).pow(2);
         }

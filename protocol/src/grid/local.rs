@@ -58,7 +58,11 @@ fn affine(model: &FrozenReplica, layer: usize, x: &Integers) -> Integers {
     let mut y = Integers::zeros(x.rows(), biases.len());
     y.par_rows_mut().enumerate().for_each(|(j, out)| {
         let x = x.row(j);
-        for ((y, &b), w) in out.iter_mut().zip(biases).zip(weights.chunks_exact(x.len())) {
+        for ((y, &b), w) in out
+            .iter_mut()
+            .zip(biases)
+            .zip(weights.chunks_exact(x.len()))
+        {
             *y = b + w.iter().zip(x).map(|(w, x)| w * x).sum::<i32>();
         }
     });
@@ -78,7 +82,14 @@ impl Forward for Local {
 impl Multiplier for Local {
     fn begin(&mut self, step: u64) -> Result<(), Error> {
         let expected = self.replica.public().step();
-        if step == expected { Ok(()) } else { Err(Error::StepOrder { expected, got: step }) }
+        if step == expected {
+            Ok(())
+        } else {
+            Err(Error::StepOrder {
+                expected,
+                got: step,
+            })
+        }
     }
 
     fn forward_held(&mut self, layer: usize, x: &Integers) -> Result<Integers, Error> {
@@ -104,7 +115,7 @@ impl Multiplier for Local {
     }
 
     fn learn(&mut self, noised: &Noised) -> Result<(), Error> {
-        self.replica.apply(noised.values())?;
+        self.replica.apply(noised)?;
         self.frozen = self.replica.freeze();
         Ok(())
     }

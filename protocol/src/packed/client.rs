@@ -47,7 +47,9 @@ pub struct Packed {
 
 impl std::fmt::Debug for Packed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Packed").field("link", &self.link).finish_non_exhaustive()
+        f.debug_struct("Packed")
+            .field("link", &self.link)
+            .finish_non_exhaustive()
     }
 }
 
@@ -72,11 +74,21 @@ impl Packed {
         }
         let ours = replica.public().version();
         if standing.version != ours {
-            return Err(Error::VersionMismatch { ours, theirs: standing.version });
+            return Err(Error::VersionMismatch {
+                ours,
+                theirs: standing.version,
+            });
         }
         let secret = SecretKey::generate(plan.parameters(), rng);
         let seeds = ChaCha20Rng::from_rng(rng);
-        let mut packed = Self { link, plan, secret, replica, seeds, times: PhaseTimes::default() };
+        let mut packed = Self {
+            link,
+            plan,
+            secret,
+            replica,
+            seeds,
+            times: PhaseTimes::default(),
+        };
         packed.send_biases(&packed.replica.master_biases())?;
         packed.confirm()?;
         Ok(packed)
@@ -126,17 +138,26 @@ impl Packed {
         for (part, values) in changes.chunks(degree).enumerate() {
             let seed = seed(&mut self.seeds);
             let encoding = self.plan.bias_encoding();
-            let change =
-                encrypt(self.plan.parameters(), &self.secret, values, encoding, seed)?;
-            self.link.send(&ToServer::BiasUpdate { part: part as u32, change })?;
+            let change = encrypt(self.plan.parameters(), &self.secret, values, encoding, seed)?;
+            self.link.send(&ToServer::BiasUpdate {
+                part: part as u32,
+                change,
+            })?;
         }
         Ok(())
     }
 
     /// Waits until the server is where we are.
     fn confirm(&mut self) -> Result<(), Error> {
-        let (ours, theirs) = (self.replica.public().version(), self.link.standing()?.version);
-        if ours == theirs { Ok(()) } else { Err(Error::VersionMismatch { ours, theirs }) }
+        let (ours, theirs) = (
+            self.replica.public().version(),
+            self.link.standing()?.version,
+        );
+        if ours == theirs {
+            Ok(())
+        } else {
+            Err(Error::VersionMismatch { ours, theirs })
+        }
     }
 
     /// One phase of one layer: encrypt and send every tile, take every result.
@@ -202,11 +223,13 @@ fn replies(layout: &DenseLayout, upload: Upload, layer: usize) -> Vec<Place> {
             tile_places(layer, layout.chunks(), layout.input_tiles()).collect()
         }
         // Output tile by output tile; the input tile stands in `chunk`.
-        Upload::ClippedGradient => {
-            tile_places(layer, layout.output_tiles(), layout.input_tiles())
-                .map(|p| Place { chunk: p.tile, tile: p.chunk, ..p })
-                .collect()
-        }
+        Upload::ClippedGradient => tile_places(layer, layout.output_tiles(), layout.input_tiles())
+            .map(|p| Place {
+                chunk: p.tile,
+                tile: p.chunk,
+                ..p
+            })
+            .collect(),
     }
 }
 
@@ -244,7 +267,9 @@ pub(crate) fn encrypt(
 ) -> Result<Sealed, Error> {
     let plaintext = Plaintext::encode(parameters, TOP, values, encoding)?;
     let mut rng = ChaCha20Rng::from_seed(seed);
-    Ok(Sealed::new(&SeededCiphertext::encrypt(&plaintext, secret, &mut rng)?))
+    Ok(Sealed::new(&SeededCiphertext::encrypt(
+        &plaintext, secret, &mut rng,
+    )?))
 }
 
 /// Decrypts a result; the values stay with the client.
@@ -271,7 +296,10 @@ impl Multiplier for Packed {
     fn begin(&mut self, step: u64) -> Result<(), Error> {
         let expected = self.replica.public().step();
         if step != expected {
-            return Err(Error::StepOrder { expected, got: step });
+            return Err(Error::StepOrder {
+                expected,
+                got: step,
+            });
         }
         self.times = PhaseTimes::default();
         self.link.send(&ToServer::BeginStep { step })
@@ -336,7 +364,10 @@ impl Multiplier for Packed {
         let start = Instant::now();
         let step = self.replica.public().step();
         let Change { weights, biases } = self.replica.apply(noised)?;
-        self.link.send(&ToServer::Update { step, gradient: weights })?;
+        self.link.send(&ToServer::Update {
+            step,
+            gradient: weights,
+        })?;
         self.send_biases(&biases)?;
         self.confirm()?;
         self.times.update += start.elapsed().as_secs_f64();

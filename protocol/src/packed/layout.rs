@@ -51,10 +51,21 @@ impl DenseLayout {
         capacity: usize,
         tiling: Tiling,
     ) -> Option<Self> {
-        let Tiling { inputs_per_tile, outputs_per_tile, samples_per_chunk } = tiling;
-        let size = inputs_per_tile.checked_mul(outputs_per_tile)?.checked_mul(samples_per_chunk)?;
+        let Tiling {
+            inputs_per_tile,
+            outputs_per_tile,
+            samples_per_chunk,
+        } = tiling;
+        let size = inputs_per_tile
+            .checked_mul(outputs_per_tile)?
+            .checked_mul(samples_per_chunk)?;
         let fits = size > 0 && size <= degree && inputs > 0 && outputs > 0 && capacity > 0;
-        fits.then_some(Self { inputs, outputs, capacity, tiling })
+        fits.then_some(Self {
+            inputs,
+            outputs,
+            capacity,
+            tiling,
+        })
     }
 
     /// Number of polynomials across the inputs.
@@ -142,14 +153,18 @@ impl DenseLayout {
     #[must_use]
     pub fn forward_weights(&self, weights: &[i32], output: usize, input: usize) -> Vec<i64> {
         let (n_w, b0) = (self.tiling.inputs_per_tile, self.tiling.samples_per_chunk);
-        self.place(weights, output, input, |i, k| i * self.stride() + (n_w - 1 - k) * b0)
+        self.place(weights, output, input, |i, k| {
+            i * self.stride() + (n_w - 1 - k) * b0
+        })
     }
 
     /// `Wb` of one pair of tiles.
     #[must_use]
     pub fn backward_weights(&self, weights: &[i32], output: usize, input: usize) -> Vec<i64> {
         let (m_w, b0) = (self.tiling.outputs_per_tile, self.tiling.samples_per_chunk);
-        self.place(weights, output, input, |i, k| (m_w - 1 - i) * self.stride() + k * b0)
+        self.place(weights, output, input, |i, k| {
+            (m_w - 1 - i) * self.stride() + k * b0
+        })
     }
 
     fn place(
@@ -175,9 +190,7 @@ impl DenseLayout {
         let (n_w, b0) = (self.tiling.inputs_per_tile, self.tiling.samples_per_chunk);
         let samples = self.samples(chunk).len();
         (0..self.output_range(output).len())
-            .flat_map(|i| {
-                (0..samples).map(move |j| (i, j))
-            })
+            .flat_map(|i| (0..samples).map(move |j| (i, j)))
             .map(|(i, j)| i * self.stride() + (n_w - 1) * b0 + b0 - 1 - j)
             .collect()
     }
@@ -282,7 +295,11 @@ impl DenseLayout {
         for inputs_per_tile in powers(inputs) {
             for outputs_per_tile in powers(outputs) {
                 for samples_per_chunk in powers(capacity) {
-                    let tiling = Tiling { inputs_per_tile, outputs_per_tile, samples_per_chunk };
+                    let tiling = Tiling {
+                        inputs_per_tile,
+                        outputs_per_tile,
+                        samples_per_chunk,
+                    };
                     let Some(layout) = Self::new(degree, inputs, outputs, capacity, tiling) else {
                         continue;
                     };

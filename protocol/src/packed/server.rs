@@ -47,12 +47,24 @@ impl Prepared {
 
     fn forward(&self, layer: usize) -> Result<&[IntegerPoly], Error> {
         let layout = &self.plan.layouts()[layer];
-        self.polynomials(&self.forward[layer], layer, layout, self.plan.forward_factor(), false)
+        self.polynomials(
+            &self.forward[layer],
+            layer,
+            layout,
+            self.plan.forward_factor(),
+            false,
+        )
     }
 
     fn backward(&self, layer: usize) -> Result<&[IntegerPoly], Error> {
         let layout = &self.plan.layouts()[layer];
-        self.polynomials(&self.backward[layer], layer, layout, self.plan.backward_factor(), true)
+        self.polynomials(
+            &self.backward[layer],
+            layer,
+            layout,
+            self.plan.backward_factor(),
+            true,
+        )
     }
 
     pub(crate) fn mask(&self, layer: usize) -> Result<&[IntegerPoly], Error> {
@@ -127,7 +139,10 @@ fn weighted_sum<'a>(
     mut terms: impl Iterator<Item = (&'a Ciphertext, &'a IntegerPoly)>,
 ) -> Result<Ciphertext, Error> {
     let Some((first, w)) = terms.next() else {
-        return Err(Error::Unexpected { expected: "at least one tile".into(), got: "none".into() });
+        return Err(Error::Unexpected {
+            expected: "at least one tile".into(),
+            got: "none".into(),
+        });
     };
     let mut sum = first.mul_plain(w)?;
     for (x, w) in terms {
@@ -156,7 +171,13 @@ pub(crate) struct StepWork {
 impl StepWork {
     pub(crate) fn new(plan: &Plan, weights: Arc<Prepared>) -> Self {
         let inputs = vec![Vec::new(); plan.layouts().len()];
-        Self { plan: plan.clone(), weights, inputs, outputs: Vec::new(), sums: Vec::new() }
+        Self {
+            plan: plan.clone(),
+            weights,
+            inputs,
+            outputs: Vec::new(),
+            sums: Vec::new(),
+        }
     }
 
     /// Takes the next upload of the script; the caller has checked its place.
@@ -212,13 +233,19 @@ impl StepWork {
     }
 
     fn clipped_gradient(&mut self, place: Place, d: &Ciphertext) -> Result<Vec<ToClient>, Error> {
-        let (layer, chunk, i) =
-            (usize::from(place.layer), place.chunk as usize, place.tile as usize);
+        let (layer, chunk, i) = (
+            usize::from(place.layer),
+            place.chunk as usize,
+            place.tile as usize,
+        );
         let layout = &self.plan.layouts()[layer];
         let tiles = layout.input_tiles();
         let inputs = &self.inputs[layer][chunk * tiles..(chunk + 1) * tiles];
         if chunk == 0 {
-            let first = inputs.par_iter().map(|x| x.mul(d)).collect::<Result<Vec<_>, _>>()?;
+            let first = inputs
+                .par_iter()
+                .map(|x| x.mul(d))
+                .collect::<Result<Vec<_>, _>>()?;
             self.sums.extend(first);
         } else {
             self.sums[i * tiles..(i + 1) * tiles]
@@ -241,7 +268,10 @@ impl StepWork {
             .enumerate()
             .map(|(k, sum)| finish(sum, &layout.gradient_positions(i, k)))
             .collect::<Result<Vec<_>, _>>()?;
-        let name = |k: usize| Place { chunk: k as u32, ..place };
+        let name = |k: usize| Place {
+            chunk: k as u32,
+            ..place
+        };
         Ok(results
             .into_iter()
             .enumerate()
@@ -259,6 +289,14 @@ pub(crate) fn numbered(
     results
         .into_iter()
         .enumerate()
-        .map(|(tile, result)| message(Place { tile: tile as u32, ..place }, result))
+        .map(|(tile, result)| {
+            message(
+                Place {
+                    tile: tile as u32,
+                    ..place
+                },
+                result,
+            )
+        })
         .collect()
 }

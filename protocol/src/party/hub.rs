@@ -27,7 +27,10 @@ pub struct HubLimits {
 
 impl Default for HubLimits {
     fn default() -> Self {
-        Self { plan: Limits::default(), models: 64 }
+        Self {
+            plan: Limits::default(),
+            models: 64,
+        }
     }
 }
 
@@ -65,7 +68,11 @@ impl Hub {
     /// An empty server.
     #[must_use]
     pub fn new(limits: HubLimits) -> Self {
-        Self { limits, models: Mutex::default(), started: ProcessTime::now() }
+        Self {
+            limits,
+            models: Mutex::default(),
+            started: ProcessTime::now(),
+        }
     }
 
     /// CPU seconds of this process since the hub was made.
@@ -75,20 +82,38 @@ impl Hub {
     }
 
     pub(super) fn open(&self, id: ModelId, plan: &[u8]) -> Result<Lease, Opened> {
-        let refuse = |cause| Opened { reason: Refusal::Plan, cause };
+        let refuse = |cause| Opened {
+            reason: Refusal::Plan,
+            cause,
+        };
         let literal: PlanLiteral = serde_json::from_slice(plan).map_err(|e| {
-            refuse(Malformed::PlanJson { line: e.line(), column: e.column() }.into())
+            refuse(
+                Malformed::PlanJson {
+                    line: e.line(),
+                    column: e.column(),
+                }
+                .into(),
+            )
         })?;
         let plan = Plan::new(&literal, &self.limits.plan).map_err(refuse)?;
         let mut models = lock(&self.models);
         if models.len() >= self.limits.models && !models.contains_key(&id) {
             let (got, limit) = (models.len() + 1, self.limits.models);
-            let cause = Error::Limit { what: "models held by the server", got, limit };
-            return Err(Opened { reason: Refusal::Full, cause });
+            let cause = Error::Limit {
+                what: "models held by the server",
+                got,
+                limit,
+            };
+            return Err(Opened {
+                reason: Refusal::Full,
+                cause,
+            });
         }
-        let model = Arc::clone(models.entry(id).or_insert_with(|| {
-            Arc::new(Mutex::new(Model::new(&plan)))
-        }));
+        let model = Arc::clone(
+            models
+                .entry(id)
+                .or_insert_with(|| Arc::new(Mutex::new(Model::new(&plan)))),
+        );
         drop(models);
         {
             let mut held = lock(&model);
@@ -107,7 +132,11 @@ impl Hub {
             held.training = true;
             held.biases.clear();
         }
-        Ok(Lease { plan, model: Arc::clone(&model), trainer: Some(Arc::new(Trainer(model))) })
+        Ok(Lease {
+            plan,
+            model: Arc::clone(&model),
+            trainer: Some(Arc::new(Trainer(model))),
+        })
     }
 
     pub(super) fn attach(&self, id: ModelId, digest: [u8; 32]) -> Result<Lease, Opened> {
@@ -117,20 +146,36 @@ impl Hub {
         if plan.digest() != digest {
             return Err(unknown("the digest of the model's plan", "another digest"));
         }
-        Ok(Lease { plan, model, trainer: None })
+        Ok(Lease {
+            plan,
+            model,
+            trainer: None,
+        })
     }
 }
 
 fn unknown(expected: &str, got: &str) -> Opened {
-    let cause = Error::Unexpected { expected: expected.into(), got: got.into() };
-    Opened { reason: Refusal::UnknownModel, cause }
+    let cause = Error::Unexpected {
+        expected: expected.into(),
+        got: got.into(),
+    };
+    Opened {
+        reason: Refusal::UnknownModel,
+        cause,
+    }
 }
 
 impl Model {
     fn new(plan: &Plan) -> Self {
         let public = PublicModel::initial(plan);
         let recent = VecDeque::from([Arc::new(Prepared::new(plan, public.snapshot()))]);
-        Self { public, recent, biases: Vec::new(), tickets: Tickets::default(), training: false }
+        Self {
+            public,
+            recent,
+            biases: Vec::new(),
+            tickets: Tickets::default(),
+            training: false,
+        }
     }
 
     /// Makes the current weights the latest version.
@@ -236,13 +281,18 @@ impl Lease {
                 let count = (self.plan.bias_count() - part * degree).min(degree);
                 let positions: Vec<usize> = (0..count).collect();
                 let backup = Returned::new(&sum.drop_prime()?.select(&positions)?);
-                Ok(ToClient::Biases { part: part as u32, backup })
+                Ok(ToClient::Biases {
+                    part: part as u32,
+                    backup,
+                })
             })
             .collect()
     }
 
     pub(super) fn register(&self, batch: [u8; 16]) -> Result<(), Error> {
-        lock(&self.model).tickets.register(batch, self.plan.literal().tickets)
+        lock(&self.model)
+            .tickets
+            .register(batch, self.plan.literal().tickets)
     }
 
     /// The weights of a version, or why they are not here.
@@ -251,9 +301,15 @@ impl Lease {
         version: ModelVersion,
     ) -> Result<Result<Arc<Prepared>, String>, Error> {
         let model = lock(&self.model);
-        let found = model.recent.iter().find(|p| p.snapshot().version() == version);
+        let found = model
+            .recent
+            .iter()
+            .find(|p| p.snapshot().version() == version);
         Ok(found.map(Arc::clone).ok_or_else(|| {
-            let newest = model.recent.front().map(|p| p.snapshot().version().to_string());
+            let newest = model
+                .recent
+                .front()
+                .map(|p| p.snapshot().version().to_string());
             format!(
                 "weights {version} are not kept; the newest are {}: refresh the ticket",
                 newest.unwrap_or_default()

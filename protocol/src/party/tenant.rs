@@ -42,8 +42,13 @@ impl Tickets {
 
     /// Marks a ticket as used; each works once.
     pub(super) fn spend(&mut self, ticket: TicketId) -> Result<(), String> {
-        let batch = self.unused.get_mut(&ticket.batch).ok_or("no such batch of tickets here")?;
-        let unused = batch.get_mut(ticket.index as usize).ok_or("no such ticket in its batch")?;
+        let batch = self
+            .unused
+            .get_mut(&ticket.batch)
+            .ok_or("no such batch of tickets here")?;
+        let unused = batch
+            .get_mut(ticket.index as usize)
+            .ok_or("no such ticket in its batch")?;
         if std::mem::replace(unused, false) {
             Ok(())
         } else {
@@ -74,7 +79,12 @@ impl Preparation {
             .enumerate()
             .flat_map(|(layer, l)| tile_places(layer, l.chunks(), l.input_tiles()))
             .collect();
-        Self { plan: plan.clone(), weights, script, held: Vec::new() }
+        Self {
+            plan: plan.clone(),
+            weights,
+            script,
+            held: Vec::new(),
+        }
     }
 
     pub(super) fn expects(&self) -> Option<Place> {
@@ -93,7 +103,11 @@ impl Preparation {
                 got: format!("the tile at {place:?}"),
             });
         }
-        self.held.push(open(self.plan.parameters(), sealed, self.plan.mask_encoding())?);
+        self.held.push(open(
+            self.plan.parameters(),
+            sealed,
+            self.plan.mask_encoding(),
+        )?);
         let layer = usize::from(place.layer);
         let layout = &self.plan.ticket_layouts()[layer];
         let mut replies = Vec::new();
@@ -119,7 +133,12 @@ pub(super) struct Query {
 
 impl Query {
     pub(super) fn new(plan: &Plan, weights: Arc<Prepared>, ticket: TicketId) -> Self {
-        Self { plan: plan.clone(), weights, ticket, layer: 0 }
+        Self {
+            plan: plan.clone(),
+            weights,
+            ticket,
+            layer: 0,
+        }
     }
 
     pub(super) const fn expects(&self) -> usize {
@@ -138,17 +157,29 @@ impl Query {
         let inputs = self.plan.network().linears()[layer].inputs;
         if masked.values().len() != inputs {
             let got = masked.values().len();
-            return Err(Error::Columns { layer, expected: inputs, got });
+            return Err(Error::Columns {
+                layer,
+                expected: inputs,
+                got,
+            });
         }
         let modulus = (1_u32 << self.plan.literal().mask_bits) - 1;
         let weights = self.weights.snapshot().layer(layer);
         // 2^mask_bits divides 2^32, so wrapping arithmetic is exact.
         let product = |row: &[i32]| {
             let terms = row.iter().zip(masked.values());
-            terms.fold(0_u32, |sum, (&w, &x)| sum.wrapping_add((w as u32).wrapping_mul(x)))
+            terms.fold(0_u32, |sum, (&w, &x)| {
+                sum.wrapping_add((w as u32).wrapping_mul(x))
+            })
         };
-        let values = weights.chunks_exact(inputs).map(|row| product(row) & modulus).collect();
-        let reply = ToClient::Answer { layer: layer as u16, masked: Masked(values) };
+        let values = weights
+            .chunks_exact(inputs)
+            .map(|row| product(row) & modulus)
+            .collect();
+        let reply = ToClient::Answer {
+            layer: layer as u16,
+            masked: Masked(values),
+        };
         self.layer += 1;
         let done = self.layer == self.plan.network().linears().len();
         Ok(((!done).then_some(self), reply))

@@ -84,19 +84,43 @@ impl Exactness {
 }
 
 pub(super) fn analyse(plan: &Checked) -> Result<Vec<Exactness>, Error> {
-    let norms = SecretNorms::largest_accepted(&plan.parameters);
+    let norms = SecretNorms::largest(plan.parameters.degree());
     let mut rows = Vec::new();
     for layer in 0..plan.formats.len() {
-        rows.push(Exactness::new(layer, Phase::Forward, &forward(plan, norms, layer)?));
+        rows.push(Exactness::new(
+            layer,
+            Phase::Forward,
+            &forward(plan, norms, layer)?,
+        ));
         if layer > 0 {
-            rows.push(Exactness::new(layer, Phase::Backward, &backward(plan, norms, layer)?));
+            rows.push(Exactness::new(
+                layer,
+                Phase::Backward,
+                &backward(plan, norms, layer)?,
+            ));
         }
-        rows.push(Exactness::new(layer, Phase::Gradient, &gradient(plan, norms, layer)?));
-        rows.push(Exactness::new(layer, Phase::Mask, &mask(plan, norms, layer)?));
+        rows.push(Exactness::new(
+            layer,
+            Phase::Gradient,
+            &gradient(plan, norms, layer)?,
+        ));
+        rows.push(Exactness::new(
+            layer,
+            Phase::Mask,
+            &mask(plan, norms, layer)?,
+        ));
     }
     let encoding = Encoding::scaled(1 << LOG2_SCALE_BIAS);
-    let backup =
-        budget::linear(&plan.parameters, norms, 1, encoding, 1, BACKUP_UPDATES, BIAS_LIMIT as f64, 1)?;
+    let backup = budget::linear(
+        &plan.parameters,
+        norms,
+        1,
+        encoding,
+        1,
+        BACKUP_UPDATES,
+        BIAS_LIMIT as f64,
+        1,
+    )?;
     rows.push(Exactness::new(0, Phase::Backup, &backup));
     Ok(rows)
 }
@@ -106,7 +130,10 @@ fn within_31_bits(layer: usize, bound: f64) -> Result<f64, Error> {
     if bound < f64::from(i32::MAX) {
         Ok(bound)
     } else {
-        Err(Error::SumTooLarge { layer, log2_bound: bound.log2() })
+        Err(Error::SumTooLarge {
+            layer,
+            log2_bound: bound.log2(),
+        })
     }
 }
 
@@ -119,7 +146,16 @@ fn forward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, E
     let norm = (shape.inputs * layout.tiling().outputs_per_tile) as f64 * w * w;
     let encoding = Encoding::scaled(1 << LOG2_SCALE_X);
     let factor = super::factor(&plan.literal, LOG2_SCALE_X);
-    Ok(budget::linear(&plan.parameters, norms, 1, encoding, factor, norm, sum, 1)?)
+    Ok(budget::linear(
+        &plan.parameters,
+        norms,
+        1,
+        encoding,
+        factor,
+        norm,
+        sum,
+        1,
+    )?)
 }
 
 fn backward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
@@ -130,7 +166,16 @@ fn backward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, 
     let norm = (shape.outputs * layout.tiling().inputs_per_tile) as f64 * w * w;
     let encoding = Encoding::scaled(1 << LOG2_SCALE_D);
     let factor = super::factor(&plan.literal, LOG2_SCALE_D);
-    Ok(budget::linear(&plan.parameters, norms, 1, encoding, factor, norm, sum, 1)?)
+    Ok(budget::linear(
+        &plan.parameters,
+        norms,
+        1,
+        encoding,
+        factor,
+        norm,
+        sum,
+        1,
+    )?)
 }
 
 fn gradient(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
@@ -168,6 +213,17 @@ fn mask(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Erro
         });
     }
     let norm = (shape.inputs * layout.tiling().outputs_per_tile) as f64 * w * w;
-    let encoding = Encoding::Modular { log_t: plan.literal.mask_bits };
-    Ok(budget::linear(&plan.parameters, norms, 1, encoding, 1, norm, 0.0, 1)?)
+    let encoding = Encoding::Modular {
+        log_t: plan.literal.mask_bits,
+    };
+    Ok(budget::linear(
+        &plan.parameters,
+        norms,
+        1,
+        encoding,
+        1,
+        norm,
+        0.0,
+        1,
+    )?)
 }

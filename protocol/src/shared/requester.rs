@@ -40,7 +40,9 @@ pub struct Requester {
 
 impl std::fmt::Debug for Requester {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Requester").field("tickets", &self.pool.len()).finish_non_exhaustive()
+        f.debug_struct("Requester")
+            .field("tickets", &self.pool.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -106,16 +108,25 @@ impl Requester {
         let model = self.model_at(version)?;
         let modulus = (1_u32 << self.plan.literal().mask_bits) - 1;
         for index in 0..self.plan.literal().tickets {
-            let layers = masks.iter().zip(&products).enumerate().map(|(layer, (r, wr))| {
-                let biases = model.biases(layer).iter();
-                let share = wr.row(index).iter().zip(biases);
-                MaskedLayer {
-                    mask: r.row(index).iter().map(|&v| v as u32).collect(),
-                    share: share.map(|(&v, &b)| (v as u32).wrapping_add(b as u32) & modulus).collect(),
-                }
-            });
+            let layers = masks
+                .iter()
+                .zip(&products)
+                .enumerate()
+                .map(|(layer, (r, wr))| {
+                    let biases = model.biases(layer).iter();
+                    let share = wr.row(index).iter().zip(biases);
+                    MaskedLayer {
+                        mask: r.row(index).iter().map(|&v| v as u32).collect(),
+                        share: share
+                            .map(|(&v, &b)| (v as u32).wrapping_add(b as u32) & modulus)
+                            .collect(),
+                    }
+                });
             self.pool.push_back(Ticket {
-                id: TicketId { batch, index: index as u32 },
+                id: TicketId {
+                    batch,
+                    index: index as u32,
+                },
                 layers: layers.collect(),
                 model: Arc::clone(&model),
                 modulus,
@@ -176,7 +187,10 @@ impl Requester {
                         encrypt(parameters, secret, &values, encoding, seed)
                     })
                     .collect::<Result<Vec<_>, _>>()?;
-                uploads.iter().zip(sealed).try_for_each(|(&at, s)| send(&ToServer::Mask(at, s)))
+                uploads
+                    .iter()
+                    .zip(sealed)
+                    .try_for_each(|(&at, s)| send(&ToServer::Mask(at, s)))
             },
             replies,
             |reply| match reply {
@@ -202,8 +216,14 @@ impl Requester {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let ours = self.feed.latest().map_or(version, |m| m.snapshot().version());
-        Err(Error::VersionMismatch { ours, theirs: version })
+        let ours = self
+            .feed
+            .latest()
+            .map_or(version, |m| m.snapshot().version());
+        Err(Error::VersionMismatch {
+            ours,
+            theirs: version,
+        })
     }
 
     /// Logits for one input, `[1, pixels]`.
@@ -223,7 +243,10 @@ impl Requester {
             self.current = Some(ticket);
             let mut engine = Engine::new(&mut *self);
             match sphinx_nn::pass::infer(&mut engine, &network, x) {
-                Err(Error::Refused { reason: Refusal::Stale, .. }) if attempt < ATTEMPTS => {
+                Err(Error::Refused {
+                    reason: Refusal::Stale,
+                    ..
+                }) if attempt < ATTEMPTS => {
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 done => {

@@ -22,7 +22,12 @@ pub(super) struct MaskedLayer {
 
 impl std::fmt::Debug for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ticket({}, {:?})", self.id.index, self.model.snapshot().version())
+        write!(
+            f,
+            "Ticket({}, {:?})",
+            self.id.index,
+            self.model.snapshot().version()
+        )
     }
 }
 
@@ -39,7 +44,10 @@ impl Ticket {
             return;
         }
         for (layer, pair) in self.layers.iter_mut().enumerate() {
-            let (old, new) = (self.model.snapshot().layer(layer), newer.snapshot().layer(layer));
+            let (old, new) = (
+                self.model.snapshot().layer(layer),
+                newer.snapshot().layer(layer),
+            );
             let (old_b, new_b) = (self.model.biases(layer), newer.biases(layer));
             let inputs = pair.mask.len();
             for (i, share) in pair.share.iter_mut().enumerate() {
@@ -58,9 +66,16 @@ impl Ticket {
     pub(super) fn hide(&self, layer: usize, x: &[i32]) -> Result<Masked, Error> {
         let mask = &self.layers[layer].mask;
         if x.len() != mask.len() {
-            return Err(Error::Columns { layer, expected: mask.len(), got: x.len() });
+            return Err(Error::Columns {
+                layer,
+                expected: mask.len(),
+                got: x.len(),
+            });
         }
-        let hidden = x.iter().zip(mask).map(|(&x, &r)| (x as u32).wrapping_sub(r) & self.modulus);
+        let hidden = x
+            .iter()
+            .zip(mask)
+            .map(|(&x, &r)| (x as u32).wrapping_sub(r) & self.modulus);
         Ok(Masked(hidden.collect()))
     }
 
@@ -75,7 +90,12 @@ impl Ticket {
         for ((y, &a), &u) in y.iter_mut().zip(answer.values()).zip(share) {
             let residue = a.wrapping_add(u) & self.modulus;
             let wrapped = residue > half;
-            *y = (i64::from(residue) - if wrapped { i64::from(self.modulus) + 1 } else { 0 }) as i32;
+            *y = (i64::from(residue)
+                - if wrapped {
+                    i64::from(self.modulus) + 1
+                } else {
+                    0
+                }) as i32;
         }
         Ok(())
     }

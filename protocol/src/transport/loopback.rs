@@ -19,8 +19,14 @@ pub fn loopback() -> (Wire, Wire) {
 fn end(sender: SyncSender<Vec<u8>>, receiver: Receiver<Vec<u8>>) -> Wire {
     let meter = Meter::default();
     Wire {
-        outgoing: Box::new(Left { sender: Some(sender), meter: meter.clone() }),
-        incoming: Box::new(Right { receiver, meter: meter.clone() }),
+        outgoing: Box::new(Left {
+            sender: Some(sender),
+            meter: meter.clone(),
+        }),
+        incoming: Box::new(Right {
+            receiver,
+            meter: meter.clone(),
+        }),
         meter,
     }
 }
@@ -32,8 +38,13 @@ struct Left {
 
 impl Outgoing for Left {
     fn send(&mut self, content: &[u8]) -> Result<(), Error> {
-        let sender = self.sender.as_ref().ok_or(Error::Disconnected("sending a frame"))?;
-        sender.send(content.to_vec()).map_err(|_| Error::Disconnected("sending a frame"))?;
+        let sender = self
+            .sender
+            .as_ref()
+            .ok_or(Error::Disconnected("sending a frame"))?;
+        sender
+            .send(content.to_vec())
+            .map_err(|_| Error::Disconnected("sending a frame"))?;
         self.meter.count_sent(4 + content.len());
         Ok(())
     }
@@ -51,10 +62,16 @@ struct Right {
 
 impl Incoming for Right {
     fn receive(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
-        let content =
-            self.receiver.recv().map_err(|_| Error::Disconnected("waiting for a frame"))?;
+        let content = self
+            .receiver
+            .recv()
+            .map_err(|_| Error::Disconnected("waiting for a frame"))?;
         if content.len() > limit {
-            return Err(Malformed::FrameTooLong { got: content.len() as u64, limit }.into());
+            return Err(Malformed::FrameTooLong {
+                got: content.len() as u64,
+                limit,
+            }
+            .into());
         }
         self.meter.count_received(4 + content.len());
         Ok(content)

@@ -28,8 +28,16 @@ pub fn wrap(stream: TcpStream, patience: Option<Duration>) -> Result<Wire, Error
         stream: BufReader::with_capacity(1 << 16, stream.try_clone()?),
         meter: meter.clone(),
     };
-    let outgoing = Sender { stream, meter: meter.clone(), buffer: Vec::new() };
-    Ok(Wire { outgoing: Box::new(outgoing), incoming: Box::new(incoming), meter })
+    let outgoing = Sender {
+        stream,
+        meter: meter.clone(),
+        buffer: Vec::new(),
+    };
+    Ok(Wire {
+        outgoing: Box::new(outgoing),
+        incoming: Box::new(incoming),
+        meter,
+    })
 }
 
 struct Sender {
@@ -67,13 +75,22 @@ struct Receiver {
 impl Incoming for Receiver {
     fn receive(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
         let mut header = [0; 4];
-        self.stream.read_exact(&mut header).map_err(|e| lost(e, "waiting for a frame"))?;
+        self.stream
+            .read_exact(&mut header)
+            .map_err(|e| lost(e, "waiting for a frame"))?;
         let length = u32::from_le_bytes(header) as usize;
         if length > limit {
-            return Err(Malformed::FrameTooLong { got: length as u64, limit }.into());
+            return Err(Malformed::FrameTooLong {
+                got: length as u64,
+                limit,
+            }
+            .into());
         }
         let mut content = Vec::new();
-        self.stream.by_ref().take(length as u64).read_to_end(&mut content)?;
+        self.stream
+            .by_ref()
+            .take(length as u64)
+            .read_to_end(&mut content)?;
         if content.len() < length {
             return Err(Error::Disconnected("sending a frame"));
         }

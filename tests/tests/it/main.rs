@@ -1,1 +1,4 @@
-//! The workspace tests.
+//! The workspace tests: one binary.
+
+mod agreement;
+mod inference;

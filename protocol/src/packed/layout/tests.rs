@@ -9,7 +9,11 @@ const DEGREE: usize = 64;
 fn negacyclic(a: &[i64], b: &[i64], sum: &mut [i64]) {
     for (i, &u) in a.iter().enumerate() {
         for (j, &v) in b.iter().enumerate() {
-            let (at, sign) = if i + j < DEGREE { (i + j, 1) } else { (i + j - DEGREE, -1) };
+            let (at, sign) = if i + j < DEGREE {
+                (i + j, 1)
+            } else {
+                (i + j - DEGREE, -1)
+            };
             sum[at] += sign * u * v;
         }
     }
@@ -106,14 +110,22 @@ proptest! {
 
 #[test]
 fn a_tile_that_does_not_fit_is_refused() {
-    let tiling = Tiling { inputs_per_tile: 8, outputs_per_tile: 8, samples_per_chunk: 2 };
+    let tiling = Tiling {
+        inputs_per_tile: 8,
+        outputs_per_tile: 8,
+        samples_per_chunk: 2,
+    };
     assert!(DenseLayout::new(DEGREE, 8, 8, 8, tiling).is_none());
 }
 
 #[test]
 fn the_cheapest_layout_fits_and_covers() {
     let layout = DenseLayout::cheapest(4096, 784, 32, 700, false).unwrap();
-    let Tiling { inputs_per_tile, outputs_per_tile, samples_per_chunk } = layout.tiling();
+    let Tiling {
+        inputs_per_tile,
+        outputs_per_tile,
+        samples_per_chunk,
+    } = layout.tiling();
     assert!(inputs_per_tile * outputs_per_tile * samples_per_chunk <= 4096);
     assert_eq!(layout.samples(layout.chunks() - 1).end, 700);
     assert_eq!(layout.input_range(layout.input_tiles() - 1).end, 784);

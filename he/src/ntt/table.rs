@@ -1,0 +1,104 @@
+//! Roots of unity in the order in which the transform reads them.
+
+use crate::error::ParameterError;
+use crate::zq::{Modulus, Shoup, prime};
+
+/// The transform of one modulus and degree: roots of unity with their Shoup quotients.
+#[derive(Clone, Debug)]
+pub struct NttTable {
+    modulus: Modulus,
+    log_n: u32,
+    /// Entry `i` is `psi^bitrev(i)`; a layer of `b` blocks reads entries `b..2b`.
+    forward: Vec<Shoup>,
+    /// Entry `i` is `psi^-bitrev(i)`.
+    inverse: Vec<Shoup>,
+    /// `1/N`.
+    scale: Shoup,
+    /// `1/N` times the root of the last inverse layer.
+    scaled_root: Shoup,
+}
+
+/// Powers `base^bitrev(i)` for `i < 2^log_n`.
+fn reversed_powers(modulus: &Modulus, base: u64, log_n: u32) -> Vec<Shoup> {
+    let mut powers = vec![modulus.shoup(1); 1 << log_n];
+    let mut power = 1;
+    for i in 0..1usize << log_n {
+        let reversed = i.reverse_bits() >> (usize::BITS - log_n);
+        powers[reversed] = modulus.shoup(power);
+        power = modulus.mul(power, base);
+    }
+    powers
+}
+
+impl NttTable {
+    /// Builds the table for degree `2^log_n`, `1 <= log_n <= 20`.
+    ///
+    /// # Errors
+    /// [`ParameterError::DegreeOutOfRange`], or [`ParameterError::NoRoot`] unless the modulus is
+    /// a prime that is 1 modulo `2N`.
+    pub fn new(modulus: Modulus, log_n: u32) -> Result<Self, ParameterError> {
+        if !(1..=20).contains(&log_n) {
+            return Err(ParameterError::DegreeOutOfRange {
+                log_n,
+                min: 1,
+                max: 20,
+            });
+        }
+        let two_n = 2u64 << log_n;
+        let refused = ParameterError::NoRoot {
+            modulus: modulus.value(),
+            two_n,
+        };
+        let root = prime::primitive_root(&modulus, log_n)?;
+        let inverse_root = modulus.inv(root).ok_or(refused.clone())?;
+        let scale = modulus.inv(two_n / 2).ok_or(refused)?;
+        let forward = reversed_powers(&modulus, root, log_n);
+        let inverse = reversed_powers(&modulus, inverse_root, log_n);
+        let scaled_root = modulus.shoup(modulus.mul(scale, inverse[1].value));
+        Ok(Self {
+            modulus,
+            log_n,
+            forward,
+            inverse,
+            scale: modulus.shoup(scale),
+            scaled_root,
+        })
+    }
+
+    /// The modulus.
+    #[must_use]
+    pub const fn modulus(&self) -> Modulus {
+        self.modulus
+    }
+
+    /// `N`.
+    #[must_use]
+    pub const fn degree(&self) -> usize {
+        1 << self.log_n
+    }
+
+    /// `log2 N`.
+    #[must_use]
+    pub const fn log_n(&self) -> u32 {
+        self.log_n
+    }
+
+    /// The primitive `2N`-th root of unity `psi` that the table is built on.
+    #[must_use]
+    pub fn root(&self) -> u64 {
+        // psi^bitrev(N/2) = psi^1
+        self.forward[self.degree() / 2].value
+    }
+
+    pub(super) fn forward_roots(&self) -> &[Shoup] {
+        &self.forward
+    }
+
+    pub(super) fn inverse_roots(&self) -> &[Shoup] {
+        &self.inverse
+    }
+
+    pub(super) const fn last_layer(&self) -> (Shoup, Shoup) {
+        (self.scale, self.scaled_root)
+    }
+}

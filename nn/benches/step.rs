@@ -1,0 +1,82 @@
+//! A DP-SGD step of the 784-32-10 network at batch 512, and its parts.
+//!
+//! `cargo bench -p sphinx-nn --bench step`; set `RAYON_NUM_THREADS=1` for one core.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use sphinx_nn::data::synth_digits;
+use sphinx_nn::{Clear, ClearConfig, LinearShape, Network, Tensor, Train};
+use sphinx_nn::{architectures, dense, ghost, init, pass};
+use std::hint::black_box;
+
+const BATCH: usize = 512;
+const FIRST: LinearShape = LinearShape {
+    inputs: 784,
+    outputs: 32,
+};
+
+/// What the compiler makes of three loops: why the product is left to a kernel library.
+fn loops(weights: &[f32], x: &Tensor) -> Tensor {
+    let mut y = Tensor::zeros(x.rows(), FIRST.outputs);
+    for j in 0..x.rows() {
+        let x = x.row(j);
+        for (y, w) in y
+            .row_mut(j)
+            .iter_mut()
+            .zip(weights.chunks_exact(FIRST.inputs))
+        {
+            *y = w.iter().zip(x).map(|(w, x)| w * x).sum();
+        }
+    }
+    y
+}
+
+fn step(criterion: &mut Criterion) {
+    let set = synth_digits::generate(1, BATCH);
+    let labels: Vec<_> = set.labels.iter().copied().map(Some).collect();
+    let Some(architecture) = architectures::by_name("mlp", set.shape, set.classes) else {
+        return;
+    };
+    let Ok(network) = Network::new(&architecture) else {
+        return;
+    };
+    let config = ClearConfig {
+        clip_bound: Some(1.0),
+        learning_rate: 0.01,
+        momentum: 0.9,
+        divisor: BATCH as f64,
+        shift: 20,
+    };
+    let parameters = init::glorot(&network, 1);
+    let weights = parameters[network.layout()[0].weights.clone()].to_vec();
+    let Ok(mut engine) = Clear::new(&network, parameters, config) else {
+        return;
+    };
+
+    criterion.bench_function("dp step 784-32-10, batch 512", |b| {
+        b.iter(|| -> Result<(), sphinx_nn::clear::ClearError> {
+            engine.begin(0, BATCH)?;
+            let pass = pass::gradients(&mut engine, &network, &set.images, &labels)?;
+            let sum = engine.collect(pass.pending)?;
+            engine.apply(&sum.values, sum.shift)
+        });
+    });
+    criterion.bench_function("inference 784-32-10, batch 512", |b| {
+        b.iter(|| pass::infer(&mut engine, &network, black_box(&set.images)));
+    });
+    let (x, d) = (&set.images, Tensor::zeros(BATCH, FIRST.outputs));
+    criterion.bench_function("dense forward 784-32", |b| {
+        b.iter(|| dense::forward(FIRST, black_box(&weights), &[0.0; 32], x));
+    });
+    criterion.bench_function("dense forward 784-32, three loops", |b| {
+        b.iter(|| loops(black_box(&weights), x));
+    });
+    criterion.bench_function("ghost norms 784-32", |b| {
+        b.iter(|| ghost::add_dense(black_box(&mut [0.0; BATCH]), &d, x));
+    });
+    criterion.bench_function("synth-digits, 1000 records", |b| {
+        b.iter(|| synth_digits::generate(black_box(2), 1000));
+    });
+}
+
+criterion_group!(benches, step);
+criterion_main!(benches);

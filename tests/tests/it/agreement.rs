@@ -1,0 +1,76 @@
+//! The first law: the encrypted trajectory is the trajectory of integer-grid `clear`, bit for bit.
+
+use proptest::prelude::*;
+use sphinx_nn::network::LayerSpec;
+use sphinx_protocol::grid::Multiplier;
+use sphinx_protocol::packed::layout::{DenseLayout, Tiling};
+use sphinx_protocol::plan::{Limits, Plan, PlanChoices, PlanLiteral};
+use sphinx_tests::fixture::{
+    architecture, choices, hub, local, packed, random_data, toy_parameters, toy_plan, train,
+};
+
+/// Trains both ways and compares weights, biases and the server's encrypted backup.
+fn check_agreement(plan: &Plan, data_seed: u64, steps: u64, z: Option<f64>) {
+    let network = plan.network();
+    let data = random_data(40, network.inputs(), network.classes(), data_seed);
+    let clear = train(local(plan), plan, &data, steps, z, data_seed).unwrap();
+    let hub = hub();
+    let encrypted =
+        train(packed(plan, &hub, None).unwrap(), plan, &data, steps, z, data_seed).unwrap();
+    let (ours, theirs) = (clear.multiplier().replica(), encrypted.multiplier().replica());
+    assert_eq!(ours.public().version(), theirs.public().version());
+    assert_eq!(ours.master_biases(), theirs.master_biases());
+    let mut packed = encrypted.into_multiplier();
+    assert_eq!(packed.fetch_biases().unwrap(), ours.master_biases());
+}
+
+fn activation() -> impl Strategy<Value = LayerSpec> {
+    prop_oneof![Just(LayerSpec::Tanh), Just(LayerSpec::Relu)]
+}
+
+prop_compose! {
+    fn plans()(inputs in 1_usize..14, hidden in prop::collection::vec((1_usize..7, activation()), 0..3),
+               classes in 2_usize..6, capacity in 8_usize..40, tickets in 1_usize..6)
+        (tiles in prop::collection::vec((1_usize..9, 1_usize..9, 1_usize..17), hidden.len() + 1),
+         choices in Just(PlanChoices { tickets, ..choices(architecture(inputs, &hidden, classes), capacity) }))
+        -> Plan {
+        let mut literal = PlanLiteral::design_with(&choices, toy_parameters(7)).unwrap();
+        // Any layout that fits is right, not only the cheapest.
+        for (layer, (n_w, m_w, b0)) in tiles.into_iter().enumerate() {
+            let tiling = Tiling { inputs_per_tile: n_w, outputs_per_tile: m_w, samples_per_chunk: b0 };
+            if DenseLayout::new(128, 1, 1, 1, tiling).is_some() {
+                literal.tilings[layer] = tiling;
+            }
+        }
+        Plan::new(&literal, &Limits::default()).unwrap()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn encrypted_training_is_grid_clear(plan in plans(), seed in 0_u64..1000, noisy in any::<bool>()) {
+        check_agreement(&plan, seed, 3, noisy.then_some(0.8));
+    }
+}
+
+#[test]
+fn it_holds_at_the_shipped_parameters() {
+    let hidden = [(16, LayerSpec::Tanh)];
+    let literal = PlanLiteral::design(&choices(architecture(100, &hidden, 10), 48)).unwrap();
+    let plan = Plan::new(&literal, &Limits::default()).unwrap();
+    check_agreement(&plan, 3, 2, Some(1.0));
+}
+
+#[test]
+fn a_different_seed_gives_a_different_trajectory() {
+    let plan = toy_plan(&choices(architecture(6, &[], 3), 16), 7);
+    let data = random_data(40, 6, 3, 1);
+    let version = |seed| {
+        let engine = train(local(&plan), &plan, &data, 2, Some(1.0), seed).unwrap();
+        engine.multiplier().replica().public().version()
+    };
+    assert_eq!(version(1), version(1));
+    assert_ne!(version(1), version(2));
+}

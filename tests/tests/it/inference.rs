@@ -1,0 +1,129 @@
+//! Private inference: exact, at once with training, across model versions, one use per ticket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use sphinx_nn::network::LayerSpec;
+use sphinx_nn::tensor::Tensor;
+use sphinx_protocol::Error;
+use sphinx_protocol::grid::{Engine, Frozen};
+use sphinx_protocol::link::Link;
+use sphinx_protocol::message::ModelId;
+use sphinx_protocol::model::FrozenReplica;
+use sphinx_protocol::party::Hub;
+use sphinx_protocol::plan::{Plan, PlanChoices};
+use sphinx_protocol::shared::{ModelFeed, Requester};
+use sphinx_tests::fixture::{
+    architecture, choices, hub, packed, random_data, serve_in_process, toy_plan, train,
+};
+
+fn plan(tickets: usize) -> Plan {
+    let hidden = [(6, LayerSpec::Relu), (5, LayerSpec::Tanh)];
+    toy_plan(&PlanChoices { tickets, ..choices(architecture(9, &hidden, 4), 16) }, 7)
+}
+
+fn requester(plan: &Plan, hub: &Arc<Hub>, feed: &ModelFeed) -> Requester {
+    let link = Link::greet(serve_in_process(hub, None)).unwrap();
+    let mut rng = ChaCha20Rng::seed_from_u64(5);
+    Requester::attach(link, ModelId([1; 16]), plan, feed.clone(), &mut rng).unwrap()
+}
+
+fn in_the_clear(plan: &Plan, model: &Arc<FrozenReplica>, x: &Tensor) -> Tensor {
+    let mut engine = Engine::new(Frozen::new(plan.clone(), Arc::clone(model)));
+    sphinx_nn::pass::infer(&mut engine, plan.network(), x).unwrap()
+}
+
+fn row(data: &Tensor, i: usize) -> Tensor {
+    data.gather(&[i as u32], 1)
+}
+
+#[test]
+fn answers_equal_the_clear_model_exactly() {
+    let (plan, hub) = (plan(5), hub());
+    let data = random_data(12, 9, 4, 2);
+    let engine = train(packed(&plan, &hub, None).unwrap(), &plan, &data, 2, Some(1.0), 2).unwrap();
+    let model = engine.freeze();
+    let mut requester = requester(&plan, &hub, &ModelFeed::new(Arc::clone(&model)));
+    for i in 0..10 {
+        if requester.tickets() == 0 {
+            requester.prepare().unwrap();
+        }
+        let x = row(&data.images, i);
+        assert_eq!(requester.infer(&x).unwrap(), in_the_clear(&plan, &model, &x));
+    }
+}
+
+#[test]
+fn tickets_prepared_before_an_update_are_refreshed_without_the_server() {
+    let (plan, hub) = (plan(4), hub());
+    let data = random_data(12, 9, 4, 3);
+    let engine = packed(&plan, &hub, None).unwrap();
+    let feed = ModelFeed::new(engine.freeze());
+    let mut requester = requester(&plan, &hub, &feed);
+    requester.prepare().unwrap();
+    let engine = train(engine, &plan, &data, 3, Some(1.0), 3).unwrap();
+    feed.publish(engine.freeze());
+    let before = requester.link().meter().read().frames;
+    let x = row(&data.images, 0);
+    assert_eq!(requester.infer(&x).unwrap(), in_the_clear(&plan, &engine.freeze(), &x));
+    // One request and one answer per layer: refreshing cost no message.
+    let layers = plan.network().linears().len() as u64;
+    assert_eq!(requester.link().meter().read().frames - before, 2 * layers);
+}
+
+#[test]
+fn requests_are_answered_while_the_model_trains() {
+    let (plan, hub) = (plan(8), hub());
+    let data = random_data(30, 9, 4, 4);
+    let mut engine = packed(&plan, &hub, None).unwrap();
+    let feed = ModelFeed::new(engine.freeze());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut requester = requester(&plan, &hub, &feed);
+            let mut answered = 0;
+            while !done.load(Ordering::SeqCst) || answered < 20 {
+                if requester.tickets() == 0 {
+                    requester.prepare().unwrap();
+                }
+                match requester.infer(&row(&data.images, answered % 30)) {
+                    Ok(_) => answered += 1,
+                    Err(Error::NoTicket) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            answered
+        });
+        for seed in 0..6 {
+            // One step at a time, so that versions are published between them.
+            engine = train_one(engine, &plan, &data, seed);
+            feed.publish(engine.freeze());
+        }
+        done.store(true, Ordering::SeqCst);
+        assert!(asking.join().unwrap() >= 20);
+    });
+}
+
+fn train_one(
+    engine: Engine<sphinx_protocol::packed::Packed>,
+    plan: &Plan,
+    data: &sphinx_nn::data::Dataset,
+    step: u64,
+) -> Engine<sphinx_protocol::packed::Packed> {
+    sphinx_tests::fixture::train_from(engine, plan, data, step, 1, Some(1.0), step).unwrap()
+}
+
+#[test]
+fn without_tickets_there_is_no_request() {
+    let (plan, hub) = (plan(2), hub());
+    let engine = packed(&plan, &hub, None).unwrap();
+    let mut requester = requester(&plan, &hub, &ModelFeed::new(engine.freeze()));
+    let x = Tensor::zeros(1, 9);
+    assert!(matches!(requester.infer(&x), Err(Error::NoTicket)));
+    requester.prepare().unwrap();
+    assert!(matches!(requester.infer(&Tensor::zeros(2, 9)), Err(Error::RequestRows { got: 2 })));
+    assert!(matches!(requester.infer(&Tensor::zeros(1, 8)), Err(Error::Columns { .. })));
+    requester.infer(&x).unwrap();
+}
