@@ -10,7 +10,12 @@ use crate::usage::exit_code;
 
 mod account;
 mod calibrate;
+mod demo;
 mod figures;
+mod infer;
+mod plan;
+mod serve;
+mod train;
 
 /// Parses the command line, runs the command, reports an error on standard error.
 #[must_use]
@@ -35,6 +40,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Account(args) => account::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Figures(args) => figures::run(&args),
-        _ => anyhow::bail!("not yet"),
+        Command::Demo(args) => demo::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Infer(args) => infer::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Plan(args) => plan::run(&args),
     }
 }

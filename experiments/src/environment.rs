@@ -31,7 +31,8 @@ pub fn capture() -> Environment {
 
 /// The kernels chosen for this processor.
 fn backend() -> String {
-    "scalar".to_owned()
+    let backend = sphinx_he::simd::Backend::from_environment();
+    backend.map_or_else(|_| String::new(), |b| format!("{b:?}").to_lowercase())
 }
 
 /// What git says about the source tree this binary was built from, if it is still there.

@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use sphinx_dp::statement::{BiasRule, PrivacyStatement, RunFacts};
 use sphinx_dp::{
     Accountant, Adjacency, Budget, ClipBound, Delta, DpEvent, Epsilon, GaussianMechanism, Ledger,
-    NoiseKind, NoiseMultiplier, PoissonSampler, RdpAccountant, SamplingRate, calibrate, capacity,
+    NoiseMultiplier, PoissonSampler, RdpAccountant, SamplingRate, calibrate, capacity,
 };
 
 use crate::config::Config;
@@ -112,12 +112,7 @@ impl Terms {
     ///
     /// # Errors
     /// If the accountant's arithmetic overflows.
-    pub fn statement(
-        &self,
-        ledger: &Ledger,
-        config: &Config,
-        seeded: bool,
-    ) -> Result<PrivacyStatement> {
+    pub fn statement(&self, ledger: &Ledger, config: &Config) -> Result<PrivacyStatement> {
         let facts = RunFacts {
             rate: Some(self.rate),
             bias_rule: BiasRule::Private,
@@ -125,10 +120,6 @@ impl Terms {
             delta_cap: DELTA_CAP,
         };
         let mut statement = PrivacyStatement::new(ledger, &facts)?;
-        if seeded && config.private {
-            statement.proven = false;
-            statement.noise = vec![NoiseKind::SeededTest];
-        }
         if !config.grid {
             statement.proven = false;
             let rounding = "rounding in the float engine, which bounds a record's contribution \
@@ -202,9 +193,8 @@ mod tests {
                 ledger.charge(step, &mechanism.event()).unwrap();
             }
             assert!(ledger.would_exceed(&mechanism.event()));
-            let statement = terms.statement(&ledger, &config, false).unwrap();
+            let statement = terms.statement(&ledger, &config).unwrap();
             assert!(statement.proven && statement.delta > config.delta);
-            assert!(!terms.statement(&ledger, &config, true).unwrap().proven);
         }
     }
 
