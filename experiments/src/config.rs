@@ -161,7 +161,11 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Checks every number that no lower layer checks.
+    ///
+    /// # Errors
+    /// [`UsageError`] naming the flag.
+    pub fn check(&self) -> Result<()> {
         let checks = [
             ("--steps", self.steps > 0, "must be at least 1"),
             ("--train-size", self.train_size > 0, "must be at least 1"),

@@ -13,7 +13,8 @@ use sphinx_nn::data::Dataset;
 use sphinx_nn::{Network, Tensor, metrics, pass};
 use sphinx_protocol::grid::{Engine, Frozen};
 use sphinx_protocol::message::ModelId;
-use sphinx_protocol::model::FrozenReplica;
+use sphinx_protocol::model::{FrozenReplica, Replica};
+use sphinx_protocol::packed::Packed;
 use sphinx_protocol::plan::Plan;
 use sphinx_protocol::shared::{ModelFeed, Requester};
 
@@ -183,4 +184,18 @@ impl<'a> Asker<'a> {
         self.requester.close().context("ending the requests")?;
         Ok(self.answers)
     }
+}
+
+/// Gives the model to a server that does not have it: released weights, and the biases encrypted.
+///
+/// # Errors
+/// If the server is gone or refuses the model.
+pub fn load_if_absent(server: &Server, id: ModelId, replica: &Replica) -> Result<()> {
+    if server.link()?.attach(id, replica.public().plan()).is_ok() {
+        return Ok(());
+    }
+    let packed = Packed::open(server.link()?, id, replica.clone(), &mut rand::rng())
+        .context("loading the model at the server")?;
+    packed.close().context("loading the model at the server")?;
+    Ok(())
 }

@@ -8,6 +8,7 @@
 //! - [`config`]: what was asked, resolved; [`privacy`]: what it costs.
 //! - [`job`]: one training run by any engine; [`inference`]: private requests; [`child`]: the server
 //!   beside them; [`work_ratio`]: the client that trains alone, as the opponent.
+//! - [`sweep`]: experiments over many trials.
 //! - [`usage`]: whose fault an error is, and so the exit code; [`output`], [`progress`],
 //!   [`table`]: what a person or a script sees.
 //! - [`run_dir`], [`environment`], [`report`], [`saved_model`]: what is kept.
@@ -27,6 +28,7 @@ pub mod progress;
 pub mod report;
 pub mod run_dir;
 pub mod saved_model;
+pub mod sweep;
 pub mod table;
 pub mod usage;
 pub mod work_ratio;

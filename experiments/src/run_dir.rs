@@ -79,10 +79,23 @@ impl RunDir {
         &self.path
     }
 
-    /// The privacy ledger of the run called `name`; the main one is called `ledger`.
+    /// The privacy ledger of a run with one trial.
     #[must_use]
-    pub fn ledger(&self, name: &str) -> PathBuf {
-        self.path.join(format!("{name}.jsonl"))
+    pub fn ledger(&self) -> PathBuf {
+        self.path.join("ledger.jsonl")
+    }
+
+    /// A ledger of its own for one of several trials; another one where an earlier attempt at the
+    /// trial left its ledger, because what was charged stays charged.
+    #[must_use]
+    pub fn ledger_of(&self, trial: &str) -> PathBuf {
+        let mut path = self.path.join(format!("ledger-{trial}.jsonl"));
+        let mut attempt = 2;
+        while path.exists() {
+            path = self.path.join(format!("ledger-{trial}-{attempt}.jsonl"));
+            attempt += 1;
+        }
+        path
     }
 
     /// Writes the resolved configuration.

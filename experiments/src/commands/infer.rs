@@ -2,19 +2,18 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 use sphinx_figures::load::CONFIG;
 use sphinx_nn::data::Dataset;
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::Replica;
-use sphinx_protocol::packed::Packed;
 use sphinx_protocol::shared::ModelFeed;
 
 use crate::child::Server;
 use crate::cli::InferArgs;
 use crate::config::{Config, load_test};
-use crate::inference::{Answers, Asker};
+use crate::inference::{Answers, Asker, load_if_absent};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::report;
@@ -59,17 +58,6 @@ fn read_config(args: &InferArgs) -> Result<Config> {
     let path = args.run.join(CONFIG);
     let text = fs::read_to_string(&path).or_usage(format!("reading {}", path.display()))?;
     toml::from_str(&text).or_usage(format!("reading {}", path.display()))
-}
-
-/// Gives the model to a server that does not have it: released weights, and the biases encrypted.
-fn load_if_absent(server: &Server, id: ModelId, replica: &Replica) -> Result<()> {
-    if server.link()?.attach(id, replica.public().plan()).is_ok() {
-        return Ok(());
-    }
-    let packed = Packed::open(server.link()?, id, replica.clone(), &mut rand::rng())
-        .context("loading the model at the server")?;
-    packed.close().context("loading the model at the server")?;
-    Ok(())
 }
 
 fn ask(

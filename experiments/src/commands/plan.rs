@@ -161,12 +161,21 @@ fn exactness(plan: &Plan) -> Table {
             [
                 row.phase.to_string(),
                 format!("{:.5}", row.std_dev),
-                format!("{:.1} bits", row.log2_headroom),
+                headroom(row.log2_headroom),
                 format!("{:.0}", row.log2_failure),
             ],
         );
     }
     table
+}
+
+/// Bits to spare below half the modulus; none are needed where results wrap on purpose.
+fn headroom(bits: f64) -> String {
+    if bits.is_finite() {
+        format!("{bits:.1} bits")
+    } else {
+        "wraps".to_owned()
+    }
 }
 
 fn object(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>) -> Value {

@@ -31,7 +31,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
     }
     let run = RunDir::create(args.run_dir.as_deref(), "train", engine.name())?;
     run.write_config(&job.config)?;
-    let mut ledger = job.terms.ledger(Some(&run.ledger("ledger")))?;
+    let mut ledger = job.terms.ledger(Some(&run.ledger()))?;
     let randomness = Randomness::new(job.config.seed);
     let mut bar = Bar::new(out, &job);
     let trained = if engine == Engine::Packed {
