@@ -116,7 +116,7 @@ impl Default for Config {
             clip: Some(DEFAULT_CLIP),
             batch: 512.0,
             steps: DEFAULT_STEPS,
-            lr: 1.0,
+            lr: 3.0,
             momentum: 0.9,
             seed: None,
             tickets: 32,

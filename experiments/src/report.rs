@@ -66,12 +66,10 @@ pub fn training_record(
         .with_label("arithmetic", config.arithmetic())
         .with_metric(metric::ACCURACY, trained.accuracy)
         .with_metric(metric::DELTA, config.delta);
-    let last = trained
-        .history
-        .steps
-        .last()
-        .map(|s| s.epsilon)
-        .filter(|e| e.is_finite());
+    // Rounded up it is still a bound, and runs to one budget stand at one place in a figure.
+    let last = trained.history.steps.last();
+    let last = last.map(|s| (s.epsilon * 1e4).ceil() / 1e4);
+    let last = last.filter(|epsilon| epsilon.is_finite());
     if let Some(epsilon) = last {
         record = record.with_metric(metric::EPSILON, epsilon);
     }

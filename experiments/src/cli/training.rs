@@ -99,7 +99,7 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
     /// Learning rate
-    #[arg(long, value_name = "L", default_value_t = 1.0)]
+    #[arg(long, value_name = "L", default_value_t = 3.0)]
     pub lr: f64,
     /// Momentum, from 0 up to but not including 1
     #[arg(long, value_name = "M", default_value_t = 0.9)]

@@ -5,8 +5,8 @@
 //!    answered by the model in training.
 //! 3. The same training with the same seeds runs in the clear on the integer grid: the weights must
 //!    be the same, bit for bit.
-//! 4. The float engine trains without privacy, for the price of privacy in accuracy; and with it,
-//!    for the price of the client that trains alone.
+//! 4. The same under smaller budgets, and the float engine without privacy: what privacy costs in
+//!    accuracy. The float engine with privacy: what a client that trains alone would pay.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,13 +19,14 @@ use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{FrozenReplica, Replica};
 use sphinx_protocol::shared::ModelFeed;
 
+use self::compare::Comparisons;
 use self::requests::Meanwhile;
 use self::tell::{Results, introduction};
 use crate::child::Server;
 use crate::cli::DemoArgs;
-use crate::config::{Config, Engine, load_split};
+use crate::config::{Config, load_split};
 use crate::inference::Answers;
-use crate::job::{Job, Randomness, StepSample, Trained, Unwatched, Watch};
+use crate::job::{Job, Randomness, StepSample, Trained, Watch};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::report::{self, Summary};
@@ -33,25 +34,22 @@ use crate::run_dir::{RunDir, STATEMENT};
 use crate::saved_model::SavedModel;
 use crate::work_ratio::Opponent;
 
+mod compare;
 mod requests;
 mod tell;
 
 /// Records of the procedural set; of files, all are used.
 const TRAIN: usize = 60_000;
 const TEST: usize = 2_000;
-/// Learning rate of the run without clipping, whose gradients are longer.
-const NON_PRIVATE_LR: f64 = 0.3;
-
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let out = Output::new(args.output.json, args.output.quiet);
     let job = prepare(args)?;
     let run = RunDir::create(args.run_dir.as_deref(), "demo", "packed")?;
     run.write_config(&job.config)?;
-    let seed = (!args.secret_randomness).then_some(args.seed);
-    let randomness = Randomness::new(seed);
+    let randomness = Randomness::new(job.config.seed);
     let mut ledger = job.terms.ledger(Some(&run.ledger()))?;
     let server = Server::obtain(None, &run.path().join("server.log"))?;
-    out.say(introduction(&job, &server, seed));
+    out.say(introduction(&job, &server));
 
     let (trained, while_training) = train(&job, &server, &randomness, &mut ledger, out)?;
     let statement = job.terms.statement(&ledger, &job.config)?;
@@ -64,53 +62,57 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let idle = requests::idle(&server, &trained, &job)?;
     drop(server);
 
-    out.remark("training again in the clear, with the same seeds, on the same integers");
-    let clear = in_the_clear(&job, &randomness)?;
-    let identical =
-        clear.model.replica().map(|r| r.public().version()) == Some(replica.public().version());
-    out.remark("training without privacy, and alone");
-    let (free_job, free) = not_private(&job, &randomness)?;
+    out.remark("the same in the clear, under smaller budgets, and without privacy");
+    let comparisons = Comparisons::run(&job, &randomness)?;
     let opponent = Opponent::measure(&job)?;
-    let alone = &trained.history.steps[1.min(trained.history.steps.len())..];
+    let alone = trained.history.steady();
     let alone = &alone[..alone.len().min(requests::ALONE as usize - 1)];
     let summary = Summary::new(&trained.history, alone, &opponent)?;
-
-    let security = report::security(&job);
     run.append(&report::training_record(
         "demo",
         &job,
         &trained,
         Some(&summary),
     ))?;
-    run.append(&report::training_record(
-        "demo",
-        &job.with(clear_config(&job))?,
-        &clear,
-        None,
-    ))?;
-    run.append(&report::training_record("demo", &free_job, &free, None))?;
-    for (series, answers) in [("while training", &while_training), ("idle server", &idle)] {
-        if answers.asked() > 0 {
-            let record = report::inference_record("demo", &job.config, security, series, answers);
-            run.append(&record)?;
-        }
+    for record in comparisons.records() {
+        run.append(&record)?;
     }
+    append_requests(
+        &run,
+        &job,
+        [("while training", &while_training), ("idle server", &idle)],
+    )?;
     let results = Results {
+        identical: comparisons.identical_to(replica)?,
+        figures: draw(&run, args)?,
         job: &job,
         trained: &trained,
-        clear: &clear,
-        free: &free,
+        comparisons: &comparisons,
         summary,
         opponent,
         while_training,
         idle,
         statement,
-        identical,
-        seeded: seed.is_some(),
-        figures: draw(&run, args)?,
         run: &run,
     };
     results.tell(out);
+    Ok(())
+}
+
+fn append_requests(run: &RunDir, job: &Job, series: [(&str, &Answers); 2]) -> Result<()> {
+    let security = report::security(job);
+    for (name, answers) in series
+        .into_iter()
+        .filter(|(_, answers)| answers.asked() > 0)
+    {
+        run.append(&report::inference_record(
+            "demo",
+            &job.config,
+            security,
+            name,
+            answers,
+        ))?;
+    }
     Ok(())
 }
 
@@ -121,14 +123,15 @@ fn prepare(args: &DemoArgs) -> Result<Job> {
     if data.dataset == crate::cli::Dataset::SynthDigits {
         data.train_size = data.train_size.or(Some(TRAIN));
     }
-    let split = load_split(&data, args.seed)?;
+    let seed = (!args.secret_randomness).then_some(args.seed);
+    let split = load_split(&data, seed.unwrap_or(0))?;
     let config = Config {
         dataset: data.dataset.name().to_owned(),
         data: data.data,
         train_size: split.train.len(),
         test_size: split.test.len(),
         steps: args.steps,
-        seed: Some(args.seed),
+        seed,
         ..Config::default()
     };
     config.check()?;
@@ -193,36 +196,6 @@ impl Watch for Live<'_> {
         self.progress.advance(done, &super::train::facts(sample));
         Ok(())
     }
-}
-
-fn clear_config(job: &Job) -> Config {
-    Config {
-        engine: Engine::Clear,
-        ..job.config.clone()
-    }
-}
-
-/// The same releases again, computed by the client itself. They go nowhere, so their ledger does
-/// not need a file.
-fn in_the_clear(job: &Job, randomness: &Randomness) -> Result<Trained> {
-    let mut ledger = job.terms.ledger(None)?;
-    job.with(clear_config(job))?
-        .train_local(randomness, &mut ledger, &mut Unwatched)
-}
-
-/// Same steps and batches in floating point, without noise and clipping.
-fn not_private(job: &Job, randomness: &Randomness) -> Result<(Job, Trained)> {
-    let free = job.with(Config {
-        grid: false,
-        private: false,
-        epsilon: None,
-        clip: None,
-        lr: NON_PRIVATE_LR,
-        ..clear_config(job)
-    })?;
-    let mut ledger = free.terms.ledger(None)?;
-    let trained = free.train_local(randomness, &mut ledger, &mut Unwatched)?;
-    Ok((free, trained))
 }
 
 fn draw(run: &RunDir, args: &DemoArgs) -> Result<Vec<PathBuf>> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use sphinx_dp::PrivacyStatement;
 
+use super::compare::Comparisons;
 use crate::child::Server;
 use crate::commands::figures::paths;
 use crate::inference::Answers;
@@ -19,21 +20,19 @@ use crate::work_ratio::Opponent;
 pub(super) struct Results<'a> {
     pub(super) job: &'a Job,
     pub(super) trained: &'a Trained,
-    pub(super) clear: &'a Trained,
-    pub(super) free: &'a Trained,
+    pub(super) comparisons: &'a Comparisons,
     pub(super) summary: Summary,
     pub(super) opponent: Opponent,
     pub(super) while_training: Answers,
     pub(super) idle: Answers,
     pub(super) statement: PrivacyStatement,
     pub(super) identical: bool,
-    pub(super) seeded: bool,
     pub(super) figures: Vec<PathBuf>,
     pub(super) run: &'a RunDir,
 }
 
 /// Who holds what, before anything happens.
-pub(super) fn introduction(job: &Job, server: &Server, seed: Option<u64>) -> String {
+pub(super) fn introduction(job: &Job, server: &Server) -> String {
     let config = &job.config;
     let mut table = Table::new(["", "client (this process)", "server (a process of its own)"]);
     table.row("images, labels", ["in the clear", "never"]);
@@ -45,7 +44,7 @@ pub(super) fn introduction(job: &Job, server: &Server, seed: Option<u64>) -> Str
     );
     table.row("biases", ["in the clear", "a ciphertext"]);
     table.row("requests", ["in the clear", "masked"]);
-    let randomness = match seed {
+    let randomness = match config.seed {
         Some(seed) => format!(
             "NOTE: batches and noise come from seed {seed}, so that this run can be repeated.\n\
              Noise that others can compute protects nothing: use --secret-randomness in earnest."
@@ -90,7 +89,11 @@ impl Results<'_> {
 
     fn accuracies(&self) -> Table {
         let mut table = Table::new(["", "encrypted", "clear, same seeds", "not private"]);
-        let all = [self.trained, self.clear, self.free];
+        let all = [
+            self.trained,
+            self.comparisons.clear(),
+            self.comparisons.free(),
+        ];
         table.row("test accuracy", all.map(|t| percent(t.accuracy)));
         let epsilon = format!("{:.3}", self.statement.epsilon);
         table.row("epsilon", [epsilon.clone(), epsilon, "infinite".to_owned()]);
@@ -160,7 +163,7 @@ impl Results<'_> {
             seconds(self.opponent.seconds),
             self.summary.client_work_ratio,
         );
-        if self.seeded {
+        if self.job.config.seed.is_some() {
             lines.push_str("\n- A seeded run protects nothing: its noise can be computed again.");
         }
         lines
@@ -170,8 +173,8 @@ impl Results<'_> {
         let milliseconds = |q| self.while_training.latency(q).map(|s| 1e3 * s);
         json!({
             "accuracy": self.trained.accuracy,
-            "accuracy_clear": self.clear.accuracy,
-            "accuracy_nonprivate": self.free.accuracy,
+            "accuracy_clear": self.comparisons.clear().accuracy,
+            "accuracy_nonprivate": self.comparisons.free().accuracy,
             "epsilon": number(self.statement.epsilon),
             "delta": self.job.config.delta,
             "steps": self.trained.history.steps.len(),
