@@ -1,8 +1,8 @@
 //! From a budget to a noise multiplier.
 //!
-//! [`noise_multiplier`] answers the question a run starts with: how much noise do `steps` steps
-//! at this sampling rate need so that the whole run stays within (epsilon, delta)? The answer is on the
-//! safe side: the accountant confirms it.
+//! [`noise_multiplier`] answers the question a run starts with: how much noise do `steps` steps at
+//! this sampling rate need so that the whole run stays within (epsilon, delta)? The answer is on
+//! the safe side: the accountant confirms it.
 //!
 //! ```
 //! use sphinx_dp::{Adjacency, Budget, Delta, Epsilon, SamplingRate, calibrate};
@@ -17,8 +17,10 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::accountant::Accountant;
+use crate::event::DpEvent;
 use crate::quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, SamplingRate};
-use crate::rdp::{MAX_ORDER, MIN_ORDER, Step, spent};
+use crate::rdp::{MAX_ORDER, MIN_ORDER, RdpAccountant, Step, spent};
 
 /// What may be spent in all.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -65,8 +67,8 @@ pub const TOLERANCE: f64 = 1e-6;
 /// loss of the grid transfer (below this for standard deviations from 4096 grid units) still fits.
 const SLACK: f64 = 5e-7;
 
-/// The smallest noise multiplier, up to a relative [`TOLERANCE`] on the safe side, with which `steps` steps of the Poisson-sampled Gaussian
-/// stay within `budget`, by the Renyi accountant.
+/// The smallest noise multiplier, up to a relative [`TOLERANCE`] on the safe side, with which
+/// `steps` steps of the Poisson-sampled Gaussian stay within `budget`, by the Renyi accountant.
 ///
 /// Epsilon falls as the noise multiplier grows, so the root is bracketed by doubling and found by
 /// bisection in the logarithm; the upper end of the bracket is returned, at which the accountant's
@@ -88,17 +90,18 @@ pub fn noise_multiplier(
     }
     let fits = |z: f64| epsilon(budget.delta, rate, steps, adjacency, z) <= budget.epsilon.get();
     let (smallest, largest) = (1e-3, 1e8);
+    let out_of_reach = CalibrateError::OutOfReach {
+        largest,
+        steps,
+        rate: rate.get(),
+        epsilon: budget.epsilon.get(),
+        delta: budget.delta.get(),
+    };
     let mut high = 1.0f64;
     while !fits(high) {
         high *= 4.0;
         if high > largest {
-            return Err(CalibrateError::OutOfReach {
-                largest,
-                steps,
-                rate: rate.get(),
-                epsilon: budget.epsilon.get(),
-                delta: budget.delta.get(),
-            });
+            return Err(out_of_reach);
         }
     }
     let mut low = 0.5 * high;
@@ -106,7 +109,34 @@ pub fn noise_multiplier(
         high = low;
         low *= 0.5;
     }
-    while high / low > 1.0 + 0.8 * (TOLERANCE - SLACK) {
+    let closed = 1.0 + 0.8 * (TOLERANCE - SLACK);
+    (low, high) = bisect(fits, low, high, closed);
+    // The accountant itself has the last word: its search may end in another valley under
+    // replace-one. Widen the bracket, faster and faster, until it agrees with both ends.
+    let confirmed = |z: f64| confirmed(budget, rate, steps, adjacency, z);
+    let mut widening = closed;
+    while !confirmed(high) && high < largest {
+        low = high;
+        high *= widening;
+        widening *= widening;
+    }
+    widening = closed;
+    while low > smallest && confirmed(low) {
+        high = low;
+        low /= widening;
+        widening *= widening;
+    }
+    (_, high) = bisect(confirmed, low, high, closed);
+    let answer = high * (1.0 + SLACK);
+    if !confirmed(answer) {
+        return Err(out_of_reach);
+    }
+    Ok(NoiseMultiplier::new(answer)?)
+}
+
+/// Narrows a bracket whose upper end fits until its ends are within the ratio `closed`.
+fn bisect(fits: impl Fn(f64) -> bool, mut low: f64, mut high: f64, closed: f64) -> (f64, f64) {
+    while high / low > closed {
         let middle = (low * high).sqrt();
         if fits(middle) {
             high = middle
@@ -114,7 +144,21 @@ pub fn noise_multiplier(
             low = middle
         }
     }
-    Ok(NoiseMultiplier::new(high * (1.0 + SLACK))?)
+    (low, high)
+}
+
+/// Whether the accountant, asked as a ledger would ask it, finds the run within the budget.
+fn confirmed(budget: Budget, rate: SamplingRate, steps: u64, adjacency: Adjacency, z: f64) -> bool {
+    let Ok(z) = NoiseMultiplier::new(z) else {
+        return false;
+    };
+    let mut accountant = RdpAccountant::new(adjacency);
+    accountant
+        .compose(&DpEvent::poisson_gaussian(rate, z), steps)
+        .is_ok()
+        && accountant
+            .epsilon(budget.delta)
+            .is_ok_and(|s| s.epsilon <= budget.epsilon.get())
 }
 
 /// Epsilon of the whole run at noise multiplier `z`; infinite where the arithmetic overflows.
@@ -126,4 +170,85 @@ fn epsilon(delta: Delta, rate: SamplingRate, steps: u64, adjacency: Adjacency, z
     let total = |order: f64| steps as f64 * step.rdp(adjacency, order);
     let (low, high) = ((MIN_ORDER - 1.0).ln(), (MAX_ORDER - 1.0).ln());
     spent(total, delta, low, high).map_or(f64::INFINITY, |spent| spent.epsilon)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn budget(epsilon: f64, delta: f64) -> Budget {
+        Budget {
+            epsilon: Epsilon::new(epsilon).unwrap(),
+            delta: Delta::new(delta).unwrap(),
+        }
+    }
+
+    fn spent_at(z: f64, rate: SamplingRate, steps: u64, adjacency: Adjacency, delta: f64) -> f64 {
+        let mut accountant = RdpAccountant::new(adjacency);
+        let z = NoiseMultiplier::new(z).unwrap();
+        accountant
+            .compose(&DpEvent::poisson_gaussian(rate, z), steps)
+            .unwrap();
+        accountant
+            .epsilon(Delta::new(delta).unwrap())
+            .unwrap()
+            .epsilon
+    }
+
+    #[test]
+    fn spot_values() {
+        // 500 of 60000, 3000 steps, delta 1e-5: a public RDP accountant with a list of orders
+        // answers 3.60506 for epsilon 0.5 and 1.22410 for epsilon 2; the true roots are 3.31537 and
+        // 1.15754.
+        let rate = SamplingRate::from_mean(500.0, 60_000).unwrap();
+        for (epsilon, listed, truth) in [(0.5, 3.605_065, 3.315_37), (2.0, 1.224_096, 1.157_53)] {
+            let z = noise_multiplier(budget(epsilon, 1e-5), rate, 3000, Adjacency::AddRemove);
+            let z = z.unwrap().get();
+            assert!(z > truth && z < listed && z > listed * (1.0 - 2e-3), "{z}");
+        }
+    }
+
+    #[test]
+    fn impossible_requests_are_named() {
+        let rate = SamplingRate::FULL;
+        let add = Adjacency::AddRemove;
+        let none = noise_multiplier(budget(1.0, 1e-5), rate, 0, add);
+        assert_eq!(none, Err(CalibrateError::NoSteps));
+        // The conversion at order 2001 alone costs more than this.
+        let error = noise_multiplier(budget(1e-4, 1e-9), rate, 1, add).unwrap_err();
+        assert!(
+            matches!(error, CalibrateError::OutOfReach { steps: 1, .. }),
+            "{error}"
+        );
+        // A budget that hardly needs noise.
+        assert!(
+            noise_multiplier(budget(1e9, 1e-5), rate, 1, add)
+                .unwrap()
+                .get()
+                < 1e-3
+        );
+    }
+
+    proptest! {
+        #![proptest_config(crate::laws(24))]
+
+        #[test]
+        fn safe_and_tight(
+            epsilon in 0.2f64..12.0,
+            q in 1e-3f64..0.5,
+            steps in 1u64..5000,
+            replace: bool,
+        ) {
+            let adjacency = if replace { Adjacency::ReplaceOne } else { Adjacency::AddRemove };
+            let rate = SamplingRate::new(q).unwrap();
+            let z = noise_multiplier(budget(epsilon, 1e-5), rate, steps, adjacency).unwrap().get();
+            prop_assert!(spent_at(z, rate, steps, adjacency, 1e-5) <= epsilon);
+            let less = z * (1.0 - TOLERANCE);
+            prop_assert!(spent_at(less, rate, steps, adjacency, 1e-5) > epsilon * (1.0 - 1e-9));
+            // No higher than the smallest that fits by much, whatever the search did.
+            prop_assert!(spent_at(0.999 * z, rate, steps, adjacency, 1e-5) > epsilon);
+        }
+    }
 }

@@ -17,11 +17,14 @@
 use crate::quantity::{RangeError, SamplingRate, require};
 use crate::special::ln_choose;
 
-/// The smallest c with `steps * Pr[Bin(population, rate) > c] <= delta_cap`.
+/// The smallest c with `steps * Pr[Bin(population, rate) >= c] <= delta_cap`, at most `population`.
 ///
-/// `population` is the public upper bound on the number of records, on both sides of the
-/// adjacency. The tail is summed in log space and enlarged by a bound on its rounding error, so the
-/// answer is never too small. Cost: about thirty tails of some standard deviations each.
+/// Then `steps * Pr[Bin(population, rate) > c] <= delta_cap` holds with one record to spare, which
+/// is the record that the other side of the adjacency may have more: `Bin(n + 1, q) > c` needs
+/// `Bin(n, q) >= c`. Where the answer is `population` itself (rate one, for instance), `population`
+/// must be the public upper bound on both sides. The tail is summed in log space and enlarged by a
+/// bound on its rounding error, so the answer is never too small. Cost: about thirty tails of some
+/// standard deviations each.
 ///
 /// # Errors
 /// [`RangeError`] unless `0 < delta_cap < 1` and `population <= 2^40`.
@@ -57,7 +60,8 @@ pub fn capacity(
             low = middle + 1;
         }
     }
-    Ok(low)
+    // `low` is the smallest c with the strict tail in range.
+    Ok((low + 1).min(population))
 }
 
 /// An upper bound on `ln Pr[Bin(n, q) > c]`, tight to rounding above the mean; zero (a
@@ -90,7 +94,8 @@ pub fn ln_tail(n: u64, q: f64, c: u64) -> f64 {
         first * q.ln(),
         (n - c - 1) as f64 * (-q).ln_1p(),
     ];
-    // Each part carries a few roundings of its largest intermediate, at most n ln n; so does the sum.
+    // Each part carries a few roundings of its largest intermediate, at most n ln n; so does the
+    // sum.
     let magnitude = n as f64 * (n as f64).ln().max(1.0);
     let rounding = f64::EPSILON.mul_add(8.0 * magnitude, 1e-15 * (k - c) as f64 + 1e-13);
     (parts.iter().sum::<f64>() + sum.ln() + rounding).min(0.0)
@@ -141,7 +146,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #![proptest_config(crate::laws(64))]
 
         #[test]
         fn tail_against_convolution(n in 1u64..120, q in 0.001f64..0.999, part in 0.0f64..1.0) {

@@ -42,17 +42,17 @@ pub enum DpEvent {
         /// The probability with which each record joins.
         rate: SamplingRate,
         /// What was run on the batch.
-        event: Box<DpEvent>,
+        event: Box<Self>,
     },
     /// The same event several times, with fresh randomness.
     SelfComposed {
         /// The repeated event.
-        event: Box<DpEvent>,
+        event: Box<Self>,
         /// How often.
         count: u64,
     },
     /// Several events, each of which may depend on the outputs of the earlier ones.
-    Composed(Vec<DpEvent>),
+    Composed(Vec<Self>),
 }
 
 impl DpEvent {

@@ -1,8 +1,8 @@
 //! Privacy events, accountants, exact noise and the release ledger.
 //!
-//! This crate knows nothing of networks or encryption. It answers three questions about a
-//! mechanism that adds noise to clipped sums: what does it cost, how is it drawn exactly, and was it written down
-//! before it was released? From the bottom up:
+//! This crate knows nothing of networks or encryption. It answers three questions about a mechanism
+//! that adds noise to clipped sums: what does it cost, how is it drawn exactly, and was it written
+//! down before it was released? From the bottom up:
 //!
 //! - [`quantity`]: checked numbers; [`event`]: what was released.
 //! - [`accountant`], [`rdp`]: what it cost; [`calibrate`]: how much noise a budget needs.
@@ -69,3 +69,16 @@ pub use quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, Sampl
 pub use rdp::RdpAccountant;
 pub use sampler::PoissonSampler;
 pub use statement::{BiasRule, PrivacyStatement, RunFacts};
+
+/// The settings of all property tests: a fixed seed, so that a run can be repeated.
+#[cfg(test)]
+fn laws(cases: u32) -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    let rng_seed = RngSeed::Fixed(0x5eed);
+    Config {
+        cases,
+        rng_seed,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}

@@ -5,10 +5,11 @@
 //! ledger durably, and only then returns [`Noised`], which nothing else can make. What crosses the
 //! wire in plain is a `Noised`.
 //!
-//! All values are integers on one public grid. The noise is the exact discrete Gaussian of standard deviation s
-//! grid units; what is accounted is the continuous Gaussian of variance `s^2 - t^2` with t = 4,
-//! of which the release is a randomised rounding up to `exp(-2 pi^2 t^2)` per coordinate (proof in
-//! [`crate::noise`]). That last term is added to delta by [`crate::statement`].
+//! All values are integers on one public grid. The noise is the exact discrete Gaussian of standard
+//! deviation s grid units; what is accounted is the continuous Gaussian of variance `s^2 - t^2`
+//! with t = 4, of which the release is a randomised rounding up to `exp(-2 pi^2 t^2)` per
+//! coordinate (proof in [`crate::noise`]). That last term is added to delta by
+//! [`crate::statement`].
 //!
 //! ```
 //! use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};

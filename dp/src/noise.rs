@@ -1,11 +1,11 @@
 //! Noise: exact discrete Gaussians on the integers, drawn before the data is touched.
 //!
-//! [`DiscreteGaussian`] draws integers with probability exactly proportional to
-//! `exp(-x^2 / (2 s^2))`, given perfect random bits: every decision compares random bits with
-//! an exact real number, to as many bits as it takes. There is no floating-point output whose holes an
-//! attacker could use (Mironov 2012), and nothing is rounded after the addition (Haney et al. 2022).
-//! [`PreparedNoise`] holds a vector drawn ahead of time, for one use.
-//! [`IdealisedGaussian`] is the floating-point stand-in, for experiments only.
+//! [`DiscreteGaussian`] draws integers with probability exactly proportional to `exp(-x^2 / (2
+//! s^2))`, given perfect random bits: every decision compares random bits with an exact real
+//! number, to as many bits as it takes. There is no floating-point output whose holes an attacker
+//! could use (Mironov 2012), and nothing is rounded after the addition (Haney et al. 2022).
+//! [`PreparedNoise`] holds a vector drawn ahead of time, for one use. [`IdealisedGaussian`] is the
+//! floating-point stand-in, for experiments only.
 //!
 //! The samplers are named `_vartime`: their running time depends on what they draw (Jin et al.
 //! 2022 turn that into an attack), so noise is drawn in batches before the private sum exists.

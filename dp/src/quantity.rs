@@ -163,7 +163,7 @@ impl SamplingRate {
     /// # Errors
     /// [`RangeError`] outside that range.
     pub fn from_threshold(threshold: u128) -> Result<Self, RangeError> {
-        let ok = threshold >= 1 && threshold <= 1 << 64;
+        let ok = (1..=1 << 64).contains(&threshold);
         require(
             ok,
             "sampling threshold",
@@ -296,7 +296,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+        #![proptest_config(crate::laws(256))]
 
         #[test]
         fn rate_rounds_up_and_survives_json(exponent in -70.0f64..0.0) {

@@ -10,8 +10,8 @@
 //! Steinke 2020, *The Discrete Gaussian for Differential Privacy*, Proposition 12 (in v4 of
 //! arXiv:2004.00010), which is Theorem 21 of Balle et al. 2020 (arXiv:1905.09982).
 //!
-//! What must be true: every value is an upper bound up to a stated relative rounding margin
-//! of 1e-11 that is added on top ([`poisson_gaussian`]). Tested against 40-digit quadrature, against
+//! What must be true: every value is an upper bound up to a stated relative rounding margin of
+//! 1e-11 that is added on top ([`poisson_gaussian`]). Tested against 40-digit quadrature, against
 //! the closed form at rate one, and integer orders against real ones.
 //!
 //! ```

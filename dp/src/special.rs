@@ -115,7 +115,7 @@ pub(crate) fn minimize(
     let mut fx = f(x);
     let (mut fw, mut fv) = (fx, fx);
     let (mut step, mut before_last): (f64, f64) = (0.0, 0.0);
-    for _ in 0..80 {
+    for _ in 0..150 {
         let middle = 0.5 * (a + b);
         if (x - middle).abs() <= 2.0f64.mul_add(tolerance, -0.5 * (b - a)) {
             break;

@@ -7,7 +7,8 @@
 //!
 //! ```
 //! use sphinx_dp::statement::{BiasRule, PrivacyStatement, RunFacts};
-//! use sphinx_dp::{Adjacency, Budget, Delta, DpEvent, Epsilon, Ledger, NoiseMultiplier, SamplingRate};
+//! use sphinx_dp::{Adjacency, Budget, Delta, DpEvent, Epsilon, Ledger};
+//! use sphinx_dp::{NoiseMultiplier, SamplingRate};
 //!
 //! let budget = Budget { epsilon: Epsilon::new(2.0)?, delta: Delta::new(1e-5)? };
 //! let rate = SamplingRate::from_mean(500.0, 60_000)?;

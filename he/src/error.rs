@@ -345,6 +345,14 @@ pub enum DecodeError {
         /// The position.
         position: usize,
     },
+    /// A coefficient position outside the polynomial.
+    #[error("coefficient position {position} is outside a polynomial of {degree} coefficients")]
+    PositionOutOfRange {
+        /// The position.
+        position: usize,
+        /// Number of coefficients.
+        degree: usize,
+    },
     /// A residue that is not below its modulus.
     #[error("residue {index} of row {row} is {got}, not below the modulus {modulus}")]
     ResidueTooLarge {

@@ -11,7 +11,7 @@
 //! 7. [`rlwe`]: judged parameters, keys;
 //! 8. [`wire`]: canonical bytes;
 //! 9. [`exact`]: integers in coefficients, decoded by rounding, with failure bounds;
-//!    `ckks`: complex numbers in slots.
+//!    [`ckks`]: complex numbers in slots.
 //!
 //! There is no key switching: no relinearisation and no rotation. Ciphertexts of degree two are
 //! decrypted as they are.
@@ -41,6 +41,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod ckks;
 pub mod error;
 pub mod exact;
 pub mod ntt;

@@ -58,7 +58,7 @@ impl NttTable {
         debug_assert_eq!(row.len(), self.degree());
         let q = self.modulus();
         let (mut blocks, mut half) = (1, row.len() / 2);
-        if self.log_n() % 2 == 1 {
+        if !self.log_n().is_multiple_of(2) {
             self.forward_layer(row, blocks, half);
             (blocks, half) = (2, half / 2);
         }
@@ -109,7 +109,7 @@ impl NttTable {
     pub fn inverse(&self, row: &mut [u64]) {
         debug_assert_eq!(row.len(), self.degree());
         let (mut blocks, mut half) = (row.len() / 2, 1);
-        if self.log_n() % 2 == 0 {
+        if self.log_n().is_multiple_of(2) {
             self.inverse_layer(row, blocks, half);
             (blocks, half) = (blocks / 2, 2);
         }

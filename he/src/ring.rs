@@ -364,6 +364,35 @@ impl Poly<Eval> {
         Ok(())
     }
 
+    /// `self += sum_t a_t b_t`, with one reduction per row and many terms; factors may have more
+    /// rows than needed.
+    ///
+    /// # Errors
+    /// As [`Self::mul`].
+    pub fn add_dot(&mut self, terms: &[(&Self, &Self)]) -> Result<(), Error> {
+        let op = "polynomial dot product";
+        for factor in terms.iter().flat_map(|&(a, b)| [a, b]) {
+            if self.ring != factor.ring {
+                return Err(Error::ForeignParameters { op });
+            }
+            if factor.data.len() < self.data.len() {
+                return Err(Error::LevelMismatch {
+                    op,
+                    left: self.level(),
+                    right: factor.level(),
+                });
+            }
+        }
+        let ring = self.ring.clone();
+        let mut rows = Vec::with_capacity(terms.len());
+        for (i, q) in ring.moduli()[..=self.level()].iter().enumerate() {
+            rows.clear();
+            rows.extend(terms.iter().map(|(a, b)| (a.row(i), b.row(i))));
+            simd::dot_add_assign(q, self.row_mut(i), &rows);
+        }
+        Ok(())
+    }
+
     /// Divides by the last prime, rounding each coefficient to nearest, and drops its row.
     ///
     /// Cost: one inverse transform, and one forward transform per row that stays.

@@ -113,6 +113,41 @@ pub fn mul_add_assign(q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
     }
 }
 
+/// Entries that [`dot_add_assign`] sums at a time: their accumulators stay in the first cache.
+const DOT_BLOCK: usize = 64;
+
+/// `acc += sum_t a_t b_t`, entry by entry, with one reduction for as many terms as 128 bits hold.
+///
+/// A product is below `2^(2 bits)`, so `2^(127 - 2 bits)` of them fit beside a residue: 128 for
+/// primes of 60 bits, more than `2^32` for 47.
+pub fn dot_add_assign(q: &Modulus, acc: &mut [u64], terms: &[(&[u64], &[u64])]) {
+    debug_assert!(
+        terms
+            .iter()
+            .all(|(a, b)| a.len() == acc.len() && b.len() == acc.len())
+    );
+    let room = 1usize << (127 - 2 * q.bits()).min(usize::BITS - 2);
+    for terms in terms.chunks(room) {
+        for (i, block) in acc.chunks_mut(DOT_BLOCK).enumerate() {
+            let range = i * DOT_BLOCK..i * DOT_BLOCK + block.len();
+            let mut sums = [0u128; DOT_BLOCK];
+            sums.iter_mut()
+                .zip(block.iter())
+                .for_each(|(sum, &x)| *sum = x.into());
+            for (a, b) in terms {
+                let entries = a[range.clone()].iter().zip(&b[range.clone()]);
+                for (sum, (&x, &y)) in sums.iter_mut().zip(entries) {
+                    *sum = sum.wrapping_add(u128::from(x) * u128::from(y));
+                }
+            }
+            block
+                .iter_mut()
+                .zip(&sums)
+                .for_each(|(x, &sum)| *x = q.reduce_u128(sum));
+        }
+    }
+}
+
 /// `acc -= a b`, entry by entry.
 pub fn mul_sub_assign(q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
     debug_assert!(acc.len() == a.len() && a.len() == b.len());
@@ -193,5 +228,26 @@ mod tests {
             run(|q, x, y| sub_scale_assign(q, x, y, q.shoup(5))),
             expect(&|x, y| q.mul(q.sub(x, y), 5))
         );
+    }
+
+    #[test]
+    fn sums_of_many_products_do_not_overflow() {
+        // 300 terms of the largest residues: more than one chunk for 60 bits, a ragged last block
+        for value in [(1 << 60) - 93, (1u64 << 47) - 115, 3] {
+            let q = Modulus::new(value).unwrap();
+            let top = vec![value - 1; 70];
+            let mixed: Vec<u64> = (0..70)
+                .map(|i| q.reduce(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(i)))
+                .collect();
+            let mut terms: Vec<(&[u64], &[u64])> = vec![(&top, &top); 300];
+            terms.push((&mixed, &top));
+            let mut fast = mixed.clone();
+            dot_add_assign(&q, &mut fast, &terms);
+            let mut slow = mixed.clone();
+            terms
+                .iter()
+                .for_each(|(a, b)| mul_add_assign(&q, &mut slow, a, b));
+            assert_eq!(fast, slow);
+        }
     }
 }

@@ -42,6 +42,12 @@ pub enum Kind {
     Seeded = 2,
     /// A download of [`crate::exact`].
     Selected = 3,
+    /// A seeded ciphertext of [`crate::ckks`].
+    SeededSlots = 4,
+    /// A ciphertext of [`crate::ckks`].
+    Slots = 5,
+    /// A download of [`crate::exact`] whose positions the receiver knows.
+    SelectedBare = 6,
 }
 
 /// The common beginning of every object.
@@ -319,7 +325,7 @@ mod tests {
         fn padding_must_be_zero(bits in 1u32..=60, count in 1usize..20) {
             let used = count * bits as usize;
             let mut bytes = vec![0; packed_len(count, bits)];
-            prop_assume!(used % 8 != 0);
+            prop_assume!(!used.is_multiple_of(8));
             *bytes.last_mut().unwrap() = 0x80;
             let result = unpack(&bytes, bits, &mut vec![0; count]);
             prop_assert_eq!(result, Err(DecodeError::NonZeroPadding));

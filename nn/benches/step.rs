@@ -3,6 +3,7 @@
 //! `cargo bench -p sphinx-nn --bench step`; set `RAYON_NUM_THREADS=1` for one core.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use rayon::prelude::*;
 use sphinx_nn::data::synth_digits;
 use sphinx_nn::{Clear, ClearConfig, LinearShape, Network, Tensor, Train};
 use sphinx_nn::{architectures, dense, ghost, init, pass};
@@ -14,19 +15,25 @@ const FIRST: LinearShape = LinearShape {
     outputs: 32,
 };
 
-/// What the compiler makes of three loops: why the product is left to a kernel library.
+/// The best we know in safe code: a dot product in sixteen lanes that the compiler vectorises.
+/// Why the product is left to a kernel library all the same.
 fn loops(weights: &[f32], x: &Tensor) -> Tensor {
     let mut y = Tensor::zeros(x.rows(), FIRST.outputs);
-    for j in 0..x.rows() {
-        let x = x.row(j);
-        for (y, w) in y
-            .row_mut(j)
-            .iter_mut()
-            .zip(weights.chunks_exact(FIRST.inputs))
-        {
-            *y = w.iter().zip(x).map(|(w, x)| w * x).sum();
-        }
-    }
+    let rows = x.as_slice().par_chunks(FIRST.inputs);
+    y.as_mut_slice()
+        .par_chunks_mut(FIRST.outputs)
+        .zip(rows)
+        .for_each(|(y, x)| {
+            for (y, w) in y.iter_mut().zip(weights.chunks_exact(FIRST.inputs)) {
+                let mut lanes = [0.0_f32; 16];
+                for (w, x) in w.chunks_exact(16).zip(x.chunks_exact(16)) {
+                    for (lane, (w, x)) in lanes.iter_mut().zip(w.iter().zip(x)) {
+                        *lane += w * x;
+                    }
+                }
+                *y = lanes.iter().sum();
+            }
+        });
     y
 }
 
@@ -67,7 +74,7 @@ fn step(criterion: &mut Criterion) {
     criterion.bench_function("dense forward 784-32", |b| {
         b.iter(|| dense::forward(FIRST, black_box(&weights), &[0.0; 32], x));
     });
-    criterion.bench_function("dense forward 784-32, three loops", |b| {
+    criterion.bench_function("dense forward 784-32, safe code", |b| {
         b.iter(|| loops(black_box(&weights), x));
     });
     criterion.bench_function("ghost norms 784-32", |b| {

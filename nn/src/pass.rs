@@ -102,3 +102,6 @@ pub fn gradients<E: Train>(
         pending,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,14 +14,18 @@
 //! assert_eq!(batch.as_slice(), [4.0, 5.0, 6.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 //! ```
 
+use std::sync::Arc;
 use thiserror::Error;
 
 /// A `rows x columns` matrix of `f32`, row-major and contiguous.
+///
+/// Cloning is cheap: clones share their values until one of them is written to. An engine that
+/// holds on to a layer's input therefore does not copy the batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     rows: usize,
     columns: usize,
-    values: Vec<f32>,
+    values: Arc<Vec<f32>>,
 }
 
 /// The values handed to [`Tensor::from_vec`] do not fill the shape.
@@ -44,7 +48,7 @@ impl Tensor {
     /// # Panics
     /// If `rows * columns` overflows or does not fit in memory.
     pub fn zeros(rows: usize, columns: usize) -> Self {
-        let values = vec![0.0; rows.saturating_mul(columns)];
+        let values = Arc::new(vec![0.0; rows.saturating_mul(columns)]);
         Self {
             rows,
             columns,
@@ -67,7 +71,7 @@ impl Tensor {
         Ok(Self {
             rows,
             columns,
-            values,
+            values: Arc::new(values),
         })
     }
 
@@ -96,7 +100,8 @@ impl Tensor {
     /// If `i >= rows()`.
     pub fn row_mut(&mut self, i: usize) -> &mut [f32] {
         assert!(i < self.rows, "row {i} of a tensor with {} rows", self.rows);
-        &mut self.values[i * self.columns..(i + 1) * self.columns]
+        let columns = self.columns;
+        &mut self.as_mut_slice()[i * columns..(i + 1) * columns]
     }
 
     /// All values, row-major.
@@ -106,12 +111,12 @@ impl Tensor {
 
     /// All values, row-major, mutable.
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
-        &mut self.values
+        Arc::make_mut(&mut self.values).as_mut_slice()
     }
 
     /// The values, row-major.
     pub fn into_vec(self) -> Vec<f32> {
-        self.values
+        Arc::unwrap_or_clone(self.values)
     }
 
     /// A new tensor of exactly `rows` rows: the named rows in order, then zero rows.
@@ -135,7 +140,7 @@ impl Tensor {
         Self {
             rows,
             columns: self.columns,
-            values,
+            values: Arc::new(values),
         }
     }
 }
@@ -164,6 +169,18 @@ mod tests {
         let y = x.gather(&[2, 0, 2], 4);
         assert_eq!(y.as_slice(), [5.0, 6.0, 1.0, 2.0, 5.0, 6.0, 0.0, 0.0]);
         assert_eq!(x.gather(&[], 0).rows(), 0);
+    }
+
+    #[test]
+    fn clones_part_when_one_is_written() {
+        let x = Tensor::zeros(1, 2);
+        let mut y = x.clone();
+        assert!(std::ptr::eq(x.as_slice(), y.as_slice()));
+        y.as_mut_slice()[0] = 1.0;
+        assert_eq!(
+            (x.into_vec(), y.into_vec()),
+            (vec![0.0, 0.0], vec![1.0, 0.0])
+        );
     }
 
     #[test]

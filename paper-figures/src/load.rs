@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{self, Malformed, Record};
+use crate::record::{self, Malformed, Record, label};
 
 /// File name of the definition, copied as it was run.
 pub const CONFIG: &str = "config.toml";
@@ -100,6 +100,23 @@ pub struct Run {
     pub environment: Environment,
     /// Every trial, in the order in which they were recorded.
     pub records: Vec<Record>,
+}
+
+impl Run {
+    /// The records, each with its machine named for captions: a record without the label
+    /// [`label::MACHINE`] gets [`Environment::machine`].
+    #[must_use]
+    pub fn into_records(self) -> Vec<Record> {
+        let machine = self.environment.machine();
+        let mut records = self.records;
+        for record in &mut records {
+            record
+                .labels
+                .entry(label::MACHINE.into())
+                .or_insert_with(|| machine.clone());
+        }
+        records
+    }
 }
 
 /// Why a record file or run directory could not be read.
@@ -233,6 +250,18 @@ mod tests {
         assert_eq!(run.config["engine"].as_str(), Some("packed"));
         assert_eq!(run.environment, Environment::default());
         assert_eq!(run.records.len(), 1);
+        let named = run.clone().into_records();
+        assert_eq!(
+            named[0].labels.get(label::MACHINE),
+            Some(&run.environment.machine())
+        );
+        let own = run.records[0].clone().with_label(label::MACHINE, "another");
+        let kept = Run {
+            records: vec![own.clone()],
+            ..run
+        }
+        .into_records();
+        assert_eq!(kept, [own]);
     }
 
     #[test]

@@ -165,20 +165,30 @@ impl Scene {
         self.polygon(corners, colour, alpha);
     }
 
-    /// A filled marker, or one with a white inside where `hollow`.
-    pub(crate) fn marker(&mut self, at: Point, marker: Marker, colour: Colour, hollow: bool) {
-        let outline = marker.outline(at, 4.5);
-        if hollow {
-            self.polygon(outline.clone(), palette::WHITE, 1.0);
-            let closed = outline
+    /// A filled marker.
+    pub(crate) fn marker(&mut self, at: Point, marker: Marker, colour: Colour) {
+        self.polygon(marker.outline(at, 4.5), colour, 1.0);
+    }
+
+    /// A marker in outline: what lies under it can be seen.
+    pub(crate) fn hollow(&mut self, at: Point, marker: Marker, colour: Colour) {
+        let outline = marker.outline(at, 5.0);
+        // Two corners more than needed close the line with a joint.
+        self.path(
+            outline
                 .iter()
                 .chain(outline.iter().take(2))
                 .copied()
-                .collect();
-            self.path(closed, colour, 1.5);
-        } else {
-            self.polygon(outline, colour, 1.0);
-        }
+                .collect(),
+            colour,
+            1.5,
+        );
+    }
+
+    /// A marker in outline with a white inside.
+    pub(crate) fn open_marker(&mut self, at: Point, marker: Marker, colour: Colour) {
+        self.polygon(marker.outline(at, 5.0), palette::WHITE, 1.0);
+        self.hollow(at, marker, colour);
     }
 
     /// A series as it looks in the legend and in the plot: its line, without markers.

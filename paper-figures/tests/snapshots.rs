@@ -1,5 +1,10 @@
 //! The figures of a small fixed set of records, byte for byte.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may panic, and so may what it calls"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -150,7 +150,8 @@ impl ToClient {
             Self::MaskProduct(place, result) => w.kind(0xa1).place(*place).raw(result.bytes()),
             Self::Answer { layer, masked } => w.kind(0xa2).u16(*layer).residues(masked.values()),
             Self::Refused { reason, detail } => {
-                let end = detail.floor_char_boundary(DETAIL);
+                let end = detail.char_indices().map(|(at, c)| at + c.len_utf8());
+                let end = end.take_while(|&end| end <= DETAIL).last().unwrap_or(0);
                 w.kind(0xfe)
                     .raw(&[refusal_code(*reason)])
                     .raw(&detail.as_bytes()[..end])

@@ -38,7 +38,7 @@ pub enum Error {
     /// No gradient grid fits.
     #[error(
         "clip bound {clip_bound} with {capacity} rows leaves no exact gradient grid: choose \
-         clip bound x capacity between 2^3 and 2^19"
+         clip bound x capacity positive and below 2^19"
     )]
     ClipBound {
         /// Clip bound as given.

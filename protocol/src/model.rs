@@ -64,15 +64,18 @@ impl StepRule {
     ) -> Result<Self, Error> {
         let ratio =
             learning_rate / divisor * f64::from(MASTER_SHIFT as i32 - gradient_shift as i32).exp2();
-        let sane = ratio.is_finite() && ratio > 0.0 && (0.0..1.0).contains(&momentum);
+        let refused = Error::StepSize {
+            learning_rate,
+            momentum,
+            divisor,
+        };
+        if !(ratio.is_finite() && ratio > 0.0 && (0.0..1.0).contains(&momentum)) {
+            return Err(refused);
+        }
         // 31 significant bits of the ratio, within shifts that i128 arithmetic holds.
         let exponent = 30 - ratio.log2().floor() as i32;
-        if !sane || !(0..=63).contains(&exponent) {
-            return Err(Error::StepSize {
-                learning_rate,
-                momentum,
-                divisor,
-            });
+        if !(0..=63).contains(&exponent) {
+            return Err(refused);
         }
         Ok(Self {
             momentum: (momentum * 65536.0).round() as u32,

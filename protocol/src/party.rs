@@ -71,7 +71,7 @@ pub struct Fault {
     /// The last message.
     pub reply: ToClient,
     /// For the server's log.
-    pub cause: Error,
+    pub cause: Box<Error>,
 }
 
 impl Server {
@@ -138,7 +138,7 @@ impl Server {
     }
 }
 
-fn fault(reason: Refusal, cause: Error) -> Fault {
+fn fault(reason: Refusal, cause: Box<Error>) -> Fault {
     Fault {
         reply: ToClient::Refused {
             reason,
@@ -149,7 +149,7 @@ fn fault(reason: Refusal, cause: Error) -> Fault {
 }
 
 fn protocol(cause: Error) -> Fault {
-    fault(Refusal::Protocol, cause)
+    fault(Refusal::Protocol, Box::new(cause))
 }
 
 /// Why a message was not taken.
@@ -159,7 +159,7 @@ enum Stop {
     /// Allowed, but its content is wrong.
     Failed(Error),
     /// Declined for a reason of its own.
-    Refused(Refusal, Error),
+    Refused(Refusal, Box<Error>),
 }
 
 impl From<Error> for Stop {
@@ -195,7 +195,7 @@ fn advance(hub: &Arc<Hub>, state: State, message: ToServer) -> Next {
             Ok((State::Ready(lease), vec![ready]))
         }
         (State::ReceivingBiases(lease, part), message) => biases(lease, part, message),
-        (State::Ready(lease), message) => ready(lease, message),
+        (State::Ready(lease), message) => ready(lease, &message),
         (State::Training(training), message) => training.take(message),
         (State::Preparing(lease, preparation), ToServer::Mask(place, sealed)) => {
             let (rest, replies) = preparation.take(place, &sealed)?;
@@ -225,7 +225,8 @@ fn greet(version: u16) -> Next {
         Error::Unexpected {
             expected: format!("wire version {WIRE_VERSION}"),
             got: format!("wire version {version}"),
-        },
+        }
+        .into(),
     ))
 }
 
@@ -248,10 +249,10 @@ fn biases(lease: Lease, part: u32, message: ToServer) -> Next {
     }
 }
 
-fn ready(lease: Lease, message: ToServer) -> Next {
+fn ready(lease: Lease, message: &ToServer) -> Next {
     match message {
         ToServer::BeginStep { step } if lease.trains() => {
-            let training = Training::new(lease, step)?;
+            let training = Training::new(lease, *step)?;
             Ok((State::Training(Box::new(training)), Vec::new()))
         }
         ToServer::FetchBiases if lease.trains() => {
@@ -261,7 +262,7 @@ fn ready(lease: Lease, message: ToServer) -> Next {
         ToServer::BeginTickets { batch } => {
             let weights = lease.latest()?;
             let version = weights.snapshot().version();
-            lease.register(batch)?;
+            lease.register(*batch)?;
             let preparation = Preparation::new(lease.plan(), weights);
             Ok((
                 State::Preparing(lease, Box::new(preparation)),
@@ -274,19 +275,19 @@ fn ready(lease: Lease, message: ToServer) -> Next {
             layer,
             ..
         } => {
-            if layer != 0 {
+            if *layer != 0 {
                 return Err(Stop::Unexpected);
             }
             // Both refusals leave the connection usable: a ticket can be refreshed or replaced.
-            let weights = match lease.version(version)? {
+            let weights = match lease.version(*version)? {
                 Ok(weights) => weights,
                 Err(detail) => return Ok(decline(lease, Refusal::Stale, detail)),
             };
-            if let Err(detail) = lease.spend(ticket)? {
+            if let Err(detail) = lease.spend(*ticket)? {
                 return Ok(decline(lease, Refusal::Ticket, detail));
             }
-            let query = Query::new(lease.plan(), weights, ticket);
-            answer(lease, query, &message)
+            let query = Query::new(lease.plan(), weights, *ticket);
+            answer(lease, query, message)
         }
         _ => Err(Stop::Unexpected),
     }

@@ -147,11 +147,11 @@ impl PlanLiteral {
     }
 }
 
-/// The finest gradient grid whose clipped sum stays below 2^29 units.
+/// The finest gradient grid, of at most 20 fraction bits, whose clipped sum stays below 2^29 units.
 fn gradient_shift(clip_bound: f64, capacity: usize) -> Result<u32, Error> {
     let sum = clip_bound * capacity as f64;
     let shift = 29.0 - sum.log2().ceil();
-    if sum > 0.0 && (10.0..=26.0).contains(&shift) {
+    if sum > 0.0 && (10.0..=1e3).contains(&shift) {
         Ok((shift as u32).min(20))
     } else {
         Err(Error::ClipBound {

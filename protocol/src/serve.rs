@@ -107,7 +107,7 @@ fn converse_inner(
             }
             Err(Fault { reply, cause }) => {
                 let _ = wire.outgoing.send(&reply.to_bytes());
-                return Err(cause);
+                return Err(*cause);
             }
         }
     }

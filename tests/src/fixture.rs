@@ -8,14 +8,15 @@ use sphinx_dp::ledger::Ledger;
 use sphinx_dp::mechanism::{ClipBound, GaussianMechanism};
 use sphinx_dp::sampler::PoissonSampler;
 use sphinx_dp::{Adjacency, NoiseMultiplier, SamplingRate};
-use sphinx_he::rlwe::{ParametersLiteral, Security};
+use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
+use sphinx_he::rlwe::{ParametersLiteral, SecretKey, Security};
 use sphinx_nn::data::Dataset;
 use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
 use sphinx_nn::tensor::Tensor;
 use sphinx_protocol::Error;
 use sphinx_protocol::grid::{Engine, Local};
 use sphinx_protocol::link::Link;
-use sphinx_protocol::message::ModelId;
+use sphinx_protocol::message::{ModelId, Sealed};
 use sphinx_protocol::model::Replica;
 use sphinx_protocol::packed::Packed;
 use sphinx_protocol::party::{Hub, HubLimits};
@@ -43,12 +44,16 @@ pub fn architecture(inputs: usize, hidden: &[(usize, LayerSpec)], classes: usize
     let mut layers = Vec::new();
     for (outputs, activation) in hidden {
         layers.push(LayerSpec::Dense { outputs: *outputs });
-        layers.push(activation.clone());
+        layers.push(*activation);
     }
     layers.push(LayerSpec::Dense { outputs: classes });
     Architecture {
         name: "test".into(),
-        input: ImageShape { channels: 1, height: 1, width: inputs },
+        input: ImageShape {
+            channels: 1,
+            height: 1,
+            width: inputs,
+        },
         layers,
     }
 }
@@ -85,13 +90,21 @@ pub fn toy_plan(choices: &PlanChoices, log_n: u32) -> Plan {
 #[must_use]
 pub fn random_data(rows: usize, inputs: usize, classes: usize, seed: u64) -> Dataset {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    let pixels = (0..rows * inputs).map(|_| (rng.next_u32() >> 8) as f32 / 16_777_216.0).collect();
+    let pixels = (0..rows * inputs)
+        .map(|_| (rng.next_u32() >> 8) as f32 / 16_777_216.0)
+        .collect();
     Dataset {
         name: "random".into(),
-        shape: ImageShape { channels: 1, height: 1, width: inputs },
+        shape: ImageShape {
+            channels: 1,
+            height: 1,
+            width: inputs,
+        },
         classes,
         images: Tensor::from_vec(rows, inputs, pixels).expect("shape"),
-        labels: (0..rows).map(|_| (rng.next_u32() % classes as u32) as u8).collect(),
+        labels: (0..rows)
+            .map(|_| (rng.next_u32() % classes as u32) as u8)
+            .collect(),
     }
 }
 
@@ -117,7 +130,12 @@ pub fn hub() -> Arc<Hub> {
 pub fn packed(plan: &Plan, hub: &Arc<Hub>, view: Option<View>) -> Result<Engine<Packed>, Error> {
     let link = Link::greet(serve_in_process(hub, view))?;
     let mut rng = ChaCha20Rng::seed_from_u64(99);
-    Ok(Engine::new(Packed::open(link, ModelId([1; 16]), Replica::initial(plan), &mut rng)?))
+    Ok(Engine::new(Packed::open(
+        link,
+        ModelId([1; 16]),
+        Replica::initial(plan),
+        &mut rng,
+    )?))
 }
 
 /// The oracle.
@@ -168,8 +186,9 @@ where
 {
     let mut ledger = Ledger::in_memory(None, Adjacency::AddRemove);
     let mean = plan.capacity() as f64 / 2.0;
-    let rate = SamplingRate::from_mean(mean.min(data.labels.len() as f64), data.labels.len() as u64)
-        .expect("rate");
+    let rate =
+        SamplingRate::from_mean(mean.min(data.labels.len() as f64), data.labels.len() as u64)
+            .expect("rate");
     let bound = ClipBound::new(plan.literal().clip_bound).expect("bound");
     let z = z.map(|z| NoiseMultiplier::new(z).expect("z"));
     let setup = Setup {
@@ -190,4 +209,16 @@ where
         }
     }
     Ok(trainer.into_engine())
+}
+
+/// Integers encrypted under a throwaway key of `plan`'s parameters.
+///
+/// # Panics
+/// If the values do not fit the encoding.
+#[must_use]
+pub fn sealed(plan: &Plan, encoding: Encoding, values: &[i64]) -> Sealed {
+    let mut rng = ChaCha20Rng::seed_from_u64(11);
+    let secret = SecretKey::generate(plan.parameters(), &mut rng);
+    let plaintext = Plaintext::encode(plan.parameters(), 1, values, encoding).expect("encodes");
+    Sealed::new(&SeededCiphertext::encrypt(&plaintext, &secret, &mut rng).expect("encrypts"))
 }

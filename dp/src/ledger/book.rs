@@ -151,6 +151,14 @@ impl Ledger {
         LedgerBuilder::new(budget, adjacency).in_memory()
     }
 
+    /// A ledger on a book that was opened elsewhere.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn with_book(book: Book) -> Self {
+        let mut ledger = Self::in_memory(None, Adjacency::AddRemove);
+        ledger.book = Some(book);
+        ledger
+    }
+
     /// A ledger with a new file.
     ///
     /// # Errors

@@ -218,6 +218,14 @@ impl Book {
         })
     }
 
+    /// A book on the device that refuses every write.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn at_full_device() -> io::Result<Self> {
+        let path = PathBuf::from("/dev/full");
+        let file = OpenOptions::new().write(true).open(&path)?;
+        Ok(Self { file, path })
+    }
+
     fn parse_header(&self, line: &[u8]) -> Result<Header, LedgerError> {
         let damaged = |source| LedgerError::Damaged {
             path: self.path.clone(),

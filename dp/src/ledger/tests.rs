@@ -1,1 +1,256 @@
+//! The filter, and the file under crashes.
 
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::calibrate::Budget;
+use crate::event::DpEvent;
+use crate::quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, SamplingRate};
+
+const ADD: Adjacency = Adjacency::AddRemove;
+
+fn budget(epsilon: f64) -> Option<Budget> {
+    let (epsilon, delta) = (Epsilon::new(epsilon).unwrap(), Delta::new(1e-5).unwrap());
+    Some(Budget { epsilon, delta })
+}
+
+fn event(z: f64) -> DpEvent {
+    let rate = SamplingRate::from_mean(500.0, 60_000).unwrap();
+    DpEvent::poisson_gaussian(rate, NoiseMultiplier::new(z).unwrap())
+}
+
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ledger.jsonl");
+    (directory, path)
+}
+
+#[test]
+fn the_filter_refuses_and_leaves_no_trace() {
+    let (_directory, path) = place();
+    let mut ledger = Ledger::create(&path, budget(0.5), ADD).unwrap();
+    let mut steps = 0;
+    while !ledger.would_exceed(&event(1.6)) {
+        let receipt = ledger.charge(steps, &event(1.6)).unwrap();
+        assert!(receipt.durable() && receipt.spent().epsilon <= 0.5);
+        steps += 1;
+    }
+    assert!(steps > 0);
+    let (before, spent) = (fs::read(&path).unwrap(), ledger.spent().unwrap());
+    let error = ledger.charge(steps, &event(1.6)).unwrap_err();
+    assert!(matches!(error, LedgerError::BudgetExhausted { would_be, .. } if would_be > 0.5));
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(ledger.spent().unwrap(), spent);
+    // A smaller step may still fit, and nothing always does.
+    assert!(!ledger.would_exceed(&DpEvent::NoOp));
+    assert!(ledger.would_exceed(&DpEvent::NonPrivate));
+}
+
+#[test]
+fn reopening_recomposes() {
+    let (_directory, path) = place();
+    let mut ledger = Ledger::create(&path, budget(3.0), ADD).unwrap();
+    for step in 0..20 {
+        ledger
+            .charge(step, &event(if step % 2 == 0 { 1.0 } else { 1.5 }))
+            .unwrap();
+    }
+    let (spent, entries) = (ledger.spent().unwrap(), ledger.entries().to_vec());
+    drop(ledger);
+    let mut again = Ledger::open(&path).unwrap();
+    assert_eq!(again.entries(), entries);
+    assert_eq!(
+        (again.budget(), again.adjacency(), again.dropped_bytes()),
+        (budget(3.0), ADD, 0)
+    );
+    assert!((again.spent().unwrap().epsilon - spent.epsilon).abs() < 1e-12);
+    // The same step again, as after a crash, is charged again.
+    assert_eq!(again.charge(19, &event(1.0)).unwrap().sequence(), 20);
+}
+
+#[test]
+fn never_overwritten_never_shared() {
+    let (_directory, path) = place();
+    let ledger = Ledger::create(&path, None, ADD).unwrap();
+    assert!(matches!(
+        Ledger::create(&path, None, ADD),
+        Err(LedgerError::Exists { .. })
+    ));
+    assert!(matches!(
+        Ledger::open(&path),
+        Err(LedgerError::Locked { .. })
+    ));
+    drop(ledger);
+    assert!(Ledger::open(&path).is_ok());
+    let missing = path.with_file_name("missing");
+    assert!(matches!(
+        Ledger::open(missing),
+        Err(LedgerError::Io { action: "open", .. })
+    ));
+}
+
+/// Cut the file at every byte: all confirmed charges before the cut survive, at most the one whose
+/// line was cut is missing, and the ledger goes on from there.
+#[test]
+fn a_cut_at_any_byte_loses_at_most_the_torn_line() {
+    let (_directory, path) = place();
+    let mut ledger = Ledger::create(&path, budget(3.0), ADD).unwrap();
+    for step in 0..3 {
+        ledger.charge(step, &event(1.0)).unwrap();
+    }
+    let entries = ledger.entries().to_vec();
+    drop(ledger);
+    let whole = fs::read(&path).unwrap();
+    let header = whole.iter().position(|&b| b == b'\n').unwrap() + 1;
+    for cut in 0..=whole.len() {
+        fs::write(&path, &whole[..cut]).unwrap();
+        if cut < header {
+            assert!(
+                matches!(Ledger::open(&path), Err(LedgerError::NoHeader { .. })),
+                "cut {cut}"
+            );
+            continue;
+        }
+        let mut ledger = Ledger::open(&path).unwrap();
+        let breaks = whole[header..cut].iter().filter(|&&b| b == b'\n').count();
+        // A whole line that lost only its line break still counts.
+        let complete = whole.get(cut) == Some(&b'\n') && cut > header;
+        let kept = breaks + usize::from(complete);
+        assert_eq!(ledger.entries(), &entries[..kept], "cut {cut}");
+        let torn = !complete && whole[..cut].last() != Some(&b'\n');
+        assert_eq!(ledger.dropped_bytes() > 0, torn, "cut {cut}");
+        assert_eq!(
+            ledger.charge(9, &event(1.0)).unwrap().sequence(),
+            kept as u64
+        );
+        drop(ledger);
+        let ledger = Ledger::open(&path).unwrap();
+        assert_eq!(ledger.entries().len(), kept + 1, "cut {cut}");
+        assert_eq!(ledger.dropped_bytes(), 0, "cut {cut}");
+    }
+}
+
+#[test]
+fn damage_elsewhere_is_refused() {
+    let (_directory, path) = place();
+    let mut ledger = Ledger::create(&path, None, ADD).unwrap();
+    for step in 0..3 {
+        ledger.charge(step, &event(1.0)).unwrap();
+    }
+    drop(ledger);
+    let whole = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let with = |lines: &[&str]| fs::write(&path, lines.join("\n") + "\n").unwrap();
+
+    with(&[lines[0], lines[1], "{\"sequence\":1", lines[3]]);
+    assert!(matches!(
+        Ledger::open(&path),
+        Err(LedgerError::Damaged { line: 3, .. })
+    ));
+    // A last line that ends in a line break was not torn.
+    with(&[lines[0], "{\"sequence\":0"]);
+    assert!(matches!(
+        Ledger::open(&path),
+        Err(LedgerError::Damaged { line: 2, .. })
+    ));
+    with(&[lines[0], lines[1], lines[3]]);
+    let error = Ledger::open(&path).unwrap_err();
+    assert!(matches!(
+        error,
+        LedgerError::Sequence {
+            expected: 1,
+            found: 2,
+            ..
+        }
+    ));
+    with(&[
+        &lines[0].replace("\"sphinx_ledger\":1", "\"sphinx_ledger\":9"),
+        lines[1],
+    ]);
+    assert!(matches!(
+        Ledger::open(&path),
+        Err(LedgerError::Version { found: 9, .. })
+    ));
+    with(&["not a ledger"]);
+    assert!(matches!(
+        Ledger::open(&path),
+        Err(LedgerError::Damaged { line: 1, .. })
+    ));
+    // Values out of range do not get in through the file.
+    with(&[
+        lines[0],
+        &lines[1].replace("\"noise_multiplier\":1.0", "\"noise_multiplier\":-1.0"),
+    ]);
+    assert!(matches!(
+        Ledger::open(&path),
+        Err(LedgerError::Damaged { line: 2, .. })
+    ));
+}
+
+#[test]
+fn events_that_cannot_be_priced_are_refused_unwritten() {
+    let (_directory, path) = place();
+    let mut ledger = Ledger::create(&path, None, ADD).unwrap();
+    let before = fs::read(&path).unwrap();
+    let nested = DpEvent::PoissonSampled {
+        rate: SamplingRate::new(0.5).unwrap(),
+        event: Box::new(event(1.0)),
+    };
+    assert!(ledger.would_exceed(&nested));
+    assert!(matches!(
+        ledger.charge(0, &nested),
+        Err(LedgerError::Unsupported(_))
+    ));
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_failed_write_breaks_the_ledger() {
+    use super::file::{Book, Header};
+    // The device that is always full.
+    let header = Header::new(None, ADD, None);
+    let error = Book::create("/dev/full".as_ref(), &header).unwrap_err();
+    assert!(matches!(error, LedgerError::Exists { .. }));
+    let book = Book::at_full_device().unwrap();
+    let mut ledger = Ledger::with_book(book);
+    assert!(matches!(
+        ledger.charge(0, &event(1.0)),
+        Err(LedgerError::Io { .. })
+    ));
+    assert!(matches!(
+        ledger.charge(1, &event(1.0)),
+        Err(LedgerError::Broken)
+    ));
+    // Counted as spent all the same.
+    assert!(ledger.spent().unwrap().epsilon > 0.0);
+}
+
+#[test]
+fn a_fixed_order_costs_more_and_survives_reopening() {
+    let (_directory, path) = place();
+    let builder = LedgerBuilder::new(budget(3.0), ADD)
+        .fixed_order(12.0)
+        .unwrap();
+    let mut fixed = builder.create(&path).unwrap();
+    let mut free = Ledger::in_memory(budget(3.0), ADD);
+    assert_eq!(fixed.spent().unwrap().epsilon, 0.0);
+    for step in 0..10 {
+        let a = fixed.charge(step, &event(2.0)).unwrap().spent();
+        let b = free.charge(step, &event(2.0)).unwrap().spent();
+        assert!(a.epsilon >= b.epsilon && a.order == 12.0);
+    }
+    let spent = fixed.spent().unwrap();
+    drop(fixed);
+    let again = Ledger::open(&path).unwrap();
+    assert_eq!(
+        (again.fixed_order(), again.spent().unwrap()),
+        (Some(12.0), spent)
+    );
+    assert!(LedgerBuilder::new(None, ADD).fixed_order(1.0).is_err());
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    assert!(text.lines().count() == 11);
+}

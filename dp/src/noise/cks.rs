@@ -81,10 +81,10 @@ pub(super) fn discrete_gaussian<R: CryptoRng + ?Sized>(
         let (magnitude, negative) = laplace(&t, rng);
         let scaled = &magnitude * &dt;
         let gap = if scaled > *n { scaled - n } else { n - scaled };
-        if bernoulli_exp(&(&gap * &gap), &denominator, rng) {
-            if let Some(value) = magnitude.to_i64() {
-                return if negative { -value } else { value };
-            }
+        if bernoulli_exp(&(&gap * &gap), &denominator, rng)
+            && let Some(value) = magnitude.to_i64()
+        {
+            return if negative { -value } else { value };
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Exact comparison of a uniform real number, revealed bit by bit, with an exponential.
 //!
-//! The real number `U` in [0, 1) is known to its first 64 bits; `exp(-x)` is enclosed between two
+//! The real number `U` in [0, 1) is known to its first bits; `exp(-x)` is enclosed between two
 //! integers over a power of two. If the enclosures do not settle the comparison, 64 more bits of
 //! `U` are drawn and the exponential is enclosed more narrowly. This is exact: no decision is
 //! ever made on a rounded value.
@@ -31,8 +31,8 @@ pub(super) fn enclose_exp(
     (below >> (work - bits), (above >> (work - bits)) + 1u32)
 }
 
-/// Bounds on the exponential of any number in `[low, low + 1]` (units of `2^-work`, below about one half),
-/// by the Taylor series rounded down and up.
+/// Bounds on the exponential of any number in `[low, low + 1]` (units of `2^-work`, below about one
+/// half), by the Taylor series rounded down and up.
 fn exp_series(low: &BigUint, work: u64) -> (BigUint, BigUint) {
     let high = low + 1u32;
     let one = BigUint::one() << work;
@@ -50,18 +50,19 @@ fn exp_series(low: &BigUint, work: u64) -> (BigUint, BigUint) {
     (sum_low, sum_high + term_high + 1u32)
 }
 
-/// Whether `U * weight < scale * 2^shift * exp(-numerator / denominator)`, where `first` are the first
-/// 64 bits of `U`. Draws further bits of `U` only where the first do not settle it.
+/// Whether `U * weight < scale * 2^shift * exp(-numerator / denominator)`, where `first` are the
+/// known leading bits of `U` and their number. Draws further bits only where these do not settle
+/// it.
 pub(super) fn below_exp<R: CryptoRng + ?Sized>(
-    first: u64,
+    first: (u64, u32),
     weight: u64,
     scale: &BigUint,
     shift: u64,
     exponent: (&BigUint, &BigUint),
     rng: &mut R,
 ) -> bool {
-    let mut known = BigUint::from(first);
-    let mut known_bits = 64u64;
+    let mut known = BigUint::from(first.0);
+    let mut known_bits = u64::from(first.1);
     loop {
         let bits = known_bits + 384;
         let (low, high) = enclose_exp(exponent.0, exponent.1, bits);
@@ -130,7 +131,7 @@ mod tests {
         let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(5);
         let mut hits = 0;
         for _ in 0..4000 {
-            hits += u32::from(below_exp(first, 1, &one, 0, (&one, &one), &mut rng));
+            hits += u32::from(below_exp((first, 64), 1, &one, 0, (&one, &one), &mut rng));
         }
         let (next, _) = enclose_exp(&BigUint::one(), &BigUint::one(), 96);
         let share = (next & BigUint::from(u32::MAX)).to_f64().unwrap() / 2f64.powi(32);
@@ -138,7 +139,21 @@ mod tests {
             (f64::from(hits) / 4000.0 - share).abs() < 0.04,
             "{hits} of 4000, share {share}"
         );
-        assert!(below_exp(first - 2, 1, &one, 0, (&one, &one), &mut rng));
-        assert!(!below_exp(first + 2, 1, &one, 0, (&one, &one), &mut rng));
+        assert!(below_exp(
+            (first - 2, 64),
+            1,
+            &one,
+            0,
+            (&one, &one),
+            &mut rng
+        ));
+        assert!(!below_exp(
+            (first + 2, 64),
+            1,
+            &one,
+            0,
+            (&one, &one),
+            &mut rng
+        ));
     }
 }

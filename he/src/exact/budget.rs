@@ -10,6 +10,8 @@
 //! The sums have thousands of independent terms; their tail is taken as Gaussian, and a coefficient
 //! decodes wrongly where the error exceeds half a step:
 //! `P = 2 Q(1 / (2 std_dev)) = erfc(1 / (2 sqrt(2) std_dev))`.
+//! A bound free of the Gaussian heuristic takes Hoeffding's proxy variance 1/4 for each rounding
+//! in place of 1/12: less than one more bit of scale.
 //!
 //! Tested by observed failure rates at scaled-up noise.
 //!
@@ -24,9 +26,9 @@
 //!     security: Security::Classical128,
 //! })?;
 //! let worst = SecretNorms::largest(4096);
-//! // 4096 samples of 8 by 12 bits: sums below 2^30, scale 2^58 / 2^42 = 2^16 after the drop
+//! // 4096 samples of 8 by 12 bits, scale 2^58 / 2^42 = 2^16 after the drop
 //! let (x, d) = (4096.0 * 127f64.powi(2), 4096.0 * 2047f64.powi(2));
-//! let sum = f64::from(1 << 30);
+//! let sum = 4096.0 * 127.0 * 2047.0; // a hundredth below 2^30, which would not fit
 //! let margin = budget::product(&parameters, worst, 1 << 28, 1 << 30, x, d, 1.0, sum, 1)?;
 //! assert!(margin.holds(2f64.powi(40), -128.0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -213,6 +213,64 @@ impl Ciphertext {
         c2.add_mul(&a.c1, &b.c1)
     }
 
+    /// `self += sum_t a_t b_t`: the same as [`Self::add_mul`] term by term, several times faster,
+    /// since the products are reduced once at the end. Allocates only lists of references.
+    ///
+    /// # Errors
+    /// As [`Self::add_mul`]; `self` is unchanged then.
+    pub fn add_dot(&mut self, terms: &[(&Self, &Self)]) -> Result<(), Error> {
+        let op = "dot product";
+        for (a, b) in terms {
+            a.check_same(op, b)?;
+            self.check_same(op, a)?;
+            self.check_encoding(op, a.encoding.times(op, b.encoding)?)?;
+            let (left, right) = (a.degree(), b.degree());
+            if (self.degree(), left, right) != (2, 1, 1) {
+                return Err(Error::DegreeMismatch { op, left, right });
+            }
+        }
+        let list = |f: fn(&Self) -> &Poly<Eval>, g: fn(&Self) -> &Poly<Eval>| {
+            terms.iter().map(move |&(a, b)| (f(a), g(b)))
+        };
+        self.c0
+            .add_dot(&list(|c| &c.c0, |c| &c.c0).collect::<Vec<_>>())?;
+        let cross = list(|c| &c.c0, |c| &c.c1).chain(list(|c| &c.c1, |c| &c.c0));
+        self.c1.add_dot(&cross.collect::<Vec<_>>())?;
+        match &mut self.c2 {
+            Some(c2) => c2.add_dot(&list(|c| &c.c1, |c| &c.c1).collect::<Vec<_>>()),
+            None => Ok(()),
+        }
+    }
+
+    /// `self += sum_t w_t a_t`: the same as [`Self::add_mul_plain`] term by term, several times
+    /// faster. Terms have degree 1.
+    ///
+    /// # Errors
+    /// As [`Self::add_mul_plain`], and [`Error::DegreeMismatch`] for terms of degree 2; `self` is
+    /// unchanged then.
+    pub fn add_dot_plain(&mut self, terms: &[(&Self, &IntegerPoly)]) -> Result<(), Error> {
+        let op = "plain dot product";
+        for (a, w) in terms {
+            self.check_same(op, a)?;
+            self.check_encoding(op, a.check_plain(op, w)?)?;
+            if a.degree() != 1 {
+                return Err(Error::DegreeMismatch {
+                    op,
+                    left: self.degree(),
+                    right: a.degree(),
+                });
+            }
+        }
+        let list = |f: fn(&Self) -> &Poly<Eval>| {
+            terms
+                .iter()
+                .map(|&(a, w)| (f(a), &w.poly))
+                .collect::<Vec<_>>()
+        };
+        self.c0.add_dot(&list(|c| &c.c0))?;
+        self.c1.add_dot(&list(|c| &c.c1))
+    }
+
     /// Divides by the last prime of the level with rounding, and goes one level down.
     ///
     /// `Scaled` multiplies its denominator by the prime, `Modular` is unchanged. Cost: per

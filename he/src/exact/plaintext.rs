@@ -191,10 +191,10 @@ pub struct IntegerPoly {
 impl IntegerPoly {
     /// Encodes up to `N` integers as the lowest coefficients. Usable at `level` and below.
     ///
-    /// Cost: one transform per prime; a polynomial with only a constant coefficient takes none.
+    /// Cost: one transform per prime.
     ///
     /// # Errors
-    /// [`Error::TooManyValues`], [`Error::NoSuchLevel`], [`Error::ScaleOverflow`] for factor 0.
+    /// [`Error::TooManyValues`], [`Error::NoSuchLevel`], [`Error::InvalidEncoding`] for factor 0.
     pub fn new(
         parameters: &Parameters,
         level: usize,

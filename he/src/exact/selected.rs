@@ -69,7 +69,8 @@ impl SelectedCiphertext {
 
     /// Exact length of [`Self::to_bytes`].
     ///
-    /// Positions travel too, `log2 N` bits each, so that a download decrypts by itself.
+    /// Positions travel too, `log2 N` bits each, so that a download decrypts by itself; where both
+    /// sides know the layout, [`Self::to_bytes_bare`] leaves them out.
     ///
     /// # Panics
     /// If `level` is above the parameters' highest.
@@ -81,23 +82,49 @@ impl SelectedCiphertext {
             + degree * rows_len(parameters, level, parameters.degree())
     }
 
+    /// Exact length of [`Self::to_bytes_bare`].
+    ///
+    /// # Panics
+    /// If `level` is above the parameters' highest.
+    #[must_use]
+    pub fn wire_size_bare(
+        parameters: &Parameters,
+        level: usize,
+        degree: usize,
+        count: usize,
+    ) -> usize {
+        Self::wire_size(parameters, level, degree, count) - packed_len(count, parameters.log_n())
+    }
+
     /// Header, level, degree, encoding, count, positions, rows of `c0`, `c1` and `c2`.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.write(Kind::Selected)
+    }
+
+    /// As [`Self::to_bytes`] without the positions, for a receiver that knows them.
+    #[must_use]
+    pub fn to_bytes_bare(&self) -> Vec<u8> {
+        self.write(Kind::SelectedBare)
+    }
+
+    fn write(&self, kind: Kind) -> Vec<u8> {
         let (level, count) = (self.level(), self.len());
         let size = Self::wire_size(&self.parameters, level, self.degree(), count);
         // room for the word by which packing overshoots
         let mut out = Vec::with_capacity(size + 8);
         Header {
-            kind: Kind::Selected,
+            kind,
             digest: self.parameters.digest(),
         }
         .write(&mut out);
         out.extend_from_slice(&[level as u8, self.degree() as u8]);
         self.encoding.write(&mut out);
         out.extend_from_slice(&(count as u32).to_le_bytes());
-        let positions: Vec<u64> = self.positions.iter().map(|&k| u64::from(k)).collect();
-        pack(&mut out, &positions, self.parameters.log_n());
+        if kind == Kind::Selected {
+            let positions: Vec<u64> = self.positions.iter().map(|&k| u64::from(k)).collect();
+            pack(&mut out, &positions, self.parameters.log_n());
+        }
         for (i, q) in self.parameters.moduli()[..=level].iter().enumerate() {
             pack(&mut out, &self.c0[i * count..(i + 1) * count], q.bits());
         }
@@ -113,7 +140,34 @@ impl SelectedCiphertext {
     /// # Errors
     /// [`DecodeError`].
     pub fn from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Self, DecodeError> {
-        let mut reader = Reader::open(bytes, Kind::Selected, parameters)?;
+        Self::read(bytes, parameters, None)
+    }
+
+    /// Reads what [`Self::to_bytes_bare`] wrote for these positions, in their order.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; [`DecodeError::BadCount`] for another number of coefficients,
+    /// [`DecodeError::PositionOutOfRange`] and [`DecodeError::DuplicatePosition`] for positions
+    /// that no selection can have.
+    pub fn from_bytes_at(
+        bytes: &[u8],
+        parameters: &Parameters,
+        positions: &[usize],
+    ) -> Result<Self, DecodeError> {
+        Self::read(bytes, parameters, Some(positions))
+    }
+
+    fn read(
+        bytes: &[u8],
+        parameters: &Parameters,
+        known: Option<&[usize]>,
+    ) -> Result<Self, DecodeError> {
+        let kind = if known.is_some() {
+            Kind::SelectedBare
+        } else {
+            Kind::Selected
+        };
+        let mut reader = Reader::open(bytes, kind, parameters)?;
         let level = reader.level(parameters)?;
         let degree = usize::from(reader.byte()?);
         if !matches!(degree, 1 | 2) {
@@ -121,14 +175,20 @@ impl SelectedCiphertext {
         }
         let encoding = Encoding::read(&mut reader)?;
         let count = u32::from_le_bytes(reader.array()?) as usize;
-        if count > parameters.degree() {
-            return Err(DecodeError::BadCount {
-                got: count,
-                limit: parameters.degree(),
-            });
+        let limit = known.map_or(parameters.degree(), <[usize]>::len);
+        if count > limit || (known.is_some() && count != limit) {
+            return Err(DecodeError::BadCount { got: count, limit });
         }
-        reader.expect_total(Self::wire_size(parameters, level, degree, count))?;
-        let positions = read_positions(&mut reader, parameters, count)?;
+        let size = match kind {
+            Kind::Selected => Self::wire_size(parameters, level, degree, count),
+            _ => Self::wire_size_bare(parameters, level, degree, count),
+        };
+        reader.expect_total(size)?;
+        let positions = match known {
+            Some(known) => known.to_vec(),
+            None => read_positions(&mut reader, parameters, count)?,
+        };
+        let positions = check_positions(&positions, parameters.degree())?;
         let mut c0 = vec![0; count * (level + 1)];
         for (i, q) in parameters.moduli()[..=level].iter().enumerate() {
             reader.row(q, i, &mut c0[i * count..(i + 1) * count])?;
@@ -179,21 +239,28 @@ fn read_positions(
     reader: &mut Reader<'_>,
     parameters: &Parameters,
     count: usize,
-) -> Result<Vec<u32>, DecodeError> {
+) -> Result<Vec<usize>, DecodeError> {
     let bits = parameters.log_n();
     let mut positions = vec![0; count];
     unpack(reader.take(packed_len(count, bits))?, bits, &mut positions)?;
-    let mut seen = vec![false; parameters.degree()];
-    for &position in &positions {
-        // log2 N bits cannot name a position outside
-        if std::mem::replace(&mut seen[position as usize], true) {
-            return Err(DecodeError::DuplicatePosition {
-                position: position as usize,
-            });
-        }
-    }
     Ok(positions
         .into_iter()
-        .map(|position| position as u32)
+        .map(|position| position as usize)
         .collect())
+}
+
+/// Positions are below `degree` and distinct.
+fn check_positions(positions: &[usize], degree: usize) -> Result<Vec<u32>, DecodeError> {
+    let mut seen = vec![false; degree];
+    let mut checked = Vec::with_capacity(positions.len());
+    for &position in positions {
+        let Some(seen) = seen.get_mut(position) else {
+            return Err(DecodeError::PositionOutOfRange { position, degree });
+        };
+        if std::mem::replace(seen, true) {
+            return Err(DecodeError::DuplicatePosition { position });
+        }
+        checked.push(position as u32);
+    }
+    Ok(checked)
 }

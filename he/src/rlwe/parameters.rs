@@ -39,7 +39,8 @@ pub struct ParametersLiteral {
     pub log_n: u32,
     /// Bit lengths of the primes of `Q`, the one kept longest first.
     pub log_q: Vec<u32>,
-    /// Bit lengths of the special primes `P`.
+    /// Bit lengths of the special primes `P`, for key switching. They count towards security; no
+    /// operation of this version uses them.
     #[serde(default)]
     pub log_p: Vec<u32>,
     /// Standard deviation of the error: 3.2 in every secure set.

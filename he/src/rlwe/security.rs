@@ -50,7 +50,8 @@ impl Security {
     ///
     /// Uniform ternary secret, error of standard deviation 3.2, special primes included. Bossuat
     /// et al., *Security guidelines for implementing homomorphic encryption*, ePrint 2024/463,
-    /// classical ternary columns. Every entry is at most that of the 2018 standard (Albrecht et
+    /// classical ternary columns; those for 192 and 256 bits as published from the guidelines'
+    /// script (SparseLWEkit, security tables). Every entry is at most that of the 2018 standard (Albrecht et
     /// al., *Homomorphic encryption standard*, table 1), which a test checks. `Toy` is unbounded.
     ///
     /// ```
@@ -106,7 +107,7 @@ mod tests {
         for (security, bounds) in STANDARD_2018 {
             for (log_n, bound) in (10..).zip(bounds) {
                 if let Some(ours) = security.max_log_qp(log_n) {
-                    assert!(ours <= bound && bound <= ours + 13, "{security} {log_n}");
+                    assert!(ours <= bound && bound <= ours + 14, "{security} {log_n}");
                 }
             }
         }

@@ -59,7 +59,9 @@ fn the_test_catches_subtly_wrong_samplers() {
     let cells = gaussian_cells(3.2, border);
     let limit = cells.len() as f64 - 1.0 + 5.0 * (2.0 * cells.len() as f64).sqrt();
     let statistic = |draws: &[i64]| chi_square(&gaussian_counts(draws, border), &cells);
-    let mut draws = vec![0; 1 << 19];
+    let mut draws = vec![0; 1 << 22];
+    ErrorSampler::new(3.2).fill(&mut stream(1), &mut draws);
+    assert!(statistic(&draws) < limit);
     // two per cent too wide
     ErrorSampler::new(3.264).fill(&mut stream(1), &mut draws);
     assert!(statistic(&draws) > limit);
@@ -79,11 +81,21 @@ fn tails_are_those_of_the_distribution() {
     let sampler = ErrorSampler::new(3.2);
     let weight = |x: i64| (-(x as f64).powi(2) / (2.0 * 3.2 * 3.2)).exp();
     let total: f64 = (-200..=200).map(weight).sum();
-    for k in 1..=20 {
-        let expected = 2.0 * (k..=200).map(weight).sum::<f64>() / total;
-        let kept = sampler.tails[k as usize - 1] as f64 / 2f64.powi(63);
-        assert!((kept / expected - 1.0).abs() < 2f64.powi(-45), "{k}");
+    let exact = |k: i64| 2.0 * (k..=200).map(weight).sum::<f64>() / total;
+    let kept = |k: i64| {
+        sampler
+            .tails
+            .get(k as usize - 1)
+            .map_or(0.0, |&t| t as f64 / 2f64.powi(63))
+    };
+    let mut divergence = 0.0;
+    for k in 1..=sampler.largest() as i64 {
+        let slack = 2f64.powi(-63) + exact(k) * 2f64.powi(-45);
+        assert!((kept(k) - exact(k)).abs() < slack, "{k}");
+        let (p, q) = (exact(k) - exact(k + 1), kept(k) - kept(k + 1));
+        divergence += (p - q).powi(2) / p;
     }
+    assert!(divergence < 2f64.powi(-58), "{divergence:e}");
     assert!(sampler.tails.is_sorted_by(|a, b| a > b));
     assert!(sampler.largest() >= 28 && sampler.largest() <= 32);
     // extreme words reach both ends of the table

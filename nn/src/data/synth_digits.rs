@@ -1,7 +1,7 @@
 //! synth-digits: procedural 28 x 28 handwritten-like digits, any number of them.
 //!
 //! No person wrote these images and no data set was used: each is drawn from a table of pen
-//! strokes ([`glyphs`](self), several styles per digit) and random numbers. Record `i` depends on
+//! strokes (several styles per digit) and random numbers. Record `i` depends on
 //! `(seed, i)` alone, so a set can be regenerated, extended or generated in parallel, with the
 //! same bytes on every platform: only IEEE additions, multiplications, divisions and square
 //! roots are used, no library functions.

@@ -118,9 +118,6 @@ impl Train for Wrong {
     fn collect(&mut self, pending: Vec<Self::Pending>) -> Result<GradientSum, ClearError> {
         self.0.collect(pending)
     }
-    fn apply(&mut self, update: &[i64], shift: u32) -> Result<(), ClearError> {
-        self.0.apply(update, shift)
-    }
 }
 
 #[test]

@@ -40,6 +40,9 @@ use crate::stats::{self, Interval};
 const FIGURE: &str = "accuracy_vs_epsilon";
 const NEEDS: &str = "the metrics `accuracy` and `epsilon` (or the label `private` = `no`)";
 
+/// How far marks may stand beside their epsilon, to either side.
+const ASIDE: f64 = 15.0;
+
 /// Room on the right for the tick of runs without privacy.
 const INFINITY_ROOM: f64 = 80.0;
 
@@ -191,7 +194,7 @@ fn draw(
     for (series, look) in all.iter().zip(&looks) {
         let key = Key::Series {
             look: look.clone(),
-            line: true,
+            width: 2.0,
             marks: true,
         };
         legend.push(Entry {
@@ -223,6 +226,12 @@ fn draw(
         "delta",
         "source",
     ]);
+    for (((series, look), marks), index) in all.iter().zip(&looks).zip(&marks).zip(0..) {
+        draw_series(&mut scene, &panel, look, marks, aside(index, all.len()));
+        marks
+            .iter()
+            .for_each(|mark| rows(&mut points, &series.name, mark));
+    }
     for claim in &claims {
         let marker = published
             .iter()
@@ -231,19 +240,12 @@ fn draw(
             panel.x.place(claim.epsilon),
             panel.y.place(100.0 * claim.accuracy),
         );
-        scene.marker(
+        scene.hollow(
             at,
             marker.map_or(Marker::Diamond, |(_, m)| *m),
             palette::GREY,
-            true,
         );
         points.row(&claim_row(claim));
-    }
-    for ((series, look), marks) in all.iter().zip(&looks).zip(&marks) {
-        draw_series(&mut scene, &panel, look, marks);
-        marks
-            .iter()
-            .for_each(|mark| rows(&mut points, &series.name, mark));
     }
     Ok(Figure {
         kind: FIGURE,
@@ -258,9 +260,19 @@ fn axes(scene: &mut Scene, room: Area, marks: &[Vec<Mark>], claims: &[&AccuracyC
     let finite = all().map(|m| m.epsilon).filter(|e| e.is_finite());
     let x = Axis::logarithmic(finite.chain(claims.iter().map(|c| c.epsilon)));
     let ours = all().flat_map(|m| [m.range.low, m.range.high]);
-    let y = Axis::linear(ours.chain(claims.iter().map(|c| 100.0 * c.accuracy)), 6);
+    let shown: Vec<f64> = ours
+        .chain(claims.iter().map(|c| 100.0 * c.accuracy))
+        .collect();
+    let y = Axis::linear(with_margin(&shown), 6);
     let unbounded = all().any(|m| m.epsilon.is_infinite());
-    let end = if unbounded { INFINITY_ROOM } else { 0.0 };
+    let ends = (
+        ASIDE + 8.0,
+        if unbounded {
+            INFINITY_ROOM
+        } else {
+            ASIDE + 8.0
+        },
+    );
     let x_label = "privacy loss epsilon (logarithmic; infinity: not private)";
     let x_label = if unbounded {
         x_label
@@ -272,13 +284,13 @@ fn axes(scene: &mut Scene, room: Area, marks: &[Vec<Mark>], claims: &[&AccuracyC
         x_label,
         y,
         y_label: "test accuracy, %",
-        end,
+        ends,
         gutter: 0.0,
     };
     let panel = Panel::draw(scene, room, axes);
     if unbounded {
         let x = infinity(&panel);
-        panel.x_tick(scene, x, "\u{221e}");
+        panel.x_tick(scene, x, "\u{221e}", 15.0);
         let area = panel.area;
         // Two strokes across the axis say that the scale is interrupted here.
         for shift in [-3.0, 3.0] {
@@ -293,17 +305,34 @@ fn axes(scene: &mut Scene, room: Area, marks: &[Vec<Mark>], claims: &[&AccuracyC
     panel
 }
 
+/// The values with one more below and one above, within 0 to 100, so that no mark sits on a frame.
+fn with_margin(values: &[f64]) -> Vec<f64> {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let margin = (0.04 * (high - low)).max(0.2);
+    let ends = [(low - margin).max(0.0), (high + margin).min(100.0)];
+    values.iter().copied().chain(ends).collect()
+}
+
 fn infinity(panel: &Panel) -> f64 {
     panel.area.right - 0.35 * INFINITY_ROOM
 }
 
-fn draw_series(scene: &mut Scene, panel: &Panel, look: &Look, marks: &[Mark]) {
+/// How far the marks of a series stand beside their epsilon, so that series do not hide each other.
+fn aside(index: u32, series: usize) -> f64 {
+    let step = (2.0 * ASIDE / series as f64).min(10.0);
+    step * (f64::from(index) - (series as f64 - 1.0) / 2.0)
+}
+
+fn draw_series(scene: &mut Scene, panel: &Panel, look: &Look, marks: &[Mark], aside: f64) {
     let x = |mark: &Mark| {
-        if mark.epsilon.is_finite() {
-            panel.x.place(mark.epsilon)
-        } else {
-            infinity(panel)
-        }
+        let finite = mark.epsilon.is_finite();
+        aside
+            + if finite {
+                panel.x.place(mark.epsilon)
+            } else {
+                infinity(panel)
+            }
     };
     let at = |mark: &Mark| -> Point { (x(mark), panel.y.place(mark.median)) };
     let line: Vec<Point> = marks
@@ -321,17 +350,17 @@ fn draw_series(scene: &mut Scene, panel: &Panel, look: &Look, marks: &[Mark]) {
             scene.path(vec![(x(mark), low), (x(mark), high)], look.colour, 1.5);
             for y in [low, high] {
                 scene.path(
-                    vec![(x(mark) - 4.0, y), (x(mark) + 4.0, y)],
+                    vec![(x(mark) - 3.0, y), (x(mark) + 3.0, y)],
                     look.colour,
                     1.5,
                 );
             }
             for seed in &mark.seeds {
-                let dot = Marker::Circle.outline((x(mark) + 7.0, panel.y.place(*seed)), 1.8);
+                let dot = Marker::Circle.outline((x(mark) + 6.0, panel.y.place(*seed)), 1.7);
                 scene.polygon(dot, look.colour, 0.6);
             }
         }
-        scene.marker(at(mark), look.marker, look.colour, false);
+        scene.marker(at(mark), look.marker, look.colour);
     }
 }
 
@@ -348,12 +377,15 @@ fn captions(
     } else {
         format!("{fewest} to {most}")
     };
-    let mut text = format!("Marks: median over {seeds} seeds; bars: worst to best; dots: seeds.");
+    let mut text = format!("Marks: median of {seeds} seeds; bars: worst to best; dots: seeds.");
     if most == 1 {
         text = "Marks: one seed each.".into();
     }
+    if marks.len() > 1 {
+        text.push_str(" Series stand side by side.");
+    }
     if !claims.is_empty() {
-        text.push_str(" Hollow: published by others, not measured here.");
+        text.push_str(" Hollow: published, not measured here.");
     }
     vec![caption::facts(dataset, records), text]
 }

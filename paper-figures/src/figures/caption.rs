@@ -19,14 +19,16 @@ pub(crate) fn facts(dataset: &str, records: &[&Record]) -> String {
         .collect();
     let mut facts = vec![
         format!("Data set {dataset}"),
-        named("network", records, |r| Some(&r.model)),
-        named("engine", records, |r| Some(&r.engine)),
-        named("security", records, |r| Some(&r.security)),
+        named(["network", "networks"], records, |r| Some(&r.model)),
+        named(["engine", "engines"], records, |r| Some(&r.engine)),
+        named(["security", "security"], records, |r| Some(&r.security)),
     ];
     if !deltas.is_empty() {
         facts.push(format!("delta {}", join(&deltas)));
     }
-    let machine = named("machine", records, |r| r.labels.get(label::MACHINE));
+    let machine = named(["machine", "machines"], records, |r| {
+        r.labels.get(label::MACHINE)
+    });
     facts.push(if machine.is_empty() {
         "machine not recorded".into()
     } else {
@@ -36,12 +38,16 @@ pub(crate) fn facts(dataset: &str, records: &[&Record]) -> String {
 }
 
 /// `name a, b` over all records, or nothing where no record has it.
-fn named(name: &str, records: &[&Record], of: fn(&Record) -> Option<&String>) -> String {
+fn named(
+    [one, many]: [&str; 2],
+    records: &[&Record],
+    of: fn(&Record) -> Option<&String>,
+) -> String {
     let found: BTreeSet<String> = records.iter().filter_map(|r| of(r).cloned()).collect();
-    if found.is_empty() {
-        String::new()
-    } else {
-        format!("{name} {}", join(&found))
+    match found.len() {
+        0 => String::new(),
+        1 => format!("{one} {}", join(&found)),
+        _ => format!("{many} {}", join(&found)),
     }
 }
 

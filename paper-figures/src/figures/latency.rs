@@ -183,7 +183,7 @@ fn draw(
         x_label,
         y,
         y_label: "requests answered, %",
-        end: 0.0,
+        ends: (0.0, 0.0),
         gutter: 0.0,
     };
     let panel = Panel::draw(&mut scene, room, axes);
@@ -201,7 +201,7 @@ fn draw(
     }
     for (claim, index) in claims.iter().zip(0..) {
         let at = (panel.x.place(1e3 * claim.seconds), panel.area.bottom);
-        scene.marker(at, Marker::nth(index), palette::GREY, true);
+        scene.hollow(at, Marker::nth(index), palette::GREY);
         let source = format!("{}: {}", claim.source, claim.citation);
         let (label, ms) = (claim.label.as_str().into(), (1e3 * claim.seconds).into());
         points.row(&[
@@ -230,7 +230,7 @@ fn legend(
     let mut legend = Vec::new();
     for ((series, look), curve) in all.iter().zip(looks).zip(curves) {
         let text = format!(
-            "{}: p50 {} ms, p99 {} ms, n = {}",
+            "{} (p50 {} ms, p99 {} ms, n = {})",
             series.name,
             short(curve.p50),
             short(curve.p99),
@@ -238,7 +238,7 @@ fn legend(
         );
         let key = Key::Series {
             look: look.clone(),
-            line: true,
+            width: 2.0,
             marks: false,
         };
         legend.push(Entry { key, text });
@@ -288,14 +288,13 @@ fn draw_curve(scene: &mut Scene, panel: &Panel, look: &Look, curve: &Curve) {
         y = panel.y.place(*percent);
         line.push((x, y));
     }
-    line.push((panel.area.right, y));
+
     scene.series_line(&line, look, 2.0);
     for (marker, ms, percent) in [(P50, curve.p50, 50.0), (P99, curve.p99, 99.0)] {
-        scene.marker(
+        scene.open_marker(
             (panel.x.place(ms), panel.y.place(percent)),
             marker,
             look.colour,
-            true,
         );
     }
 }

@@ -171,7 +171,7 @@ fn series_are_named_by_what_differs() {
     let base = full("a", "clear", "d", 1)
         .with_label("machine", "one")
         .with_label("x", "1");
-    assert_eq!(names(&[base.clone()]), ["clear"]);
+    assert_eq!(names(std::slice::from_ref(&base)), ["clear"]);
     let elsewhere = base.clone().with_label("machine", "two");
     assert_eq!(names(&[base.clone(), elsewhere]), ["clear"]);
     let other = base.clone().with_label("x", "2");

@@ -173,10 +173,14 @@ fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure,
             .iter()
             .flat_map(|(_, bars)| bars.iter().flatten().map(|b| b.samples))
     };
+    let (fewest, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
+    let steps = if fewest == most {
+        format!("{most}")
+    } else {
+        format!("{fewest} to {most}")
+    };
     let about = format!(
-        "Bars: median over {} to {} steps; whiskers: 95 % bootstrap interval of the median.",
-        counts().min().unwrap_or(0),
-        counts().max().unwrap_or(0)
+        "Bars: median of {steps} samples; whiskers: 95 % bootstrap interval of the median."
     );
     let caption = vec![caption::facts(dataset, records), about];
     let frame = Frame {
@@ -317,23 +321,26 @@ fn draw_bar(scene: &mut Scene, axis: &Axis, bar: &Bar, colour: Colour, (y, heigh
     );
     let (low, high) = (axis.place(bar.interval.low), axis.place(bar.interval.high));
     if high - low > 1.0 {
-        scene.path(vec![(low, middle), (high, middle)], palette::GREY, 1.5);
+        scene.path(vec![(low, middle), (high, middle)], palette::INK, 1.5);
         for x in [low, high] {
             scene.path(
                 vec![(x, middle - 3.0), (x, middle + 3.0)],
-                palette::GREY,
+                palette::INK,
                 1.5,
             );
         }
     }
-    let at = (high.max(end) + 5.0, middle);
-    scene.text(
-        &in_units(bar.median),
-        at,
-        VALUE,
-        Anchor::Start,
-        palette::INK,
-    );
+    let (at, value) = ((high.max(end) + 5.0, middle), in_units(bar.median));
+    // Grid lines end where a value is written.
+    let right = at.0 + text::width(&value, VALUE, false) + 2.0;
+    let behind = Area {
+        left: at.0 - 2.0,
+        top: middle - 6.0,
+        right,
+        bottom: middle + 6.0,
+    };
+    scene.rectangle(behind, palette::WHITE, 1.0);
+    scene.text(&value, at, VALUE, Anchor::Start, palette::INK);
 }
 
 /// Seconds in the unit that suits them, three significant digits.

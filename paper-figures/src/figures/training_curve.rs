@@ -192,14 +192,18 @@ fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure,
     let all = series::series(records, budget, &[]);
     let looks = palette::looks(&all.iter().map(|s| s.engine).collect::<Vec<_>>());
     let title = series::title(FIGURE, &format!("Training on {dataset}"), records, options)?;
-    let legend = all.iter().zip(&looks).map(|(series, look)| Entry {
-        key: Key::Series {
-            look: look.clone(),
-            line: true,
-            marks: false,
-        },
-        text: series.name.clone(),
-    });
+    let legend = all
+        .iter()
+        .zip(&looks)
+        .enumerate()
+        .map(|(i, (series, look))| Entry {
+            key: Key::Series {
+                look: look.clone(),
+                width: width(i, all.len()),
+                marks: false,
+            },
+            text: series.name.clone(),
+        });
     let mut about = String::from("Lines: median over seeds; bands: lowest to highest seed.");
     if all.iter().all(|series| series.records.len() == 1) {
         about = "Lines: one seed each.".into();
@@ -220,7 +224,7 @@ fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure,
         legend: legend.collect(),
         caption,
     };
-    let (mut scene, room) = frame.lay_out(130.0 * panels.len() as f64 + 20.0);
+    let (mut scene, room) = frame.lay_out(105.0 * panels.len() as f64 + X_LABEL);
     let steps = |lines: &[Vec<At>]| lines.iter().flatten().map(|at| at.step).collect::<Vec<_>>();
     let steps: Vec<f64> = panels
         .iter()
@@ -243,15 +247,15 @@ fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure,
             x_label,
             y,
             y_label: label,
-            end: 0.0,
+            ends: (0.0, 0.0),
             gutter,
         };
         let panel = Panel::draw(&mut scene, room, axes);
         for (look, line) in looks.iter().zip(lines) {
             draw_band(&mut scene, &panel, look, line);
         }
-        for ((series, look), line) in all.iter().zip(&looks).zip(lines) {
-            draw_line(&mut scene, &panel, look, line);
+        for (i, ((series, look), line)) in all.iter().zip(&looks).zip(lines).enumerate() {
+            draw_line(&mut scene, &panel, (look, width(i, all.len())), line);
             rows(&mut points, column, &series.name, line);
         }
     }
@@ -301,15 +305,21 @@ fn draw_band(scene: &mut Scene, panel: &Panel, look: &Look, line: &[At]) {
     scene.polygon(high.chain(low).collect(), look.colour, 0.2);
 }
 
-fn draw_line(scene: &mut Scene, panel: &Panel, look: &Look, line: &[At]) {
+/// Later series are thinner, so that lines which agree, as those of two engines should, can both
+/// be seen.
+fn width(index: usize, series: usize) -> f64 {
+    1.5 + 2.0 * (series - 1 - index) as f64 / (series - 1).max(1) as f64
+}
+
+fn draw_line(scene: &mut Scene, panel: &Panel, (look, width): (&Look, f64), line: &[At]) {
     let points: Vec<Point> = line
         .iter()
         .map(|at| (panel.x.place(at.step), panel.y.place(at.median)))
         .collect();
     match points.as_slice() {
         // One point makes no line.
-        [only] => scene.marker(*only, look.marker, look.colour, false),
-        _ => scene.series_line(&points, look, 2.0),
+        [only] => scene.marker(*only, look.marker, look.colour),
+        _ => scene.series_line(&points, look, width),
     }
 }
 

@@ -35,8 +35,8 @@ pub(crate) struct Entry {
 /// The sample beside the text of a legend entry.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Key {
-    /// A line, with the marker of the series where it has marks.
-    Series { look: Look, line: bool, marks: bool },
+    /// A line of a width, with the marker of the series where it has marks.
+    Series { look: Look, width: f64, marks: bool },
     /// A filled box, for bars.
     Box(Colour),
     /// A hollow mark, for published figures.
@@ -118,12 +118,10 @@ impl Key {
     fn draw(&self, scene: &mut Scene, x: f64, y: f64) {
         let middle = (x + 10.0, y);
         match self {
-            Self::Series { look, line, marks } => {
-                if *line {
-                    scene.series_line(&[(x, y), (x + 20.0, y)], look, 2.0);
-                }
+            Self::Series { look, width, marks } => {
+                scene.series_line(&[(x, y), (x + 20.0, y)], look, *width);
                 if *marks {
-                    scene.marker(middle, look.marker, look.colour, false);
+                    scene.marker(middle, look.marker, look.colour);
                 }
             }
             Self::Box(colour) => {
@@ -135,25 +133,26 @@ impl Key {
                 };
                 scene.rectangle(area, *colour, 1.0);
             }
-            Self::Hollow(marker) => scene.marker(middle, *marker, palette::GREY, true),
-            Self::Mark(marker) => scene.marker(middle, *marker, palette::INK, true),
+            Self::Hollow(marker) => scene.hollow(middle, *marker, palette::GREY),
+            Self::Mark(marker) => scene.open_marker(middle, *marker, palette::INK),
         }
     }
 }
 
-/// Height of the row that holds the name of an x axis.
-pub(crate) const X_LABEL: f64 = 20.0;
+/// Height of the rows that hold the labels and the name of an x axis.
+pub(crate) const X_LABEL: f64 = 36.0;
 
 /// The two axes of a panel and their names.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Axes<'a> {
     pub(crate) x: Axis,
-    /// May be empty, which leaves its row out.
+    /// May be empty, which leaves out the name and the labels of the ticks.
     pub(crate) x_label: &'a str,
     pub(crate) y: Axis,
     pub(crate) y_label: &'a str,
-    /// Room kept free at the right end of the x axis, for a tick outside its range.
-    pub(crate) end: f64,
+    /// Room kept free at the left and right ends of the x axis, for marks that stand beside their
+    /// place and for a tick outside the range.
+    pub(crate) ends: (f64, f64),
     /// Least width for the labels of the y axis, to align panels.
     pub(crate) gutter: f64,
 }
@@ -183,14 +182,14 @@ impl Panel {
             x_label,
             y,
             y_label,
-            end,
+            ends,
             gutter,
         } = axes;
         let left = room.left + label_width(&y).max(gutter) + 12.0;
         let below = if x_label.is_empty() {
-            24.0
+            8.0
         } else {
-            24.0 + X_LABEL
+            8.0 + X_LABEL
         };
         let (top, right) = (room.top + 24.0, room.right - 14.0);
         let area = Area {
@@ -200,7 +199,7 @@ impl Panel {
             bottom: room.bottom - below,
         };
         let (x, y) = (
-            x.between(area.left, area.right - end),
+            x.between(area.left + ends.0, area.right - ends.1),
             y.between(area.bottom, area.top),
         );
         let panel = Self { area, x, y };
@@ -211,11 +210,12 @@ impl Panel {
             Anchor::Start,
             palette::INK,
         );
+        panel.draw_grid(scene);
         panel.draw_y(scene);
-        panel.draw_x(scene);
+        panel.draw_x(scene, !x_label.is_empty());
         if !x_label.is_empty() {
             let middle = (
-                f64::midpoint(area.left, area.right - end),
+                f64::midpoint(area.left, area.right - ends.1),
                 area.bottom + 36.0,
             );
             scene.text(x_label, middle, LABEL_SIZE, Anchor::Middle, palette::INK);
@@ -223,15 +223,26 @@ impl Panel {
         panel
     }
 
+    fn draw_grid(&self, scene: &mut Scene) {
+        let Area {
+            left,
+            top,
+            right,
+            bottom,
+        } = self.area;
+        for y in self.y.ticks.iter().map(|tick| self.y.place(tick.value)) {
+            scene.path(vec![(left, y), (right, y)], palette::GRID, 1.0);
+        }
+        for x in self.x.ticks.iter().map(|tick| self.x.place(tick.value)) {
+            scene.path(vec![(x, top), (x, bottom)], palette::GRID, 1.0);
+        }
+    }
+
     fn draw_y(&self, scene: &mut Scene) {
         let mut last = f64::INFINITY;
         for tick in &self.y.ticks {
             let y = self.y.place(tick.value);
-            scene.path(
-                vec![(self.area.left, y), (self.area.right, y)],
-                palette::GRID,
-                1.0,
-            );
+
             scene.path(
                 vec![(self.area.left - 4.0, y), (self.area.left, y)],
                 palette::INK,
@@ -250,15 +261,17 @@ impl Panel {
         scene.path(axis, palette::INK, 1.0);
     }
 
-    fn draw_x(&self, scene: &mut Scene) {
+    fn draw_x(&self, scene: &mut Scene, labels: bool) {
         let mut free_from = f64::NEG_INFINITY;
         let bottom = self.area.bottom;
         for tick in &self.x.ticks {
             let x = self.x.place(tick.value);
-            scene.path(vec![(x, self.area.top), (x, bottom)], palette::GRID, 1.0);
+
             let half = text::width(&tick.label, LABEL_SIZE, false) / 2.0;
-            if x - half >= free_from {
-                self.x_tick(scene, x, &tick.label);
+            if !labels {
+                self.x_tick(scene, x, "", LABEL_SIZE);
+            } else if x - half >= free_from {
+                self.x_tick(scene, x, &tick.label, LABEL_SIZE);
                 free_from = x + half + 8.0;
             }
         }
@@ -267,15 +280,17 @@ impl Panel {
     }
 
     /// A tick on the x axis at a position, with its label.
-    pub(crate) fn x_tick(&self, scene: &mut Scene, x: f64, label: &str) {
+    pub(crate) fn x_tick(&self, scene: &mut Scene, x: f64, label: &str, size: f64) {
         let bottom = self.area.bottom;
         scene.path(vec![(x, bottom), (x, bottom + 4.0)], palette::INK, 1.0);
-        scene.text(
-            label,
-            (x, bottom + 15.0),
-            LABEL_SIZE,
-            Anchor::Middle,
-            palette::INK,
-        );
+        if !label.is_empty() {
+            scene.text(
+                label,
+                (x, bottom + 15.0),
+                size,
+                Anchor::Middle,
+                palette::INK,
+            );
+        }
     }
 }

@@ -30,14 +30,15 @@ const BLUE: Colour = (0, 114, 178);
 const VERMILLION: Colour = (213, 94, 0);
 const REDDISH_PURPLE: Colour = (204, 121, 167);
 
+// The two that belong to no engine come first, so that a second series takes them first.
 const COLOURS: [Colour; 7] = [
+    ORANGE,
+    SKY_BLUE,
     BLUE,
     VERMILLION,
     BLUISH_GREEN,
-    BLACK,
     REDDISH_PURPLE,
-    ORANGE,
-    SKY_BLUE,
+    BLACK,
 ];
 const DASHES: [&[f64]; 3] = [&[], &[7.0, 3.0], &[2.0, 3.0]];
 

@@ -13,7 +13,7 @@ use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, FontFamily, FontStyle, IntoFont, RGBAColor, ShapeStyle, TextStyle};
 
-use super::palette::Colour;
+use super::palette::{Colour, Marker};
 use super::{Anchor, Point, SCALE, Scene, Shape, Text, text};
 
 /// What a backend reports, whichever it is.
@@ -40,7 +40,14 @@ fn colour((r, g, b): Colour, alpha: f64) -> RGBAColor {
     RGBAColor(r, g, b, alpha)
 }
 
-fn shapes<B: DrawingBackend>(scene: &Scene, backend: &mut B) -> Result<(), DrawError>
+/// How a backend draws a wide line.
+type Stroke<B> = fn(&mut B, &[(i32, i32)], &ShapeStyle) -> Result<(), DrawError>;
+
+fn shapes<B: DrawingBackend>(
+    scene: &Scene,
+    backend: &mut B,
+    stroke: Stroke<B>,
+) -> Result<(), DrawError>
 where
     B::ErrorType: 'static,
 {
@@ -57,8 +64,8 @@ where
                 colour,
                 width,
             } => {
-                let points = points.iter().copied().map(at);
-                backend.draw_path(points, &style(*colour, 1.0, *width))?;
+                let points: Vec<_> = points.iter().copied().map(at).collect();
+                stroke(backend, &points, &style(*colour, 1.0, *width))?;
             }
             Shape::Polygon {
                 points,
@@ -82,13 +89,46 @@ fn style(rgb: Colour, alpha: f64, width: f64) -> ShapeStyle {
     }
 }
 
+fn stroke_whole(
+    backend: &mut SVGBackend<'_>,
+    points: &[(i32, i32)],
+    style: &ShapeStyle,
+) -> Result<(), DrawError> {
+    Ok(backend.draw_path(points.iter().copied(), style)?)
+}
+
+/// Draws each piece alone and rounds the joints: given the whole line, the bitmap backend loses
+/// some of its pieces at sharp corners.
+fn stroke_in_pieces(
+    backend: &mut BitMapBackend<'_>,
+    points: &[(i32, i32)],
+    style: &ShapeStyle,
+) -> Result<(), DrawError> {
+    for pair in points.windows(2) {
+        backend.draw_path(pair.iter().copied(), style)?;
+    }
+    let inner = points
+        .get(1..points.len().saturating_sub(1))
+        .unwrap_or_default();
+    for (x, y) in inner {
+        let centre = (f64::from(*x), f64::from(*y));
+        let disc = Marker::Circle.outline(centre, f64::from(style.stroke_width) / 2.0);
+        backend.fill_polygon(
+            disc.iter()
+                .map(|p| (p.0.round() as i32, p.1.round() as i32)),
+            style,
+        )?;
+    }
+    Ok(())
+}
+
 /// The scene as SVG text.
 pub(crate) fn svg(scene: &Scene) -> Result<String, DrawError> {
     let mut drawn = String::new();
     let (width, height) = steps(scene);
     {
         let mut backend = SVGBackend::with_string(&mut drawn, (width, height));
-        shapes(scene, &mut backend)?;
+        shapes(scene, &mut backend, stroke_whole)?;
         for text in &scene.texts {
             let middle = text.at.1 + (text::CAPITAL / 2.0 - HALF_X_HEIGHT) * text.size;
             backend.draw_text(&text.text, &text_style(text), at((text.at.0, middle)))?;
@@ -130,7 +170,7 @@ pub(crate) fn png(scene: &Scene, path: &Path) -> Result<(), DrawError> {
     let mut pixels = vec![255; 3 * width as usize * height as usize];
     {
         let mut backend = BitMapBackend::with_buffer(&mut pixels, (width, height));
-        shapes(scene, &mut backend)?;
+        shapes(scene, &mut backend, stroke_in_pieces)?;
         backend.present()?;
     }
     for text in &scene.texts {

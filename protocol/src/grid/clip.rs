@@ -73,107 +73,101 @@ pub fn clip(
     gradient_shift: u32,
 ) -> (Vec<ClippedLayer>, Vec<u128>) {
     let rows = plan.capacity();
-    let x_norms: Vec<Vec<u64>> = pending
-        .iter()
-        .map(|l| input_norms(plan, l.layer, &l.x))
-        .collect();
-    let mut layers: Vec<ClippedLayer> = pending
-        .iter()
-        .map(|l| ClippedLayer {
-            layer: l.layer,
-            x: l.x.clone(),
-            d: Integers::zeros(rows, l.d.columns()),
-        })
-        .collect();
-    let mut norms = vec![0_u128; rows];
-    for (row, norm) in norms.iter_mut().enumerate() {
-        *norm = clip_row(
-            plan,
-            &pending,
-            &x_norms,
-            &mut layers,
-            row,
-            bound,
-            gradient_shift,
-        );
+    let mut clipper = Clipper {
+        bound,
+        layers: Vec::with_capacity(pending.len()),
+    };
+    for UnclippedLayer { layer, x, d } in pending {
+        clipper.layers.push(Rounding {
+            x_norms: input_norms(plan, layer, &x),
+            d_shift: gradient_shift - plan.formats()[layer].x_shift,
+            rounded: ClippedLayer {
+                layer,
+                d: Integers::zeros(rows, d.columns()),
+                x,
+            },
+            real: d,
+        });
     }
-    (layers, norms)
+    let norms = (0..rows).map(|row| clipper.clip_row(row)).collect();
+    (
+        clipper
+            .layers
+            .into_iter()
+            .map(|layer| layer.rounded)
+            .collect(),
+        norms,
+    )
 }
 
-fn clip_row(
-    plan: &Plan,
-    pending: &[UnclippedLayer],
-    x_norms: &[Vec<u64>],
-    layers: &mut [ClippedLayer],
-    row: usize,
+/// One layer on its way from real to clipped integers.
+struct Rounding {
+    real: Tensor,
+    x_norms: Vec<u64>,
+    d_shift: u32,
+    rounded: ClippedLayer,
+}
+
+struct Clipper {
     bound: ClipBound,
-    gradient_shift: u32,
-) -> u128 {
-    let limit = bound.get() as f64;
-    let length = real_norm(plan, pending, x_norms, row, gradient_shift);
-    let mut factor = if length > limit { limit / length } else { 1.0 };
-    let mut norm = round_row(plan, pending, x_norms, layers, row, factor, gradient_shift);
-    for _ in 0..TRIPS {
-        let too_long = norm > bound.squared();
-        factor *= if too_long { 1.0 - 1.0 / 64.0 } else { 1.0 };
-        norm = round_row(plan, pending, x_norms, layers, row, factor, gradient_shift);
-    }
-    if norm > bound.squared() {
-        norm = round_row(plan, pending, x_norms, layers, row, 0.0, gradient_shift);
-    }
-    norm
+    layers: Vec<Rounding>,
 }
 
-/// Norm of one row's unclipped gradient in units of the gradient grid; broken values count zero.
-fn real_norm(
-    plan: &Plan,
-    pending: &[UnclippedLayer],
-    x_norms: &[Vec<u64>],
-    row: usize,
-    gradient_shift: u32,
-) -> f64 {
-    let mut sum = 0.0;
-    for (layer, x_norms) in pending.iter().zip(x_norms) {
-        let d_unit = f64::from(gradient_shift - plan.formats()[layer.layer].x_shift).exp2();
-        let finite = |v: &&f32| v.is_finite();
-        let d: f64 = layer
-            .d
-            .row(row)
-            .iter()
-            .filter(finite)
-            .map(|&v| (f64::from(v) * d_unit).powi(2))
-            .sum();
-        sum += d * x_norms[row] as f64;
-    }
-    sum.sqrt()
-}
-
-/// Rounds one row scaled by `factor` and gives its squared norm, exactly.
-fn round_row(
-    plan: &Plan,
-    pending: &[UnclippedLayer],
-    x_norms: &[Vec<u64>],
-    layers: &mut [ClippedLayer],
-    row: usize,
-    factor: f64,
-    gradient_shift: u32,
-) -> u128 {
-    let mut norm = 0_u128;
-    for ((from, to), x_norms) in pending.iter().zip(layers).zip(x_norms) {
-        let d_shift = gradient_shift - plan.formats()[from.layer].x_shift;
-        let mut d_norm = 0_u128;
-        for (out, &v) in to.d.row_mut(row).iter_mut().zip(from.d.row(row)) {
-            let v = if v.is_finite() {
-                f64::from(v) * factor
-            } else {
-                0.0
-            };
-            *out = quantise(v as f32, d_shift, i32::MAX >> 4);
-            d_norm += u128::from(out.unsigned_abs()).pow(2);
+impl Clipper {
+    /// Clips one row and gives its squared norm; the same work whatever the row holds.
+    fn clip_row(&mut self, row: usize) -> u128 {
+        let (limit, length) = (self.bound.get() as f64, self.real_norm(row));
+        let mut factor = if length > limit { limit / length } else { 1.0 };
+        let mut norm = self.round_row(row, factor);
+        for _ in 0..TRIPS {
+            let too_long = norm > self.bound.squared();
+            factor *= if too_long { 1.0 - 1.0 / 64.0 } else { 1.0 };
+            norm = self.round_row(row, factor);
         }
-        norm += d_norm * u128::from(x_norms[row]);
+        let keep = if norm > self.bound.squared() {
+            0.0
+        } else {
+            factor
+        };
+        self.round_row(row, keep)
     }
-    norm
+
+    /// Norm of one row's unclipped gradient in grid units; broken values count as zero.
+    fn real_norm(&self, row: usize) -> f64 {
+        let mut sum = 0.0;
+        for layer in &self.layers {
+            let unit = f64::from(layer.d_shift).exp2();
+            let finite = layer.real.row(row).iter().filter(|v| v.is_finite());
+            let d: f64 = finite.map(|&v| (f64::from(v) * unit).powi(2)).sum();
+            sum += d * layer.x_norms[row] as f64;
+        }
+        sum.sqrt()
+    }
+
+    /// Rounds one row scaled by `factor` and gives its squared norm, exactly.
+    fn round_row(&mut self, row: usize, factor: f64) -> u128 {
+        let mut norm = 0_u128;
+        for layer in &mut self.layers {
+            let mut d_norm = 0_u128;
+            let values = layer
+                .rounded
+                .d
+                .row_mut(row)
+                .iter_mut()
+                .zip(layer.real.row(row));
+            for (out, &v) in values {
+                let scaled = if v.is_finite() {
+                    f64::from(v) * factor
+                } else {
+                    0.0
+                };
+                *out = quantise(scaled as f32, layer.d_shift, i32::MAX >> 4);
+                d_norm += u128::from(out.unsigned_abs()).pow(2);
+            }
+            norm += d_norm * u128::from(layer.x_norms[row]);
+        }
+        norm
+    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,16 @@ struct Model {
 /// A refusal to open or attach.
 pub(super) struct Opened {
     pub(super) reason: Refusal,
-    pub(super) cause: Error,
+    pub(super) cause: Box<Error>,
+}
+
+impl Opened {
+    fn new(reason: Refusal, cause: Error) -> Self {
+        Self {
+            reason,
+            cause: Box::new(cause),
+        }
+    }
 }
 
 /// A poisoned lock means a panic in another connection's product; its model stays usable, because
@@ -82,10 +91,7 @@ impl Hub {
     }
 
     pub(super) fn open(&self, id: ModelId, plan: &[u8]) -> Result<Lease, Opened> {
-        let refuse = |cause| Opened {
-            reason: Refusal::Plan,
-            cause,
-        };
+        let refuse = |cause| Opened::new(Refusal::Plan, cause);
         let literal: PlanLiteral = serde_json::from_slice(plan).map_err(|e| {
             refuse(
                 Malformed::PlanJson {
@@ -104,10 +110,7 @@ impl Hub {
                 got,
                 limit,
             };
-            return Err(Opened {
-                reason: Refusal::Full,
-                cause,
-            });
+            return Err(Opened::new(Refusal::Full, cause));
         }
         let model = Arc::clone(
             models
@@ -121,13 +124,11 @@ impl Hub {
                 return Err(unknown("a model opened with this plan", "another plan"));
             }
             if held.training {
-                return Err(Opened {
-                    reason: Refusal::Busy,
-                    cause: Error::Unexpected {
-                        expected: "a model nobody is training".into(),
-                        got: "a model in training on another connection".into(),
-                    },
-                });
+                let cause = Error::Unexpected {
+                    expected: "a model nobody is training".into(),
+                    got: "a model in training on another connection".into(),
+                };
+                return Err(Opened::new(Refusal::Busy, cause));
             }
             held.training = true;
             held.biases.clear();
@@ -159,10 +160,7 @@ fn unknown(expected: &str, got: &str) -> Opened {
         expected: expected.into(),
         got: got.into(),
     };
-    Opened {
-        reason: Refusal::UnknownModel,
-        cause,
-    }
+    Opened::new(Refusal::UnknownModel, cause)
 }
 
 impl Model {

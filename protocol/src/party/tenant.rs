@@ -93,7 +93,7 @@ impl Preparation {
 
     /// Takes the next mask tile; gives the rest of the preparation, or nothing when it is done.
     pub(super) fn take(
-        mut self: Box<Self>,
+        mut self,
         place: Place,
         sealed: &Sealed,
     ) -> Result<(Option<Self>, Vec<ToClient>), Error> {
@@ -118,7 +118,7 @@ impl Preparation {
             replies = numbered(place, results, ToClient::MaskProduct);
         }
         let done = self.script.is_empty();
-        Ok(((!done).then_some(*self), replies))
+        Ok(((!done).then_some(self), replies))
     }
 }
 

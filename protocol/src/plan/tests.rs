@@ -1,1 +1,108 @@
-//! Tests.
+//! Plans are refused for one reason at a time, and named by their content.
+
+use sphinx_nn::network::{ImageShape, LayerSpec};
+
+use super::*;
+
+fn literal() -> PlanLiteral {
+    let architecture = Architecture {
+        name: "plan".into(),
+        input: ImageShape {
+            channels: 1,
+            height: 4,
+            width: 4,
+        },
+        layers: vec![
+            LayerSpec::Dense { outputs: 6 },
+            LayerSpec::Tanh,
+            LayerSpec::Dense { outputs: 3 },
+        ],
+    };
+    let choices = PlanChoices {
+        architecture,
+        capacity: 20,
+        clip_bound: 1.0,
+        learning_rate: 0.5,
+        momentum: 0.9,
+        divisor: 10.0,
+        init_seed: 1,
+        tickets: 4,
+    };
+    PlanLiteral::design(&choices).unwrap()
+}
+
+fn refusal(change: impl FnOnce(&mut PlanLiteral)) -> String {
+    let mut literal = literal();
+    change(&mut literal);
+    Plan::new(&literal, &Limits::default())
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn the_designed_plan_is_accepted_at_128_bits() {
+    let plan = Plan::new(&literal(), &Limits::default()).unwrap();
+    assert_eq!(plan.parameters().security(), Security::Classical128);
+    assert!(plan.parameters().log2_q(1) <= 106.0);
+    assert_eq!(
+        plan.weight_count() + plan.bias_count(),
+        plan.network().parameter_count()
+    );
+}
+
+#[test]
+fn the_digest_names_the_content() {
+    let limits = Limits::default();
+    let plan = Plan::new(&literal(), &limits).unwrap();
+    assert_eq!(plan, Plan::new(&literal(), &limits).unwrap());
+    let other = PlanLiteral {
+        init_seed: 2,
+        ..literal()
+    };
+    assert_ne!(plan, Plan::new(&other, &limits).unwrap());
+    let text = serde_json::to_string(&literal()).unwrap();
+    let back: PlanLiteral = serde_json::from_str(&text).unwrap();
+    assert_eq!(plan, Plan::new(&back, &limits).unwrap());
+}
+
+#[test]
+fn every_refusal_names_its_reason() {
+    assert!(refusal(|l| l.he.log_q = vec![60, 60]).contains("106"));
+    assert!(refusal(|l| l.he.log_q = vec![47]).contains("primes"));
+    assert!(refusal(|l| l.capacity = 0).contains("batch capacity"));
+    assert!(refusal(|l| l.capacity = 1 << 20).contains("batch capacity"));
+    assert!(refusal(|l| l.tickets = 0).contains("tickets"));
+    assert!(refusal(|l| l.mask_bits = 32).contains("mask bits"));
+    assert!(refusal(|l| l.mask_bits = 18).contains("more mask bits"));
+    assert!(refusal(|l| l.tilings.truncate(1)).contains("tilings"));
+    assert!(refusal(|l| l.tilings[0].samples_per_chunk = 1 << 13).contains("does not fit"));
+    assert!(refusal(|l| l.clip_bound = 1 << 36).contains("would not decode exactly"));
+    assert!(refusal(|l| l.gradient_shift = 60).contains("fraction bits"));
+    assert!(refusal(|l| l.architecture.layers.clear()).contains("network"));
+}
+
+#[test]
+fn designs_without_a_grid_are_refused() {
+    let mut choices = PlanChoices {
+        architecture: literal().architecture,
+        capacity: 20,
+        clip_bound: f64::NAN,
+        learning_rate: 0.5,
+        momentum: 0.9,
+        divisor: 10.0,
+        init_seed: 1,
+        tickets: 4,
+    };
+    assert!(matches!(
+        PlanLiteral::design(&choices),
+        Err(Error::ClipBound { .. })
+    ));
+    choices.clip_bound = 1e9;
+    assert!(matches!(
+        PlanLiteral::design(&choices),
+        Err(Error::ClipBound { .. })
+    ));
+    choices.clip_bound = 1.0;
+    choices.capacity = 0;
+    assert!(PlanLiteral::design(&choices).is_err());
+}

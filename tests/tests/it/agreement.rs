@@ -15,9 +15,19 @@ fn check_agreement(plan: &Plan, data_seed: u64, steps: u64, z: Option<f64>) {
     let data = random_data(40, network.inputs(), network.classes(), data_seed);
     let clear = train(local(plan), plan, &data, steps, z, data_seed).unwrap();
     let hub = hub();
-    let encrypted =
-        train(packed(plan, &hub, None).unwrap(), plan, &data, steps, z, data_seed).unwrap();
-    let (ours, theirs) = (clear.multiplier().replica(), encrypted.multiplier().replica());
+    let encrypted = train(
+        packed(plan, &hub, None).unwrap(),
+        plan,
+        &data,
+        steps,
+        z,
+        data_seed,
+    )
+    .unwrap();
+    let (ours, theirs) = (
+        clear.multiplier().replica(),
+        encrypted.multiplier().replica(),
+    );
     assert_eq!(ours.public().version(), theirs.public().version());
     assert_eq!(ours.master_biases(), theirs.master_biases());
     let mut packed = encrypted.into_multiplier();

@@ -21,7 +21,13 @@ use sphinx_tests::fixture::{
 
 fn plan(tickets: usize) -> Plan {
     let hidden = [(6, LayerSpec::Relu), (5, LayerSpec::Tanh)];
-    toy_plan(&PlanChoices { tickets, ..choices(architecture(9, &hidden, 4), 16) }, 7)
+    toy_plan(
+        &PlanChoices {
+            tickets,
+            ..choices(architecture(9, &hidden, 4), 16)
+        },
+        7,
+    )
 }
 
 fn requester(plan: &Plan, hub: &Arc<Hub>, feed: &ModelFeed) -> Requester {
@@ -43,7 +49,15 @@ fn row(data: &Tensor, i: usize) -> Tensor {
 fn answers_equal_the_clear_model_exactly() {
     let (plan, hub) = (plan(5), hub());
     let data = random_data(12, 9, 4, 2);
-    let engine = train(packed(&plan, &hub, None).unwrap(), &plan, &data, 2, Some(1.0), 2).unwrap();
+    let engine = train(
+        packed(&plan, &hub, None).unwrap(),
+        &plan,
+        &data,
+        2,
+        Some(1.0),
+        2,
+    )
+    .unwrap();
     let model = engine.freeze();
     let mut requester = requester(&plan, &hub, &ModelFeed::new(Arc::clone(&model)));
     for i in 0..10 {
@@ -51,7 +65,10 @@ fn answers_equal_the_clear_model_exactly() {
             requester.prepare().unwrap();
         }
         let x = row(&data.images, i);
-        assert_eq!(requester.infer(&x).unwrap(), in_the_clear(&plan, &model, &x));
+        assert_eq!(
+            requester.infer(&x).unwrap(),
+            in_the_clear(&plan, &model, &x)
+        );
     }
 }
 
@@ -67,7 +84,10 @@ fn tickets_prepared_before_an_update_are_refreshed_without_the_server() {
     feed.publish(engine.freeze());
     let before = requester.link().meter().read().frames;
     let x = row(&data.images, 0);
-    assert_eq!(requester.infer(&x).unwrap(), in_the_clear(&plan, &engine.freeze(), &x));
+    assert_eq!(
+        requester.infer(&x).unwrap(),
+        in_the_clear(&plan, &engine.freeze(), &x)
+    );
     // One request and one answer per layer: refreshing cost no message.
     let layers = plan.network().linears().len() as u64;
     assert_eq!(requester.link().meter().read().frames - before, 2 * layers);
@@ -123,7 +143,13 @@ fn without_tickets_there_is_no_request() {
     let x = Tensor::zeros(1, 9);
     assert!(matches!(requester.infer(&x), Err(Error::NoTicket)));
     requester.prepare().unwrap();
-    assert!(matches!(requester.infer(&Tensor::zeros(2, 9)), Err(Error::RequestRows { got: 2 })));
-    assert!(matches!(requester.infer(&Tensor::zeros(1, 8)), Err(Error::Columns { .. })));
+    assert!(matches!(
+        requester.infer(&Tensor::zeros(2, 9)),
+        Err(Error::RequestRows { got: 2 })
+    ));
+    assert!(matches!(
+        requester.infer(&Tensor::zeros(1, 8)),
+        Err(Error::Columns { .. })
+    ));
     requester.infer(&x).unwrap();
 }

@@ -1,4 +1,15 @@
 //! The workspace tests: one binary.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "functions beside the tests are tests as well: they fail by panicking, and print"
+)]
 
 mod agreement;
+mod exactness;
+mod hostile;
 mod inference;
+mod tidy;
+mod transcript;
