@@ -1,1 +1,34 @@
-//! The experiment runner.
+//! The `sphinx` command and the experiment runner.
+//!
+//! This crate sees all others and is seen by none. It turns a command line into a resolved
+//! [`config::Config`], runs it, and leaves a run directory behind from which every printed number
+//! and every figure can be made again: definition, then trials, then figure.
+//!
+//! - [`cli`]: the command line; [`commands`]: one module per command.
+//! - [`config`]: what was asked, resolved; [`privacy`]: what it costs.
+//! - [`job`]: one training run by any engine; [`inference`]: private requests; [`child`]: the server
+//!   beside them; [`work_ratio`]: the client that trains alone, as the opponent.
+//! - [`sweep`]: experiments over many trials.
+//! - [`usage`]: whose fault an error is, and so the exit code; [`output`], [`progress`],
+//!   [`table`]: what a person or a script sees.
+//! - [`run_dir`], [`environment`], [`report`], [`saved_model`]: what is kept.
+//!
+//! Exit codes: 0 for success, 2 for bad usage or bad input, 1 for a failure.
+
+pub mod child;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod environment;
+pub mod inference;
+pub mod job;
+pub mod output;
+pub mod privacy;
+pub mod progress;
+pub mod report;
+pub mod run_dir;
+pub mod saved_model;
+pub mod sweep;
+pub mod table;
+pub mod usage;
+pub mod work_ratio;

@@ -1,2 +1,7 @@
-//! Placeholder until the runner is wired.
-fn main() {}
+//! The `sphinx` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sphinx_experiments::commands::main()
+}

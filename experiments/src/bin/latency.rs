@@ -1,2 +1,11 @@
-//! Placeholder until the runner is wired.
-fn main() {}
+//! The experiment behind the figure of online latency.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sphinx_experiments::commands::finish;
+use sphinx_experiments::sweep::{LatencyArgs, latency};
+
+fn main() -> ExitCode {
+    finish(latency(&LatencyArgs::parse()))
+}

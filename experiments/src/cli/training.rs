@@ -1,0 +1,153 @@
+//! The flags that describe a training run, shared by `train` and `plan`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::OutputArgs;
+
+/// Data sets by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dataset {
+    /// Procedural digits, no files needed
+    SynthDigits,
+    /// Handwritten digits, from IDX files
+    Mnist,
+    /// Articles of clothing, from IDX files
+    FashionMnist,
+}
+
+impl Dataset {
+    /// The name, as on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SynthDigits => "synth-digits",
+            Self::Mnist => "mnist",
+            Self::FashionMnist => "fashion-mnist",
+        }
+    }
+}
+
+/// Engines by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineName {
+    /// At the client, nothing encrypted
+    Clear,
+    /// At the server, on packed ciphertexts
+    Packed,
+    /// The published protocol
+    Paper,
+    /// Everything encrypted
+    PureHe,
+}
+
+/// Where the data comes from.
+#[derive(Clone, Debug, Args)]
+pub struct DataArgs {
+    /// Which data set
+    #[arg(long, value_enum, default_value = "synth-digits")]
+    pub dataset: Dataset,
+    /// The folder with the data files (not for synth-digits)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Use only the first N training records
+    #[arg(long, value_name = "N")]
+    pub train_size: Option<usize>,
+    /// Use only the first N test records
+    #[arg(long, value_name = "N")]
+    pub test_size: Option<usize>,
+}
+
+/// What is trained, how, and under which budget.
+#[derive(Clone, Debug, Args)]
+pub struct TrainingArgs {
+    /// The data.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The network: linear, mlp, mlp-64 or mlp-relu
+    #[arg(long, value_name = "NAME", default_value = "mlp")]
+    pub model: String,
+    /// Who computes the linear layers
+    #[arg(long, value_enum, default_value = "packed")]
+    pub engine: EngineName,
+    /// With --engine clear: integers, exactly the trajectory of the encrypted engine
+    #[arg(long)]
+    pub grid: bool,
+    /// The largest epsilon of the whole run [default: 8]
+    #[arg(long, value_name = "E", conflicts_with_all = ["noise_multiplier", "non_private"])]
+    pub epsilon: Option<f64>,
+    /// The noise multiplier, instead of an epsilon
+    #[arg(long, value_name = "Z", conflicts_with = "non_private")]
+    pub noise_multiplier: Option<f64>,
+    /// No noise and no guarantee; the float engine does not clip either unless --clip is given
+    #[arg(long)]
+    pub non_private: bool,
+    /// The delta at which epsilon is measured
+    #[arg(long, value_name = "D", default_value_t = 1e-5)]
+    pub delta: f64,
+    /// Bound on the norm of one sample's gradient [default: 1]
+    #[arg(long, value_name = "C")]
+    pub clip: Option<f64>,
+    /// Mean batch size; batches are Poisson samples, padded to a larger public capacity
+    #[arg(long, value_name = "MEAN", default_value_t = 512.0)]
+    pub batch: f64,
+    /// Passes over the data, rounded up to whole steps
+    #[arg(long, value_name = "N", conflicts_with = "steps")]
+    pub epochs: Option<f64>,
+    /// Training steps [default: 60]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// Learning rate
+    #[arg(long, value_name = "L", default_value_t = 3.0)]
+    pub lr: f64,
+    /// Momentum, from 0 up to but not including 1
+    #[arg(long, value_name = "M", default_value_t = 0.9)]
+    pub momentum: f64,
+    /// Repeatable data, weights, batches and noise; a known seed protects nothing
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Inference tickets that are prepared at once
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub tickets: usize,
+}
+
+/// `sphinx train`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sphinx train --epsilon 8 --steps 60
+  sphinx train --dataset mnist --data ~/data/mnist --epsilon 2 --epochs 5 --json
+  sphinx train --engine clear --grid --seed 1        the oracle of the encrypted engine
+  sphinx train --connect 127.0.0.1:7878              with a server started by `sphinx serve`")]
+pub struct TrainArgs {
+    /// The run.
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// The server; without it one is started on this machine for the occasion
+    #[arg(long, value_name = "ADDR")]
+    pub connect: Option<String>,
+    /// Where the run is kept; must not exist [default: runs/<time>-train-<engine>]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Draw the figures of this run as well
+    #[arg(long)]
+    pub figures: bool,
+    /// How results are told.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `sphinx plan`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  sphinx plan --epsilon 2 --model mlp-64 --steps 500")]
+pub struct PlanArgs {
+    /// The run.
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// How results are told.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}

@@ -1,0 +1,205 @@
+//! `sphinx plan`: what a training run would do, without running it.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use sphinx_nn::{ImageShape, Network};
+use sphinx_protocol::plan::Plan;
+
+use crate::cli::{DataArgs, Dataset, PlanArgs};
+use crate::config::{Config, load_split};
+use crate::job::design;
+use crate::output::Output;
+use crate::privacy::Terms;
+use crate::table::Table;
+use crate::usage::OrUsage;
+
+/// Records of a set when neither files nor flags say how many.
+const RECORDS: usize = 60_000;
+/// All data sets of this version have images of this shape, in ten classes.
+const SHAPE: ImageShape = ImageShape {
+    channels: 1,
+    height: 28,
+    width: 28,
+};
+const CLASSES: usize = 10;
+
+pub(super) fn run(args: &PlanArgs) -> Result<()> {
+    let out = Output::new(args.output.json, args.output.quiet);
+    let records = records(&args.training.data)?;
+    let test = args.training.data.test_size.unwrap_or(1);
+    let config = Config::resolve(&args.training, records, test)?;
+    let network = Network::new(&config.architecture(SHAPE, CLASSES)?).or_usage("--model")?;
+    let terms = Terms::resolve(&config)?;
+    let plan = design(&config, &network, &terms)?;
+    let epsilon = terms.epsilon_of_run(&config)?;
+    out.say(overview(&config, &terms, &plan, epsilon));
+    out.say(format_args!(
+        "\nlayouts (tiles of the training batch, then of a batch of tickets)"
+    ));
+    out.say(layouts(&plan));
+    out.say("\nevery product is an exact integer (over 2^40 decoded coefficients)");
+    out.say(exactness(&plan));
+    out.object(&object(&config, &terms, &plan, epsilon));
+    Ok(())
+}
+
+/// How many training records there would be. Procedural sets are not generated for it.
+fn records(args: &DataArgs) -> Result<usize> {
+    match (args.train_size, args.dataset, &args.data) {
+        (Some(records), ..) => Ok(records),
+        (None, Dataset::Mnist | Dataset::FashionMnist, Some(_)) => {
+            Ok(load_split(args, 0)?.train.len())
+        }
+        _ => Ok(RECORDS),
+    }
+}
+
+/// Bits of the modulus, and the largest that the security table allows.
+fn modulus_bits(plan: &Plan) -> (f64, Option<u32>) {
+    let parameters = plan.parameters();
+    let bound = parameters.security().max_log_qp(parameters.log_n());
+    (parameters.log2_q(parameters.max_level()), bound)
+}
+
+fn overview(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>) -> Table {
+    let (bits, bound) = modulus_bits(plan);
+    let parameters = plan.parameters();
+    let mut table = Table::new(["plan", ""]);
+    let bound = bound.map_or("none".to_owned(), |b| b.to_string());
+    let rows = [
+        ("security", parameters.security().name().to_owned()),
+        ("ring degree", parameters.degree().to_string()),
+        (
+            "modulus bits / largest allowed",
+            format!("{bits:.1} / {bound}"),
+        ),
+        (
+            "network",
+            format!(
+                "{}, {} parameters",
+                config.model,
+                plan.network().parameter_count()
+            ),
+        ),
+        ("training records", config.train_size.to_string()),
+        ("steps", config.steps.to_string()),
+        (
+            "mean batch / capacity",
+            format!("{} / {}", config.batch, terms.capacity),
+        ),
+        (
+            "noise multiplier",
+            terms
+                .noise
+                .map_or("none".into(), |z| format!("{:.4}", z.get())),
+        ),
+        (
+            "epsilon",
+            epsilon.map_or("none".into(), |e| {
+                format!("{e:.4} at delta {}", config.delta)
+            }),
+        ),
+        (
+            "gradient grid",
+            format!("2^-{}", plan.literal().gradient_shift),
+        ),
+        (
+            "clip bound in grid units",
+            plan.literal().clip_bound.to_string(),
+        ),
+        (
+            "mask bits of inference",
+            plan.literal().mask_bits.to_string(),
+        ),
+    ];
+    for (name, value) in rows {
+        table.row(name, [value]);
+    }
+    table
+}
+
+fn layouts(plan: &Plan) -> Table {
+    let mut table = Table::new([
+        "layer",
+        "shape",
+        "batch chunks",
+        "in tiles",
+        "out tiles",
+        "ticket chunks",
+    ]);
+    let linears = plan.network().linears().iter();
+    for (at, ((shape, layout), ticket)) in linears
+        .zip(plan.layouts())
+        .zip(plan.ticket_layouts())
+        .enumerate()
+    {
+        table.row(
+            at.to_string(),
+            [
+                format!("{} -> {}", shape.inputs, shape.outputs),
+                layout.chunks().to_string(),
+                layout.input_tiles().to_string(),
+                layout.output_tiles().to_string(),
+                ticket.chunks().to_string(),
+            ],
+        );
+    }
+    table
+}
+
+fn exactness(plan: &Plan) -> Table {
+    let mut table = Table::new([
+        "layer",
+        "product",
+        "error (steps)",
+        "headroom",
+        "log2 failure",
+    ]);
+    for row in plan.exactness() {
+        table.row(
+            row.layer.to_string(),
+            [
+                row.phase.to_string(),
+                format!("{:.5}", row.std_dev),
+                headroom(row.log2_headroom),
+                format!("{:.0}", row.log2_failure),
+            ],
+        );
+    }
+    table
+}
+
+/// Bits to spare below half the modulus; none are needed where results wrap on purpose.
+fn headroom(bits: f64) -> String {
+    if bits.is_finite() {
+        format!("{bits:.1} bits")
+    } else {
+        "wraps".to_owned()
+    }
+}
+
+fn object(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>) -> Value {
+    let (bits, bound) = modulus_bits(plan);
+    let layout = |layout: &sphinx_protocol::packed::layout::DenseLayout| {
+        json!({
+            "chunks": layout.chunks(),
+            "input_tiles": layout.input_tiles(),
+            "output_tiles": layout.output_tiles(),
+        })
+    };
+    json!({
+        "config": config,
+        "security": plan.parameters().security().name(),
+        "degree": plan.parameters().degree(),
+        "modulus_bits": bits,
+        "modulus_bits_allowed": bound,
+        "parameters": plan.network().parameter_count(),
+        "capacity": terms.capacity,
+        "noise_multiplier": terms.noise.map(sphinx_dp::NoiseMultiplier::get),
+        "epsilon": epsilon,
+        "layouts": plan.layouts().iter().map(layout).collect::<Vec<_>>(),
+        "ticket_layouts": plan.ticket_layouts().iter().map(layout).collect::<Vec<_>>(),
+        "exactness": plan.exactness(),
+        "plan": plan.literal(),
+    })
+}

@@ -1,0 +1,345 @@
+//! What was asked, resolved: every default filled in, epochs turned into steps, nothing implied.
+//!
+//! A [`Config`] is written into the run directory as `config.toml`, and its hash names the trial:
+//! same configuration, same trial. [`load_split`] reads the data it names.
+//!
+//! ```
+//! use sphinx_experiments::config::{Config, Engine};
+//!
+//! let config = Config { steps: 40, engine: Engine::Clear, grid: true, ..Config::default() };
+//! let text = toml::to_string(&config)?;
+//! assert_eq!(toml::from_str::<Config>(&text)?, config);
+//! assert_eq!(config.trial_id().len(), 12);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sphinx_nn::data::{self, LoadOptions, Split};
+use sphinx_nn::{Architecture, ImageShape, architectures};
+
+use crate::cli::{DataArgs, EngineName, TrainingArgs};
+use crate::usage::{OrUsage, UsageError};
+
+/// Epsilon when nothing else is said.
+pub const DEFAULT_EPSILON: f64 = 8.0;
+/// Steps when nothing else is said.
+pub const DEFAULT_STEPS: u64 = 60;
+/// Clip bound when nothing else is said.
+pub const DEFAULT_CLIP: f64 = 1.0;
+
+/// The engines of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// At the client.
+    Clear,
+    /// At the server, on packed ciphertexts.
+    Packed,
+}
+
+impl Engine {
+    /// The name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Clear => "clear",
+            Self::Packed => "packed",
+        }
+    }
+}
+
+/// A training run, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who computes the linear layers.
+    pub engine: Engine,
+    /// Integer arithmetic; always true for [`Engine::Packed`].
+    pub grid: bool,
+    /// Name of the data set.
+    pub dataset: String,
+    /// Folder of its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Training records.
+    pub train_size: usize,
+    /// Test records.
+    pub test_size: usize,
+    /// Name of the network.
+    pub model: String,
+    /// Whether noise is added.
+    pub private: bool,
+    /// The budget, unless the noise was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// The noise multiplier, if it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_multiplier: Option<f64>,
+    /// The delta at which epsilon is measured.
+    pub delta: f64,
+    /// The clip bound; without one the float engine does not clip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Mean batch size, also the divisor of gradient sums.
+    pub batch: f64,
+    /// Training steps.
+    pub steps: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Momentum.
+    pub momentum: f64,
+    /// Seed of a repeatable run; without one, batches and noise are secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Inference tickets that are prepared at once.
+    pub tickets: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            engine: Engine::Packed,
+            grid: true,
+            dataset: "synth-digits".to_owned(),
+            data: None,
+            train_size: 60_000,
+            test_size: 10_000,
+            model: "mlp".to_owned(),
+            private: true,
+            epsilon: Some(DEFAULT_EPSILON),
+            noise_multiplier: None,
+            delta: 1e-5,
+            clip: Some(DEFAULT_CLIP),
+            batch: 512.0,
+            steps: DEFAULT_STEPS,
+            lr: 3.0,
+            momentum: 0.9,
+            seed: None,
+            tickets: 32,
+        }
+    }
+}
+
+impl Config {
+    /// Fills in what the flags leave open, for data of these sizes.
+    ///
+    /// # Errors
+    /// [`UsageError`] for engines of other versions and for impossible combinations.
+    pub fn resolve(args: &TrainingArgs, train_size: usize, test_size: usize) -> Result<Self> {
+        let engine = engine(args.engine)?;
+        let grid = args.grid || engine == Engine::Packed;
+        let private = !args.non_private;
+        let epsilon = match (private, args.noise_multiplier) {
+            (true, None) => Some(args.epsilon.unwrap_or(DEFAULT_EPSILON)),
+            _ => None,
+        };
+        let config = Self {
+            engine,
+            grid,
+            dataset: args.data.dataset.name().to_owned(),
+            data: args.data.data.clone(),
+            train_size,
+            test_size,
+            model: args.model.clone(),
+            private,
+            epsilon,
+            noise_multiplier: args.noise_multiplier,
+            delta: args.delta,
+            clip: args.clip.or((private || grid).then_some(DEFAULT_CLIP)),
+            batch: args.batch,
+            steps: steps(args, train_size)?,
+            lr: args.lr,
+            momentum: args.momentum,
+            seed: args.seed,
+            tickets: args.tickets,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks every number that no lower layer checks.
+    ///
+    /// # Errors
+    /// [`UsageError`] naming the flag.
+    pub fn check(&self) -> Result<()> {
+        let checks = [
+            ("--steps", self.steps > 0, "must be at least 1"),
+            ("--train-size", self.train_size > 0, "must be at least 1"),
+            ("--test-size", self.test_size > 0, "must be at least 1"),
+            ("--tickets", self.tickets > 0, "must be at least 1"),
+            (
+                "--lr",
+                self.lr > 0.0 && self.lr.is_finite(),
+                "must be a positive number",
+            ),
+            (
+                "--momentum",
+                (0.0..1.0).contains(&self.momentum),
+                "must be in 0..1",
+            ),
+            (
+                "--clip",
+                self.clip.is_none_or(|c| c > 0.0 && c.is_finite()),
+                "must be positive",
+            ),
+        ];
+        match checks.into_iter().find(|(_, holds, _)| !holds) {
+            Some((flag, _, problem)) => Err(UsageError::flag(flag, problem)),
+            None => Ok(()),
+        }
+    }
+
+    /// The network for images of this shape.
+    ///
+    /// # Errors
+    /// [`UsageError`] for an unknown name.
+    pub fn architecture(&self, input: ImageShape, classes: usize) -> Result<Architecture> {
+        architectures::by_name(&self.model, input, classes).ok_or_else(|| {
+            let known = architectures::list().join(", ");
+            UsageError::flag(
+                "--model",
+                format!("unknown network {:?}; known: {known}", self.model),
+            )
+        })
+    }
+
+    /// Seed of the public initial weights and of procedural data.
+    #[must_use]
+    pub fn public_seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
+    /// `float` or `grid`.
+    #[must_use]
+    pub const fn arithmetic(&self) -> &'static str {
+        if self.grid { "grid" } else { "float" }
+    }
+
+    /// Names the trial: twelve hexadecimal digits of the hash of everything above.
+    #[must_use]
+    pub fn trial_id(&self) -> String {
+        // A struct of plain fields always has a text.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(&text)[..6]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+fn engine(name: EngineName) -> Result<Engine> {
+    let what = match name {
+        EngineName::Clear => return Ok(Engine::Clear),
+        EngineName::Packed => return Ok(Engine::Packed),
+        EngineName::Paper => "the engine paper",
+        EngineName::PureHe => "the engine pure-he",
+    };
+    Err(UsageError::NotInThisVersion {
+        what: what.to_owned(),
+        available: "clear, packed",
+    }
+    .into())
+}
+
+fn steps(args: &TrainingArgs, train_size: usize) -> Result<u64> {
+    let Some(epochs) = args.epochs else {
+        return Ok(args.steps.unwrap_or(DEFAULT_STEPS));
+    };
+    let steps = (epochs * train_size as f64 / args.batch).ceil();
+    if steps >= 1.0 && steps <= 1e9 {
+        Ok(steps as u64)
+    } else {
+        let problem = format!(
+            "{epochs} epochs of batches of {} are {steps} steps",
+            args.batch
+        );
+        Err(UsageError::flag("--epochs", problem))
+    }
+}
+
+/// Loads the data that the flags name.
+///
+/// # Errors
+/// [`UsageError`], naming folder and files, if they are missing or malformed.
+pub fn load_split(args: &DataArgs, seed: u64) -> Result<Split> {
+    let options = LoadOptions {
+        train: args.train_size,
+        test: args.test_size,
+        seed,
+    };
+    load_named(args.dataset.name(), args.data.as_deref(), &options)
+}
+
+/// Loads the test records of a finished run.
+///
+/// # Errors
+/// As [`load_split`].
+pub fn load_test(config: &Config, folder: Option<&Path>) -> Result<data::Dataset> {
+    let options = LoadOptions {
+        train: Some(1),
+        test: Some(config.test_size),
+        seed: config.public_seed(),
+    };
+    let folder = folder.or(config.data.as_deref());
+    Ok(load_named(&config.dataset, folder, &options)?.test)
+}
+
+fn load_named(name: &str, folder: Option<&Path>, options: &LoadOptions) -> Result<Split> {
+    if name != "synth-digits" && folder.is_none() {
+        let problem = format!("the data set {name} is read from files: name their folder");
+        return Err(UsageError::flag("--data", problem));
+    }
+    if options.train == Some(0) || options.test == Some(0) {
+        return Err(UsageError::flag(
+            "--train-size, --test-size",
+            "must be at least 1",
+        ));
+    }
+    data::load(name, folder, options).or_usage(format!("loading {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trial_follows_the_configuration() {
+        let one = Config::default();
+        assert_eq!(one.trial_id(), one.clone().trial_id());
+        assert_ne!(
+            one.trial_id(),
+            Config {
+                lr: 0.5,
+                ..one.clone()
+            }
+            .trial_id()
+        );
+        assert_ne!(
+            one.trial_id(),
+            Config {
+                seed: Some(1),
+                ..one.clone()
+            }
+            .trial_id()
+        );
+    }
+
+    #[test]
+    fn an_unknown_network_names_the_known_ones() {
+        let config = Config {
+            model: "resnet".into(),
+            ..Config::default()
+        };
+        let shape = ImageShape {
+            channels: 1,
+            height: 28,
+            width: 28,
+        };
+        let error = config.architecture(shape, 10).unwrap_err().to_string();
+        assert!(error.contains("mlp-64"), "{error}");
+    }
+}

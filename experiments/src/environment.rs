@@ -1,0 +1,96 @@
+//! The machine and the build, as far as they can be found out; what cannot is left empty.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread::available_parallelism;
+
+use sphinx_figures::load::Environment;
+
+use crate::run_dir::utc_now;
+
+/// Describes this machine and this build, now.
+#[must_use]
+pub fn capture() -> Environment {
+    let cores = available_parallelism().map_or(1, usize::from);
+    let threads = std::env::var("RAYON_NUM_THREADS")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    Environment {
+        commit: git(&["rev-parse", "HEAD"]).unwrap_or_default(),
+        dirty: git(&["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()),
+        compiler: env!("SPHINX_COMPILER").to_owned(),
+        cpu: proc_value("/proc/cpuinfo", "model name").unwrap_or_default(),
+        cores,
+        backend: backend(),
+        os: os(),
+        threads: threads.filter(|&n| n > 0).unwrap_or(cores),
+        started: utc_now(),
+    }
+}
+
+/// The kernels chosen for this processor.
+fn backend() -> String {
+    let backend = sphinx_he::simd::Backend::from_environment();
+    backend.map_or_else(|_| String::new(), |b| format!("{b:?}").to_lowercase())
+}
+
+/// What git says about the source tree this binary was built from, if it is still there.
+fn git(arguments: &[&str]) -> Option<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if !source.exists() {
+        return None;
+    }
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(source)
+        .args(arguments)
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then_some(text)
+}
+
+fn os() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{} {}", std::env::consts::OS, release.trim())
+        .trim()
+        .to_owned()
+}
+
+/// The largest resident set of this process so far, in units of 10^6 bytes; `None` where the
+/// system does not tell.
+#[must_use]
+pub fn peak_rss_mb() -> Option<f64> {
+    let text = proc_value("/proc/self/status", "VmHWM")?;
+    let kilobytes: f64 = text.strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024.0 / 1e6)
+}
+
+/// The value of the first line `name : value` of a file.
+fn proc_value(path: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == name).then(|| value.trim().to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_always_known_is_there() {
+        let environment = capture();
+        assert!(environment.cores > 0 && environment.threads > 0);
+        assert!(
+            environment.compiler.starts_with("rustc"),
+            "{}",
+            environment.compiler
+        );
+        if cfg!(target_os = "linux") {
+            assert!(peak_rss_mb().is_some_and(|mb| mb > 1.0));
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! One training run by any engine: the part that `train`, `demo` and the experiments share.
+//!
+//! A [`Job`] is a checked configuration with its data. [`Job::train_local`] runs it in this
+//! process (float, or integers on the grid), [`Job::train_packed`] at a server. Both use the one
+//! private loop of `sphinx_protocol::train` and give the same [`Trained`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use sphinx_experiments::config::{Config, Engine};
+//! use sphinx_experiments::job::{Job, Randomness, Unwatched};
+//! use sphinx_nn::data::{self, LoadOptions};
+//!
+//! let config = Config {
+//!     engine: Engine::Clear, model: "linear".into(), train_size: 300, test_size: 50,
+//!     batch: 16.0, steps: 2, seed: Some(1), ..Config::default()
+//! };
+//! let options = LoadOptions { train: Some(300), test: Some(50), seed: 1 };
+//! let job = Job::new(config, Arc::new(data::load("synth-digits", None, &options)?))?;
+//! let mut ledger = job.terms.ledger(None)?;
+//! let trained = job.train_local(&Randomness::Seeded(1), &mut ledger, &mut Unwatched)?;
+//! assert_eq!(trained.history.steps.len(), 2);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use sphinx_dp::Ledger;
+use sphinx_nn::clear::{Clear, ClearConfig};
+use sphinx_nn::data::{Dataset, Split};
+use sphinx_nn::engine::Infer;
+use sphinx_nn::{Network, init, metrics, pass};
+use sphinx_protocol::grid::{Engine, Frozen, Local};
+use sphinx_protocol::message::ModelId;
+use sphinx_protocol::model::{FrozenReplica, Replica};
+use sphinx_protocol::plan::{Limits, Plan, PlanChoices, PlanLiteral};
+use sphinx_protocol::train::Streams;
+use sphinx_protocol::transport::Traffic;
+
+use crate::config::Config;
+use crate::privacy::Terms;
+use crate::usage::OrUsage;
+
+mod drive;
+mod remote;
+
+pub use drive::{History, StepSample, Unwatched, Watch};
+
+/// Fraction bits of the float engine's gradient sums.
+const FLOAT_SHIFT: u32 = 20;
+/// Test images evaluated at once.
+const CHUNK: usize = 500;
+
+/// Where batches and noise come from.
+#[derive(Clone, Debug)]
+pub enum Randomness {
+    /// A known seed: repeatable, and no protection.
+    Seeded(u64),
+    /// A generator seeded by the operating system, kept in memory only. A clone gives the same
+    /// streams again, for a second run of the same releases inside this process.
+    Secret(Box<ChaCha20Rng>),
+}
+
+impl Randomness {
+    /// From a seed if there is one, else from the operating system.
+    #[must_use]
+    pub fn new(seed: Option<u64>) -> Self {
+        seed.map_or_else(
+            || Self::Secret(Box::new(ChaCha20Rng::from_rng(&mut rand::rng()))),
+            Self::Seeded,
+        )
+    }
+
+    fn streams(&self) -> Streams {
+        match self {
+            Self::Seeded(seed) => Streams::seeded_for_experiments(*seed),
+            Self::Secret(root) => Streams::secret(&mut root.as_ref().clone()),
+        }
+    }
+}
+
+/// A training run, ready to go.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What was asked.
+    pub config: Config,
+    /// The data.
+    pub split: Arc<Split>,
+    /// The network.
+    pub network: Network,
+    /// What it costs.
+    pub terms: Terms,
+    /// Grids and layouts, for engines on the integer grid.
+    pub plan: Option<Plan>,
+}
+
+/// A finished training run.
+#[derive(Debug)]
+pub struct Trained {
+    /// Step by step.
+    pub history: History,
+    /// The model.
+    pub model: Model,
+    /// Test accuracy of the last iterate.
+    pub accuracy: f64,
+    /// Wall seconds before the first step: connection, keys, encrypted biases.
+    pub offline_seconds: f64,
+    /// Wall seconds of preparation and all steps, without evaluation on test data.
+    pub seconds: f64,
+    /// Bytes on the socket, as the client counts them; TCP and IP headers are not in it.
+    pub traffic: Traffic,
+    /// CPU seconds of the client in preparation and all steps.
+    pub client_cpu_s: f64,
+    /// CPU seconds of the server process meanwhile.
+    pub server_cpu_s: f64,
+    /// The name of the model at the server.
+    pub id: Option<ModelId>,
+}
+
+/// A trained model.
+#[derive(Debug)]
+pub enum Model {
+    /// On the integer grid.
+    Grid(Box<Replica>),
+    /// In floating point.
+    Float(Box<Clear>),
+}
+
+impl Model {
+    /// The model on the grid, if it is one.
+    #[must_use]
+    pub fn replica(&self) -> Option<&Replica> {
+        match self {
+            Self::Grid(replica) => Some(replica),
+            Self::Float(_) => None,
+        }
+    }
+}
+
+impl Job {
+    /// Checks a configuration against its data.
+    ///
+    /// # Errors
+    /// [`UsageError`](crate::usage::UsageError) for whatever does not fit.
+    pub fn new(config: Config, split: Arc<Split>) -> Result<Self> {
+        let architecture = config.architecture(split.train.shape, split.train.classes)?;
+        let network = Network::new(&architecture).or_usage("--model")?;
+        split
+            .train
+            .check_fits(&network)
+            .or_usage("the training data")?;
+        split.test.check_fits(&network).or_usage("the test data")?;
+        let terms = Terms::resolve(&config)?;
+        let plan = config
+            .grid
+            .then(|| design(&config, &network, &terms))
+            .transpose()?;
+        Ok(Self {
+            config,
+            split,
+            network,
+            terms,
+            plan,
+        })
+    }
+
+    /// The same data under another configuration.
+    ///
+    /// # Errors
+    /// As [`Job::new`].
+    pub fn with(&self, config: Config) -> Result<Self> {
+        Self::new(config, Arc::clone(&self.split))
+    }
+
+    /// The plan.
+    ///
+    /// # Errors
+    /// If the job runs in floating point.
+    pub fn plan(&self) -> Result<&Plan> {
+        self.plan
+            .as_ref()
+            .context("this run is not on the integer grid")
+    }
+
+    /// The float engine at the public initial weights.
+    pub(crate) fn float_engine(&self) -> Result<Clear> {
+        let config = ClearConfig {
+            clip_bound: self.config.clip.map(|c| c as f32),
+            learning_rate: self.config.lr,
+            momentum: self.config.momentum,
+            divisor: self.config.batch,
+            shift: FLOAT_SHIFT,
+        };
+        let weights = init::glorot(&self.network, self.config.public_seed());
+        Clear::new(&self.network, weights, config).or_usage("the float engine")
+    }
+
+    /// Trains in this process.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    pub fn train_local(
+        &self,
+        randomness: &Randomness,
+        ledger: &mut Ledger,
+        watch: &mut dyn Watch,
+    ) -> Result<Trained> {
+        let (history, model) = if let Some(plan) = &self.plan {
+            let engine = Engine::new(Local::new(Replica::initial(plan)));
+            let (engine, history) = drive::drive(self, engine, randomness, ledger, watch)?;
+            let replica = sphinx_protocol::grid::Multiplier::replica(engine.multiplier()).clone();
+            (history, Model::Grid(Box::new(replica)))
+        } else {
+            let engine = self.float_engine()?;
+            let (engine, history) = drive::drive(self, engine, randomness, ledger, watch)?;
+            (history, Model::Float(Box::new(engine)))
+        };
+        Ok(Trained {
+            accuracy: self.accuracy(&model)?,
+            offline_seconds: 0.0,
+            seconds: history.seconds(),
+            traffic: Traffic::default(),
+            client_cpu_s: history.cpu_s(),
+            server_cpu_s: 0.0,
+            id: None,
+            history,
+            model,
+        })
+    }
+
+    /// Test accuracy of a model.
+    ///
+    /// # Errors
+    /// If the engine refuses the test data.
+    pub fn accuracy(&self, model: &Model) -> Result<f64> {
+        match model {
+            Model::Grid(replica) => self.accuracy_frozen(&replica.freeze()),
+            Model::Float(engine) => Ok(accuracy(
+                &mut engine.as_ref().clone(),
+                &self.network,
+                &self.split.test,
+            )?),
+        }
+    }
+
+    /// Test accuracy of one version of the model, computed by the client from its replica: the
+    /// same integers as the server's.
+    fn accuracy_frozen(&self, model: &Arc<FrozenReplica>) -> Result<f64> {
+        let mut engine = Engine::new(Frozen::new(self.plan()?.clone(), Arc::clone(model)));
+        Ok(accuracy(&mut engine, &self.network, &self.split.test)?)
+    }
+}
+
+/// Grids and layouts for a configuration.
+///
+/// # Errors
+/// [`UsageError`](crate::usage::UsageError) if no exact plan exists for it.
+pub fn design(config: &Config, network: &Network, terms: &Terms) -> Result<Plan> {
+    let choices = PlanChoices {
+        architecture: network.architecture().clone(),
+        capacity: terms.capacity,
+        clip_bound: config.clip.unwrap_or(crate::config::DEFAULT_CLIP),
+        learning_rate: config.lr,
+        momentum: config.momentum,
+        divisor: config.batch,
+        init_seed: config.public_seed(),
+        tickets: config.tickets,
+    };
+    let literal = PlanLiteral::design(&choices).or_usage("planning the run")?;
+    Plan::new(&literal, &Limits::default()).or_usage("planning the run")
+}
+
+/// Share of `data` that `engine` gets right.
+fn accuracy<E: Infer>(engine: &mut E, network: &Network, data: &Dataset) -> Result<f64, E::Error> {
+    let mut correct = 0.0;
+    let positions: Vec<u32> = (0..data.len() as u32).collect();
+    for chunk in positions.chunks(CHUNK) {
+        let logits = pass::infer(engine, network, &data.images.gather(chunk, chunk.len()))?;
+        let start = chunk[0] as usize;
+        let labels = &data.labels[start..start + chunk.len()];
+        correct += metrics::accuracy(&logits, labels) * chunk.len() as f64;
+    }
+    Ok(correct / data.len() as f64)
+}

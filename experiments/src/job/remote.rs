@@ -1,0 +1,68 @@
+//! Training at a server, on ciphertexts.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use cpu_time::ProcessTime;
+use rand::Rng;
+use sphinx_dp::Ledger;
+use sphinx_protocol::grid::Engine;
+use sphinx_protocol::message::ModelId;
+use sphinx_protocol::model::Replica;
+use sphinx_protocol::packed::Packed;
+
+use super::{Job, Model, Randomness, Trained, Watch, drive};
+use crate::child::Server;
+
+/// A fresh name for a model, which is also the right to use it.
+#[must_use]
+pub(super) fn new_id() -> ModelId {
+    let mut id = [0; 16];
+    rand::rng().fill_bytes(&mut id);
+    ModelId(id)
+}
+
+impl Job {
+    /// Trains at `server`. Encryption randomness is always the operating system's; `randomness`
+    /// is that of batches and noise.
+    ///
+    /// `id` names the model at the server; by default a fresh name.
+    ///
+    /// # Errors
+    /// Whatever stops the run, above all a server that is gone.
+    pub fn train_packed(
+        &self,
+        server: &Server,
+        id: Option<ModelId>,
+        randomness: &Randomness,
+        ledger: &mut Ledger,
+        watch: &mut dyn Watch,
+    ) -> Result<Trained> {
+        let before = server.cpu_seconds()?;
+        let (start, cpu) = (Instant::now(), ProcessTime::now());
+        let id = id.unwrap_or_else(new_id);
+        let replica = Replica::initial(self.plan()?);
+        let packed = Packed::open(server.link()?, id, replica, &mut rand::rng())
+            .context("opening the model at the server")?;
+        let (offline_seconds, offline_cpu) =
+            (start.elapsed().as_secs_f64(), cpu.elapsed().as_secs_f64());
+        let (engine, history) = drive::drive(self, Engine::new(packed), randomness, ledger, watch)?;
+        let packed = engine.into_multiplier();
+        let meter = packed.link().meter().clone();
+        let (after, replica) = packed
+            .close()
+            .context("ending the training at the server")?;
+        let model = Model::Grid(Box::new(replica));
+        Ok(Trained {
+            accuracy: self.accuracy(&model)?,
+            offline_seconds,
+            seconds: offline_seconds + history.seconds(),
+            traffic: meter.read(),
+            client_cpu_s: offline_cpu + history.cpu_s(),
+            server_cpu_s: after - before,
+            id: Some(id),
+            history,
+            model,
+        })
+    }
+}

@@ -1,0 +1,220 @@
+//! What a run costs and promises: sampling rate, capacity, noise, budget, ledger, statement.
+//!
+//! Batches are Poisson samples at rate `mean / records`, padded to a public capacity that the
+//! tail of all steps exceeds with probability at most 2^-40 ([`DELTA_CAP`], a term of delta). The
+//! noise is calibrated by the Renyi accountant so that the last step still fits into the budget.
+//!
+//! ```
+//! use sphinx_experiments::{config::Config, privacy::Terms};
+//!
+//! let terms = Terms::resolve(&Config::default())?;
+//! assert!(terms.capacity > 512 && terms.noise.is_some());
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use sphinx_dp::statement::{BiasRule, PrivacyStatement, RunFacts};
+use sphinx_dp::{
+    Accountant, Adjacency, Budget, ClipBound, Delta, DpEvent, Epsilon, GaussianMechanism, Ledger,
+    NoiseMultiplier, PoissonSampler, RdpAccountant, SamplingRate, calibrate, capacity,
+};
+
+use crate::config::Config;
+use crate::usage::{OrUsage, UsageError};
+
+/// The probability, over a whole run, that some batch exceeds the capacity.
+pub const DELTA_CAP: f64 = 1.0 / (1_u64 << 40) as f64;
+
+/// Slack between what given noise costs and the budget that follows from it.
+const SLACK: f64 = 1e-9;
+
+/// The public terms of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// How batches are drawn.
+    pub rate: SamplingRate,
+    /// Rows of every batch.
+    pub capacity: usize,
+    /// Accounted noise; none for a run without protection.
+    pub noise: Option<NoiseMultiplier>,
+    /// What may be spent.
+    pub budget: Option<Budget>,
+}
+
+impl Terms {
+    /// Works the terms out from a configuration.
+    ///
+    /// # Errors
+    /// [`UsageError`] for numbers out of range and for a budget out of reach.
+    pub fn resolve(config: &Config) -> Result<Self> {
+        let records = config.train_size as u64;
+        let rate = SamplingRate::from_mean(config.batch, records)
+            .or_usage(format!("--batch for {records} training records"))?;
+        let capacity = capacity::capacity(records, rate, config.steps, DELTA_CAP)
+            .or_usage("the batch capacity")?;
+        let delta = Delta::new(config.delta).or_usage("--delta")?;
+        let (noise, budget) = match (config.private, config.noise_multiplier) {
+            (false, _) => (None, None),
+            (true, Some(z)) => given_noise(z, rate, config.steps, delta)?,
+            (true, None) => given_budget(config, rate, delta)?,
+        };
+        Ok(Self {
+            rate,
+            capacity: usize::try_from(capacity)?,
+            noise,
+            budget,
+        })
+    }
+
+    /// What all steps together will have spent.
+    ///
+    /// # Errors
+    /// If the accountant's arithmetic overflows.
+    pub fn epsilon_of_run(&self, config: &Config) -> Result<Option<f64>> {
+        let Some(z) = self.noise else { return Ok(None) };
+        let delta = Delta::new(config.delta).or_usage("--delta")?;
+        Ok(Some(price(z, self.rate, config.steps, delta)?))
+    }
+
+    /// The mechanism for an engine whose clip bound is `bound` grid units.
+    ///
+    /// # Errors
+    /// [`UsageError`] if the grid is too coarse for so little noise.
+    pub fn mechanism(&self, bound: ClipBound) -> Result<GaussianMechanism> {
+        let mechanism = match self.noise {
+            Some(z) => GaussianMechanism::accounted_as(bound, z, self.rate),
+            None => GaussianMechanism::new(bound, None, self.rate),
+        };
+        mechanism.or_usage("the noise on the gradient grid")
+    }
+
+    /// Draws the batches.
+    #[must_use]
+    pub const fn sampler(&self) -> PoissonSampler {
+        PoissonSampler::new(self.rate, self.capacity as u64)
+    }
+
+    /// A new ledger file, or a ledger in memory for a run whose releases go nowhere.
+    ///
+    /// # Errors
+    /// If the file exists or cannot be written.
+    pub fn ledger(&self, path: Option<&Path>) -> Result<Ledger> {
+        let adjacency = Adjacency::AddRemove;
+        match path {
+            Some(path) => Ledger::create(path, self.budget, adjacency).context("the ledger"),
+            None => Ok(Ledger::in_memory(self.budget, adjacency)),
+        }
+    }
+
+    /// The statement for what `ledger` holds.
+    ///
+    /// # Errors
+    /// If the accountant's arithmetic overflows.
+    pub fn statement(&self, ledger: &Ledger, config: &Config) -> Result<PrivacyStatement> {
+        let facts = RunFacts {
+            rate: Some(self.rate),
+            bias_rule: BiasRule::Private,
+            capacity: Some(self.capacity as u64),
+            delta_cap: DELTA_CAP,
+        };
+        let mut statement = PrivacyStatement::new(ledger, &facts)?;
+        if !config.grid {
+            statement.proven = false;
+            let rounding = "rounding in the float engine, which bounds a record's contribution \
+                            only up to it (the integer grid is exact)";
+            statement.not_covered.push(rounding.to_owned());
+        }
+        Ok(statement)
+    }
+}
+
+fn given_noise(
+    z: f64,
+    rate: SamplingRate,
+    steps: u64,
+    delta: Delta,
+) -> Result<(Option<NoiseMultiplier>, Option<Budget>)> {
+    let z = NoiseMultiplier::new(z).or_usage("--noise-multiplier")?;
+    let epsilon = price(z, rate, steps, delta)? * (1.0 + SLACK);
+    let epsilon = Epsilon::new(epsilon).or_usage("the epsilon of --noise-multiplier")?;
+    Ok((Some(z), Some(Budget { epsilon, delta })))
+}
+
+fn given_budget(
+    config: &Config,
+    rate: SamplingRate,
+    delta: Delta,
+) -> Result<(Option<NoiseMultiplier>, Option<Budget>)> {
+    let Some(epsilon) = config.epsilon else {
+        return Err(UsageError::flag(
+            "--epsilon",
+            "a private run needs a budget or a noise",
+        ));
+    };
+    let budget = Budget {
+        epsilon: Epsilon::new(epsilon).or_usage("--epsilon")?,
+        delta,
+    };
+    let z = calibrate::noise_multiplier(budget, rate, config.steps, Adjacency::AddRemove)
+        .or_usage("calibrating the noise")?;
+    Ok((Some(z), Some(budget)))
+}
+
+/// Epsilon of `steps` steps.
+fn price(z: NoiseMultiplier, rate: SamplingRate, steps: u64, delta: Delta) -> Result<f64> {
+    let mut accountant = RdpAccountant::new(Adjacency::AddRemove);
+    accountant.compose(&DpEvent::poisson_gaussian(rate, z), steps)?;
+    Ok(accountant.epsilon(delta)?.epsilon)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_run_fits_into_its_budget_and_nothing_more() {
+        for config in [
+            Config {
+                epsilon: Some(2.0),
+                ..Config::default()
+            },
+            Config {
+                epsilon: None,
+                noise_multiplier: Some(1.1),
+                ..Config::default()
+            },
+        ] {
+            let terms = Terms::resolve(&config).unwrap();
+            let mechanism = terms.mechanism(ClipBound::new(1 << 18).unwrap()).unwrap();
+            let mut ledger = terms.ledger(None).unwrap();
+            for step in 0..config.steps {
+                ledger.charge(step, &mechanism.event()).unwrap();
+            }
+            assert!(ledger.would_exceed(&mechanism.event()));
+            let statement = terms.statement(&ledger, &config).unwrap();
+            assert!(statement.proven && statement.delta > config.delta);
+        }
+    }
+
+    #[test]
+    fn an_impossible_budget_is_the_users_error() {
+        let config = Config {
+            epsilon: Some(-1.0),
+            ..Config::default()
+        };
+        assert_eq!(
+            crate::usage::exit_code(&Terms::resolve(&config).unwrap_err()),
+            2
+        );
+        let config = Config {
+            batch: 1e9,
+            ..Config::default()
+        };
+        assert_eq!(
+            crate::usage::exit_code(&Terms::resolve(&config).unwrap_err()),
+            2
+        );
+    }
+}

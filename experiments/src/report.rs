@@ -1,0 +1,237 @@
+//! From finished runs to records, JSON objects and rows of tables.
+//!
+//! A record keeps every timing sample, under the names that the figures read; what is printed is
+//! computed from the same values, so a number on the screen can be found again in `trials.jsonl`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use sphinx_dp::PrivacyStatement;
+use sphinx_figures::record::{Record, label, metric, sample};
+use sphinx_figures::stats;
+
+use crate::config::{Config, Engine};
+use crate::environment;
+use crate::inference::Answers;
+use crate::job::{History, Job, StepSample, Trained};
+use crate::output::number;
+use crate::work_ratio::Opponent;
+
+/// The figures of one training run that are printed and recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary {
+    /// Median wall seconds per step after the first.
+    pub seconds_per_step: f64,
+    /// Client CPU per step over that of the client that trains alone.
+    pub client_work_ratio: f64,
+    /// Largest resident set of this process, 10^6 bytes.
+    pub peak_rss_mb: Option<f64>,
+}
+
+impl Summary {
+    /// Sums a run up; the ratio is taken over `steps`, which should have the machine to
+    /// themselves.
+    ///
+    /// # Errors
+    /// If the run has no steps.
+    pub fn new(history: &History, steps: &[StepSample], opponent: &Opponent) -> Result<Self> {
+        let cpu: Vec<f64> = steps.iter().map(|s| s.cpu_s).collect();
+        let peak_rss_mb = environment::peak_rss_mb();
+        Ok(Self {
+            seconds_per_step: stats::median(&walls(history))?,
+            client_work_ratio: stats::median(&cpu)? / opponent.cpu_s,
+            peak_rss_mb,
+        })
+    }
+}
+
+/// Wall seconds of the steady steps.
+fn walls(history: &History) -> Vec<f64> {
+    history.steady().iter().map(|s| s.report.seconds).collect()
+}
+
+/// The record of one training run. `summary` is absent where nobody measured the opponent.
+#[must_use]
+pub fn training_record(
+    experiment: &str,
+    job: &Job,
+    trained: &Trained,
+    summary: Option<&Summary>,
+) -> Record {
+    let config = &job.config;
+    let mut record = record(experiment, config, config.engine.name(), config.trial_id())
+        .with_security(security(job))
+        .with_label(label::PRIVATE, if config.private { "yes" } else { "no" })
+        .with_label("arithmetic", config.arithmetic())
+        .with_metric(metric::ACCURACY, trained.accuracy)
+        .with_metric(metric::DELTA, config.delta);
+    // Rounded up it is still a bound, and runs to one budget stand at one place in a figure.
+    let last = trained.history.steps.last();
+    let last = last.map(|s| (s.epsilon * 1e4).ceil() / 1e4);
+    let last = last.filter(|epsilon| epsilon.is_finite());
+    if let Some(epsilon) = last {
+        record = record.with_metric(metric::EPSILON, epsilon);
+    }
+    let mut metrics = vec![
+        ("steps", trained.history.steps.len() as f64),
+        ("capacity", job.terms.capacity as f64),
+        ("seconds", trained.seconds),
+        ("offline_seconds", trained.offline_seconds),
+        ("bytes_up", trained.traffic.sent as f64),
+        ("bytes_down", trained.traffic.received as f64),
+        ("client_cpu_s", trained.client_cpu_s),
+        ("server_cpu_s", trained.server_cpu_s),
+    ];
+    metrics.extend(job.terms.noise.map(|z| ("noise_multiplier", z.get())));
+    if let Some(summary) = summary {
+        metrics.push(("seconds_per_step", summary.seconds_per_step));
+        metrics.push(("client_work_ratio", summary.client_work_ratio));
+        metrics.extend(summary.peak_rss_mb.map(|mb| ("peak_rss_mb", mb)));
+    }
+    for (name, value) in metrics {
+        record = record.with_metric(name, value);
+    }
+    record.samples = samples(&trained.history);
+    record
+}
+
+/// A record with what all kinds of trials have in common.
+fn record(experiment: &str, config: &Config, engine: &str, trial: String) -> Record {
+    let seed = config.seed.unwrap_or(0);
+    let (model, dataset) = (config.model.as_str(), config.dataset.as_str());
+    let mut record = Record::new(experiment, trial, engine, model, dataset, seed)
+        .with_label(label::MACHINE, environment::capture().machine());
+    if let Ok(Value::Object(fields)) = serde_json::to_value(config) {
+        record.config = fields.into_iter().collect();
+    }
+    record
+}
+
+/// The security level of a job's encryption.
+#[must_use]
+pub fn security(job: &Job) -> &'static str {
+    match (&job.plan, job.config.engine) {
+        (Some(plan), Engine::Packed) => plan.parameters().security().name(),
+        _ => "none",
+    }
+}
+
+/// All samples of a run, under the names of the figures.
+fn samples(history: &History) -> BTreeMap<String, Vec<f64>> {
+    let mut samples = BTreeMap::from([(sample::STEP_S.to_owned(), walls(history))]);
+    let steady = history.steady();
+    samples.insert(
+        "step_cpu_s".to_owned(),
+        steady.iter().map(|s| s.cpu_s).collect(),
+    );
+    if steady.iter().all(|s| s.phases.is_some()) {
+        for (phase, seconds) in phases(steady) {
+            let name = format!("{}{phase}{}", sample::PHASE_PREFIX, sample::SECONDS_SUFFIX);
+            samples.insert(name, seconds);
+        }
+    }
+    let curve = &history.curve;
+    samples.insert(
+        sample::CURVE_STEP.to_owned(),
+        curve.iter().map(|p| p.step as f64).collect(),
+    );
+    samples.insert(
+        sample::CURVE_LOSS.to_owned(),
+        curve.iter().map(|p| p.loss).collect(),
+    );
+    samples.insert(
+        sample::CURVE_ACCURACY.to_owned(),
+        curve.iter().map(|p| p.accuracy).collect(),
+    );
+    if curve.iter().all(|p| p.epsilon.is_finite()) {
+        samples.insert(
+            sample::CURVE_EPSILON.to_owned(),
+            curve.iter().map(|p| p.epsilon).collect(),
+        );
+    }
+    samples
+}
+
+/// Seconds by phase; what no phase accounts for (drawing the batch, activations, loss) is `rest`.
+fn phases(steps: &[StepSample]) -> BTreeMap<&'static str, Vec<f64>> {
+    let mut all: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+    for step in steps {
+        let Some(times) = step.phases else { continue };
+        let release = step.report.release_seconds;
+        let known = times.forward + times.backward + times.gradient + times.update + release;
+        for (name, seconds) in [
+            ("forward", times.forward),
+            ("backward", times.backward),
+            ("gradient", times.gradient),
+            ("release", release),
+            ("update", times.update),
+            ("rest", (step.report.seconds - known).max(0.0)),
+        ] {
+            all.entry(name).or_default().push(seconds);
+        }
+    }
+    all
+}
+
+/// The JSON object of a training run.
+#[must_use]
+pub fn training_object(
+    job: &Job,
+    trained: &Trained,
+    summary: &Summary,
+    statement: &PrivacyStatement,
+) -> Value {
+    let config = &job.config;
+    json!({
+        "engine": config.engine.name(),
+        "grid": config.grid,
+        "model": config.model,
+        "dataset": config.dataset,
+        "accuracy": trained.accuracy,
+        "epsilon": number(statement.epsilon),
+        "delta": config.delta,
+        "delta_total": number(statement.delta),
+        "proven": statement.proven,
+        "accountant": "rdp",
+        "noise_multiplier": job.terms.noise.map(sphinx_dp::NoiseMultiplier::get),
+        "steps": trained.history.steps.len(),
+        "batch": config.batch,
+        "capacity": job.terms.capacity,
+        "seconds": trained.seconds,
+        "seconds_per_step": summary.seconds_per_step,
+        "offline_seconds": trained.offline_seconds,
+        "bytes_up": trained.traffic.sent,
+        "bytes_down": trained.traffic.received,
+        "client_cpu_s": trained.client_cpu_s,
+        "server_cpu_s": trained.server_cpu_s,
+        "client_work_ratio": summary.client_work_ratio,
+        "peak_rss_mb": summary.peak_rss_mb,
+        "security": security(job),
+        "bias_rule": "private",
+    })
+}
+
+/// The record of a series of private requests; `series` tells several of one run apart.
+#[must_use]
+pub fn inference_record(
+    experiment: &str,
+    config: &Config,
+    security: &str,
+    series: &str,
+    answers: &Answers,
+) -> Record {
+    let trial = format!("{}-{}", config.trial_id(), series.replace(' ', "-"));
+    let asked = answers.asked().max(1) as f64;
+    record(experiment, config, "shared", trial)
+        .with_security(security)
+        .with_label(label::SERIES, series)
+        .with_metric("requests", answers.asked() as f64)
+        .with_metric("request_accuracy", answers.share(answers.correct))
+        .with_metric("agreement", answers.share(answers.agreed))
+        .with_metric("bytes_up_per_request", answers.online_up as f64 / asked)
+        .with_metric("bytes_down_per_request", answers.online_down as f64 / asked)
+        .with_metric("preparation_s_per_ticket", answers.preparation_per_ticket())
+        .with_samples(sample::ONLINE_LATENCY_S, answers.latencies.clone())
+        .with_samples("preparation_s", answers.preparations.clone())
+}

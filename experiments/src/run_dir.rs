@@ -1,0 +1,246 @@
+//! The folder that a run leaves behind, and from which every number can be made again.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config.toml` | the resolved configuration |
+//! | `environment.json` | machine and build |
+//! | `ledger.jsonl` | every release, charged before it left |
+//! | `trials.jsonl` | one record per trial, every timing sample kept |
+//! | `model.json` | the trained model with its **biases in the clear**, readable by its owner only |
+//! | `statement.txt` | the privacy statement |
+//! | `server.log` | what a server started for the run said |
+//! | `figures/` | drawn from the records |
+//!
+//! An existing folder is refused: nothing is ever overwritten.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use sphinx_figures::load::{CONFIG, TRIALS};
+use sphinx_figures::record::{self, Record};
+
+use crate::environment;
+use crate::usage::UsageError;
+
+/// File name of the trained model.
+pub const MODEL: &str = "model.json";
+/// File name of the privacy statement.
+pub const STATEMENT: &str = "statement.txt";
+
+/// A run directory that this process may write into.
+#[derive(Clone, Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Makes a new folder: `path`, or `runs/<time>-<command>-<engine>`; writes its environment.
+    ///
+    /// # Errors
+    /// [`UsageError`] if `path` exists; otherwise what the system says.
+    pub fn create(path: Option<&Path>, command: &str, engine: &str) -> Result<Self> {
+        let path = match path {
+            Some(path) => path.to_owned(),
+            None => unused(&format!("runs/{}-{command}-{engine}", file_time())),
+        };
+        if path.exists() {
+            let problem = format!("{} exists already; nothing is overwritten", path.display());
+            return Err(UsageError::flag("--run-dir", problem));
+        }
+        fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+        environment::capture().write(&path)?;
+        Ok(Self { path })
+    }
+
+    /// Goes on in an existing run directory, or makes it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn reopen(path: &Path) -> Result<Self> {
+        if path.join(CONFIG).exists() {
+            return Ok(Self {
+                path: path.to_owned(),
+            });
+        }
+        fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
+        environment::capture().write(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+        })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The privacy ledger of a run with one trial.
+    #[must_use]
+    pub fn ledger(&self) -> PathBuf {
+        self.path.join("ledger.jsonl")
+    }
+
+    /// A ledger of its own for one of several trials; another one where an earlier attempt at the
+    /// trial left its ledger, because what was charged stays charged.
+    #[must_use]
+    pub fn ledger_of(&self, trial: &str) -> PathBuf {
+        let mut path = self.path.join(format!("ledger-{trial}.jsonl"));
+        let mut attempt = 2;
+        while path.exists() {
+            path = self.path.join(format!("ledger-{trial}-{attempt}.jsonl"));
+            attempt += 1;
+        }
+        path
+    }
+
+    /// Writes the resolved configuration.
+    ///
+    /// # Errors
+    /// What the serialiser or the system says.
+    pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
+        self.write(
+            CONFIG,
+            &toml::to_string_pretty(config).context("writing the configuration")?,
+        )
+    }
+
+    /// Writes a text file.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.path.join(name);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Writes a new file that only its owner can read.
+    ///
+    /// # Errors
+    /// What the system says, also if the file exists.
+    pub fn write_private(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options
+            .open(&path)
+            .with_context(|| format!("creating {}", path.display()))?;
+        file.write_all(bytes)
+            .with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Appends one record.
+    ///
+    /// # Errors
+    /// As [`record::append`].
+    pub fn append(&self, record: &Record) -> Result<()> {
+        Ok(record::append(&self.path.join(TRIALS), record)?)
+    }
+
+    /// The records so far; none if there is no file yet.
+    ///
+    /// # Errors
+    /// As [`record::read`].
+    pub fn records(&self) -> Result<Vec<Record>> {
+        let path = self.path.join(TRIALS);
+        if path.exists() {
+            Ok(record::read(&path)?)
+        } else {
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// The first of `name`, `name-2`, `name-3` and so on that does not exist.
+fn unused(name: &str) -> PathBuf {
+    let mut path = PathBuf::from(name);
+    let mut number = 2;
+    while path.exists() {
+        path = PathBuf::from(format!("{name}-{number}"));
+        number += 1;
+    }
+    path
+}
+
+/// The time now, to be part of a file name.
+fn file_time() -> String {
+    utc_now().replace(':', "-")
+}
+
+/// The time now in UTC, as RFC 3339 to the second.
+#[must_use]
+pub fn utc_now() -> String {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    utc(since.as_secs())
+}
+
+/// A Unix time as RFC 3339, by counting days from the first of March of the year 0, so that leap
+/// days come last in their year.
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = year_of_era + 400 * era + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right_around_leap_days() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(951_868_800), "2000-03-01T00:00:00Z");
+        assert_eq!(utc(1_709_251_199), "2024-02-29T23:59:59Z");
+        assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn an_existing_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = RunDir::create(Some(folder.path()), "train", "packed").unwrap_err();
+        assert_eq!(crate::usage::exit_code(&error), 2);
+        assert!(
+            error.to_string().contains("nothing is overwritten"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_private_file_is_private_and_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(&folder.path().join("run")), "train", "packed").unwrap();
+        run.write_private(MODEL, b"{}").unwrap();
+        assert!(run.write_private(MODEL, b"{}").is_err());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(run.path().join(MODEL))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+}

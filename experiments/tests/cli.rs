@@ -1,0 +1,298 @@
+//! The built binary, as a script or a person meets it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn sphinx(arguments: &[&str]) -> Output {
+    let binary = env!("CARGO_BIN_EXE_sphinx");
+    Command::new(binary)
+        .args(arguments)
+        .output()
+        .expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+/// Standard output as exactly one JSON object.
+fn object(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    let value: Value = serde_json::from_str(&stdout(output)).expect("one JSON value, nothing else");
+    assert!(value.is_object(), "{value}");
+    value
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect()
+}
+
+/// Exit code 2, nothing on standard output, and all of `words` in the message.
+fn refused(arguments: &[&str], words: &[&str]) {
+    let output = sphinx(arguments);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+    assert_eq!(stdout(&output), "", "{arguments:?}");
+    for word in words {
+        assert!(
+            message.contains(word),
+            "{arguments:?}: no {word:?} in: {message}"
+        );
+    }
+}
+
+/// The run of the paper's headline: MNIST, 500 of 60,000 records per step, 3000 steps.
+const RUN: [&str; 6] = [
+    "--sampling-rate",
+    "0.008333333333333333",
+    "--steps",
+    "3000",
+    "--delta",
+    "1e-5",
+];
+
+#[test]
+fn account_prices_a_known_run() {
+    let output = sphinx(
+        &[
+            &["account", "--noise-multiplier", "1.224", "--json"],
+            &RUN[..],
+        ]
+        .concat(),
+    );
+    let value = object(&output);
+    assert_eq!(keys(&value), ["epsilon", "estimate", "lower", "order"]);
+    // The value of two published accountants for this run, by Renyi divergence.
+    assert!(
+        (value["epsilon"].as_f64().unwrap() - 2.0).abs() < 2e-3,
+        "{value}"
+    );
+    assert!(value["lower"].is_null() && value["estimate"].is_null());
+    assert!((5.0..15.0).contains(&value["order"].as_f64().unwrap()));
+}
+
+#[test]
+fn account_at_rate_one_and_an_order_has_a_closed_form() {
+    let output = sphinx(&[
+        "account",
+        "--sampling-rate",
+        "1",
+        "--noise-multiplier",
+        "2",
+        "--steps",
+        "1",
+        "--delta",
+        "1e-5",
+        "--order",
+        "4",
+        "--json",
+    ]);
+    // order / (2 z^2)
+    assert!((object(&output)["rdp"].as_f64().unwrap() - 0.5).abs() < 1e-9);
+}
+
+#[test]
+fn calibrate_inverts_account() {
+    let output = sphinx(&[&["calibrate", "--epsilon", "2", "--json"], &RUN[..]].concat());
+    let value = object(&output);
+    assert_eq!(keys(&value), ["noise_multiplier"]);
+    let z = value["noise_multiplier"].as_f64().unwrap();
+    assert!((z - 1.2241).abs() < 1e-3, "{z}");
+    let z = z.to_string();
+    let output = sphinx(&[&["account", "--noise-multiplier", &z, "--json"], &RUN[..]].concat());
+    let epsilon = object(&output)["epsilon"].as_f64().unwrap();
+    assert!(epsilon <= 2.0 && epsilon > 1.9999, "{epsilon}");
+}
+
+#[test]
+fn people_get_text_without_json() {
+    let output = sphinx(&[&["account", "--noise-multiplier", "1.224"], &RUN[..]].concat());
+    assert!(
+        stdout(&output).starts_with("epsilon 2.000"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for command in [
+        "demo",
+        "train",
+        "infer",
+        "serve",
+        "plan",
+        "account",
+        "calibrate",
+        "figures",
+    ] {
+        let output = sphinx(&[command, "--help"]);
+        assert!(output.status.success(), "{command}");
+        assert!(stdout(&output).contains("Example"), "{command}");
+        assert!(stdout(&output).contains("--json"), "{command}");
+    }
+    assert!(stdout(&sphinx(&["--help"])).contains("Exit codes"));
+}
+
+#[test]
+fn bad_flags_are_refused_with_advice() {
+    let train = [
+        "train",
+        "--train-size",
+        "300",
+        "--test-size",
+        "50",
+        "--batch",
+        "16",
+    ];
+    let with = |more: &[&'static str]| [&train[..], more].concat();
+    refused(&["trian"], &["train"]);
+    refused(
+        &with(&["--engine", "paper"]),
+        &["paper is not in this version", "clear, packed"],
+    );
+    refused(
+        &with(&["--engine", "pure-he"]),
+        &["pure-he is not in this version"],
+    );
+    refused(&with(&["--model", "resnet"]), &["resnet", "mlp-64"]);
+    refused(&with(&["--epsilon", "-1"]), &["epsilon"]);
+    refused(&with(&["--epsilon", "nan"]), &["epsilon"]);
+    refused(
+        &with(&["--epsilon", "2", "--non-private"]),
+        &["--non-private"],
+    );
+    refused(&with(&["--steps", "0"]), &["--steps"]);
+    refused(&with(&["--momentum", "1"]), &["--momentum"]);
+    refused(&with(&["--clip", "0"]), &["--clip"]);
+    refused(
+        &["train", "--train-size", "10", "--batch", "50"],
+        &["--batch"],
+    );
+    refused(
+        &["train", "--dataset", "cifar10"],
+        &["synth-digits", "fashion-mnist"],
+    );
+    refused(&["account", "--sampling-rate", "2"], &["--delta"]);
+}
+
+#[test]
+fn accountants_of_other_versions_are_named_as_such() {
+    for name in ["pld", "moments", "gdp"] {
+        let arguments = [
+            &["account", "--noise-multiplier", "1", "--accountant", name],
+            &RUN[..],
+        ]
+        .concat();
+        refused(&arguments, &[name, "not in this version"]);
+    }
+}
+
+#[test]
+fn missing_data_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    refused(&["train", "--dataset", "mnist"], &["--data"]);
+    refused(
+        &["train", "--dataset", "mnist", "--data", &path],
+        &[&path, "train-images", "gz"],
+    );
+    let missing = folder.path().join("nowhere").display().to_string();
+    refused(
+        &["train", "--dataset", "mnist", "--data", &missing],
+        &[&missing],
+    );
+}
+
+#[test]
+fn a_run_directory_is_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    let arguments = [
+        "train",
+        "--engine",
+        "clear",
+        "--train-size",
+        "300",
+        "--test-size",
+        "50",
+        "--batch",
+        "16",
+        "--steps",
+        "1",
+        "--run-dir",
+        &path,
+    ];
+    refused(&arguments, &[&path, "overwritten"]);
+}
+
+#[test]
+fn the_server_keeps_to_this_machine() {
+    refused(
+        &["serve", "--listen", "0.0.0.0:0"],
+        &["--plain-network", "TLS"],
+    );
+    refused(&["serve", "--listen", "nonsense"], &["nonsense"]);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_a_failure_not_a_misuse() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run").display().to_string();
+    let output = sphinx(&[
+        "train",
+        "--train-size",
+        "300",
+        "--test-size",
+        "50",
+        "--batch",
+        "16",
+        "--steps",
+        "1",
+        "--model",
+        "linear",
+        "--connect",
+        "127.0.0.1:1",
+        "--run-dir",
+        &run,
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+    assert!(
+        stderr(&output).contains("127.0.0.1:1"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn plan_says_what_a_run_would_do() {
+    let output = sphinx(&["plan", "--model", "linear", "--steps", "100", "--json"]);
+    let value = object(&output);
+    assert_eq!(value["security"], "classical-128");
+    assert!(value["modulus_bits"].as_f64() < value["modulus_bits_allowed"].as_f64());
+    assert!((value["epsilon"].as_f64().unwrap() - 8.0).abs() < 1e-3);
+    for row in value["exactness"].as_array().unwrap() {
+        assert!(row["log2_failure"].as_f64().unwrap() < -128.0, "{row}");
+    }
+}
+
+#[test]
+fn figures_need_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    refused(&["figures", &path], &["config.toml"]);
+    assert!(Path::new(&path).exists());
+}
