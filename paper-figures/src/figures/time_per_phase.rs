@@ -40,9 +40,9 @@ const FIGURE: &str = "time_per_phase";
 const NEEDS: &str = "samples called `phase.<name>_s`";
 
 /// The phases of a step in their order; others follow in alphabetical order.
-const ORDER: [&str; 9] = [
+const ORDER: [&str; 11] = [
     "encrypt", "upload", "forward", "decrypt", "backward", "gradient", "collect", "release",
-    "apply",
+    "apply", "update", "rest",
 ];
 
 const CONFIDENCE: f64 = 0.95;
