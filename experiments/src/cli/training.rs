@@ -99,10 +99,10 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
     /// Learning rate
-    #[arg(long, value_name = "L", default_value_t = 3.0)]
+    #[arg(long, value_name = "L", default_value_t = 4.0)]
     pub lr: f64,
     /// Momentum, from 0 up to but not including 1
-    #[arg(long, value_name = "M", default_value_t = 0.9)]
+    #[arg(long, value_name = "M", default_value_t = 0.8)]
     pub momentum: f64,
     /// Repeatable data, weights, batches and noise; a known seed protects nothing
     #[arg(long, value_name = "S")]
