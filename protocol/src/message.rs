@@ -80,7 +80,7 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// Selected coefficients of a result ciphertext on their way down.
+/// Selected coefficients of a result ciphertext on their way down; which ones, the plan says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Returned(Vec<u8>);
 
@@ -88,15 +88,21 @@ impl Returned {
     /// Serialises a result.
     #[must_use]
     pub fn new(ciphertext: &SelectedCiphertext) -> Self {
-        Self(ciphertext.to_bytes())
+        Self(ciphertext.to_bytes_bare())
     }
 
-    /// Parses the result.
+    /// Parses the result, which must carry the coefficients at `positions`.
     ///
     /// # Errors
     /// [`Error::Ciphertext`] names what is wrong with the bytes.
-    pub fn open(&self, parameters: &Parameters) -> Result<SelectedCiphertext, Error> {
-        Ok(SelectedCiphertext::from_bytes(&self.0, parameters)?)
+    pub fn open(
+        &self,
+        parameters: &Parameters,
+        positions: &[usize],
+    ) -> Result<SelectedCiphertext, Error> {
+        Ok(SelectedCiphertext::from_bytes_at(
+            &self.0, parameters, positions,
+        )?)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

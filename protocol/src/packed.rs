@@ -17,6 +17,7 @@ pub use client::{Packed, PhaseTimes};
 pub(crate) use client::{encrypt, open_result, seed};
 pub(crate) use server::{Prepared, StepWork, chunk_forward, numbered, open};
 
+use crate::message::Place;
 use crate::plan::Plan;
 
 /// One upload of a training step, in the public order of the protocol.
@@ -32,7 +33,7 @@ pub enum Upload {
 
 /// The uploads of one step: what, layer, chunk, tile. A function of the plan alone.
 #[must_use]
-pub fn script(plan: &Plan) -> Vec<(Upload, crate::message::Place)> {
+pub fn script(plan: &Plan) -> Vec<(Upload, Place)> {
     let layers = plan.layouts().len();
     let forward = (0..layers).map(|l| (Upload::Activation, l));
     let backward = (1..layers).rev().map(|l| (Upload::OutputGradient, l));
@@ -40,22 +41,24 @@ pub fn script(plan: &Plan) -> Vec<(Upload, crate::message::Place)> {
     forward
         .chain(backward)
         .chain(gradient)
-        .flat_map(|(upload, layer)| places(plan, upload, layer).map(move |p| (upload, p)))
+        .flat_map(|(upload, layer)| {
+            places(plan, upload, layer)
+                .into_iter()
+                .map(move |p| (upload, p))
+        })
         .collect()
 }
 
-/// The uploads of one layer and phase: chunk by chunk, tile by tile.
-pub(crate) fn places(
-    plan: &Plan,
-    upload: Upload,
-    layer: usize,
-) -> impl Iterator<Item = crate::message::Place> {
+/// The uploads of one layer and phase: chunk by chunk and tile by tile; for the gradient tile by
+/// tile and chunk by chunk, so that each tile's sum over all chunks is complete early.
+pub(crate) fn places(plan: &Plan, upload: Upload, layer: usize) -> Vec<Place> {
     let layout = &plan.layouts()[layer];
-    let tiles = match upload {
-        Upload::Activation => layout.input_tiles(),
-        Upload::OutputGradient | Upload::ClippedGradient => layout.output_tiles(),
-    };
-    tile_places(layer, layout.chunks(), tiles)
+    let (inputs, outputs, chunks) = (layout.input_tiles(), layout.output_tiles(), layout.chunks());
+    match upload {
+        Upload::Activation => tile_places(layer, chunks, inputs).collect(),
+        Upload::OutputGradient => tile_places(layer, chunks, outputs).collect(),
+        Upload::ClippedGradient => transposed(layer, outputs, chunks).collect(),
+    }
 }
 
 /// All places of a layer, chunk by chunk.
@@ -63,12 +66,21 @@ pub(crate) fn tile_places(
     layer: usize,
     chunks: usize,
     tiles: usize,
-) -> impl Iterator<Item = crate::message::Place> {
+) -> impl Iterator<Item = Place> {
     (0..chunks as u32).flat_map(move |chunk| {
-        (0..tiles as u32).map(move |tile| crate::message::Place {
+        (0..tiles as u32).map(move |tile| Place {
             layer: layer as u16,
             chunk,
             tile,
         })
+    })
+}
+
+/// All places of a layer, tile by tile.
+pub(crate) fn transposed(layer: usize, tiles: usize, chunks: usize) -> impl Iterator<Item = Place> {
+    tile_places(layer, tiles, chunks).map(|p| Place {
+        chunk: p.tile,
+        tile: p.chunk,
+        ..p
     })
 }

@@ -350,6 +350,14 @@ impl Plan {
         self.bias_count().div_ceil(self.0.parameters.degree())
     }
 
+    /// The coefficients that carry biases in one part of the backup.
+    #[must_use]
+    pub fn bias_positions(&self, part: u32) -> Vec<usize> {
+        let degree = self.0.parameters.degree();
+        let before = (part as usize).saturating_mul(degree);
+        (0..self.bias_count().saturating_sub(before).min(degree)).collect()
+    }
+
     /// How layer inputs are encrypted.
     #[must_use]
     pub fn input_encoding(&self) -> Encoding {

@@ -10,7 +10,7 @@ use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
 use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::layout::DenseLayout;
-use super::{Upload, places, tile_places};
+use super::{Upload, places, tile_places, transposed};
 use crate::error::Error;
 use crate::format::Integers;
 use crate::grid::{ClippedLayer, Forward, Multiplier};
@@ -124,8 +124,8 @@ impl Packed {
         for expected in 0..self.plan.bias_parts() as u32 {
             match self.link.receive()? {
                 ToClient::Biases { part, backup } if part == expected => {
-                    let values = backup.open(self.plan.parameters())?.decrypt(&self.secret)?;
-                    biases.extend(values.keep_local());
+                    let positions = self.plan.bias_positions(part);
+                    biases.extend(open_result(&backup, &positions, &self.secret)?);
                 }
                 other => return Err(unexpected("the next part of the biases", &other)),
             }
@@ -178,7 +178,7 @@ impl Packed {
             Upload::OutputGradient => ToServer::OutputGradient,
             Upload::ClippedGradient => ToServer::ClippedGradient,
         };
-        let uploads: Vec<Place> = places(&self.plan, upload, layer).collect();
+        let uploads = places(&self.plan, upload, layer);
         let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(&mut self.seeds)).collect();
         let (secret, parameters) = (&self.secret, self.plan.parameters());
         let replies = replies(layout, upload, layer);
@@ -204,7 +204,7 @@ impl Packed {
             replies.len(),
             |reply| {
                 let (at, result) = product(upload, reply, expected.next().copied())?;
-                let values = open_result(&result, parameters, secret)?;
+                let values = open_result(&result, &positions(layout, upload, at), secret)?;
                 place(layout, &values, at.tile as usize, at.chunk as usize);
                 Ok(())
             },
@@ -217,19 +217,22 @@ const BATCH: usize = 8;
 
 /// The results one phase brings back, in order.
 fn replies(layout: &DenseLayout, upload: Upload, layer: usize) -> Vec<Place> {
+    let (inputs, outputs, chunks) = (layout.input_tiles(), layout.output_tiles(), layout.chunks());
     match upload {
-        Upload::Activation => tile_places(layer, layout.chunks(), layout.output_tiles()).collect(),
-        Upload::OutputGradient => {
-            tile_places(layer, layout.chunks(), layout.input_tiles()).collect()
-        }
+        Upload::Activation => tile_places(layer, chunks, outputs).collect(),
+        Upload::OutputGradient => tile_places(layer, chunks, inputs).collect(),
         // Output tile by output tile; the input tile stands in `chunk`.
-        Upload::ClippedGradient => tile_places(layer, layout.output_tiles(), layout.input_tiles())
-            .map(|p| Place {
-                chunk: p.tile,
-                tile: p.chunk,
-                ..p
-            })
-            .collect(),
+        Upload::ClippedGradient => transposed(layer, outputs, inputs).collect(),
+    }
+}
+
+/// The coefficients that one result carries.
+fn positions(layout: &DenseLayout, upload: Upload, at: Place) -> Vec<usize> {
+    let (tile, chunk) = (at.tile as usize, at.chunk as usize);
+    match upload {
+        Upload::Activation => layout.forward_positions(tile, chunk),
+        Upload::OutputGradient => layout.backward_positions(tile, chunk),
+        Upload::ClippedGradient => layout.gradient_positions(tile, chunk),
     }
 }
 
@@ -275,10 +278,13 @@ pub(crate) fn encrypt(
 /// Decrypts a result; the values stay with the client.
 pub(crate) fn open_result(
     result: &Returned,
-    parameters: &Parameters,
+    positions: &[usize],
     secret: &SecretKey,
 ) -> Result<Vec<i64>, Error> {
-    Ok(result.open(parameters)?.decrypt(secret)?.keep_local())
+    Ok(result
+        .open(secret.parameters(), positions)?
+        .decrypt(secret)?
+        .keep_local())
 }
 
 impl Forward for Packed {

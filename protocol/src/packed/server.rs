@@ -129,26 +129,35 @@ pub(crate) fn chunk_forward(
         .into_par_iter()
         .map(|i| {
             let row = &weights[i * inputs.len()..(i + 1) * inputs.len()];
-            let sum = weighted_sum(inputs.iter().zip(row))?;
+            let sum = weighted_sum(&inputs.iter().zip(row).collect::<Vec<_>>())?;
             finish(sum, &layout.forward_positions(i, chunk))
         })
         .collect()
 }
 
-fn weighted_sum<'a>(
-    mut terms: impl Iterator<Item = (&'a Ciphertext, &'a IntegerPoly)>,
-) -> Result<Ciphertext, Error> {
-    let Some((first, w)) = terms.next() else {
-        return Err(Error::Unexpected {
-            expected: "at least one tile".into(),
-            got: "none".into(),
-        });
+fn weighted_sum(terms: &[(&Ciphertext, &IntegerPoly)]) -> Result<Ciphertext, Error> {
+    let Some(((first, w), rest)) = terms.split_first() else {
+        return Err(nothing_to_sum());
     };
     let mut sum = first.mul_plain(w)?;
-    for (x, w) in terms {
-        sum.add_mul_plain(x, w)?;
-    }
+    sum.add_dot_plain(rest)?;
     Ok(sum)
+}
+
+fn product_sum(terms: &[(&Ciphertext, &Ciphertext)]) -> Result<Ciphertext, Error> {
+    let Some(((x, d), rest)) = terms.split_first() else {
+        return Err(nothing_to_sum());
+    };
+    let mut sum = x.mul(d)?;
+    sum.add_dot(rest)?;
+    Ok(sum)
+}
+
+fn nothing_to_sum() -> Error {
+    Error::Unexpected {
+        expected: "at least one tile".into(),
+        got: "none".into(),
+    }
 }
 
 fn finish(sum: Ciphertext, positions: &[usize]) -> Result<Returned, Error> {
@@ -162,10 +171,9 @@ pub(crate) struct StepWork {
     weights: Arc<Prepared>,
     /// Inputs of every layer, chunk by chunk: `chunk * input_tiles + tile`.
     inputs: Vec<Vec<Ciphertext>>,
-    /// Output gradients of the chunk being received.
+    /// Output gradients being received: the tiles of one chunk for the backward product, the
+    /// chunks of one tile for the gradient.
     outputs: Vec<Ciphertext>,
-    /// Gradient sums of the layer being received: `output_tile * input_tiles + input_tile`.
-    sums: Vec<Ciphertext>,
 }
 
 impl StepWork {
@@ -176,7 +184,6 @@ impl StepWork {
             weights,
             inputs,
             outputs: Vec::new(),
-            sums: Vec::new(),
         }
     }
 
@@ -195,7 +202,7 @@ impl StepWork {
         match upload {
             Upload::Activation => self.activation(place, ciphertext),
             Upload::OutputGradient => self.output_gradient(place, ciphertext),
-            Upload::ClippedGradient => self.clipped_gradient(place, &ciphertext),
+            Upload::ClippedGradient => self.clipped_gradient(place, ciphertext),
         }
     }
 
@@ -225,58 +232,36 @@ impl StepWork {
             .into_par_iter()
             .map(|k| {
                 let column = weights[k..].iter().step_by(inputs);
-                let sum = weighted_sum(outputs.iter().zip(column))?;
+                let sum = weighted_sum(&outputs.iter().zip(column).collect::<Vec<_>>())?;
                 finish(sum, &layout.backward_positions(k, place.chunk as usize))
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(numbered(place, results, ToClient::BackwardProduct))
     }
 
-    fn clipped_gradient(&mut self, place: Place, d: &Ciphertext) -> Result<Vec<ToClient>, Error> {
-        let (layer, chunk, i) = (
-            usize::from(place.layer),
-            place.chunk as usize,
-            place.tile as usize,
-        );
+    fn clipped_gradient(&mut self, place: Place, d: Ciphertext) -> Result<Vec<ToClient>, Error> {
+        let (layer, i) = (usize::from(place.layer), place.tile as usize);
         let layout = &self.plan.layouts()[layer];
-        let tiles = layout.input_tiles();
-        let inputs = &self.inputs[layer][chunk * tiles..(chunk + 1) * tiles];
-        if chunk == 0 {
-            let first = inputs
-                .par_iter()
-                .map(|x| x.mul(d))
-                .collect::<Result<Vec<_>, _>>()?;
-            self.sums.extend(first);
-        } else {
-            self.sums[i * tiles..(i + 1) * tiles]
-                .par_iter_mut()
-                .zip(inputs)
-                .try_for_each(|(sum, x)| sum.add_mul(x, d))?;
-        }
-        if chunk + 1 < layout.chunks() {
+        self.outputs.push(d);
+        if self.outputs.len() < layout.chunks() {
             return Ok(Vec::new());
         }
-        // The output tile's sums are complete; they are finished in place to free them early.
-        let done: Vec<Ciphertext> = if i + 1 == layout.output_tiles() {
-            self.inputs[layer].clear();
-            std::mem::take(&mut self.sums).split_off(i * tiles)
-        } else {
-            self.sums[i * tiles..(i + 1) * tiles].to_vec()
-        };
-        let results = done
+        // All chunks of this output tile are here: one reduction for the whole sum.
+        let (outputs, tiles) = (std::mem::take(&mut self.outputs), layout.input_tiles());
+        let inputs = &self.inputs[layer];
+        (0..tiles)
             .into_par_iter()
-            .enumerate()
-            .map(|(k, sum)| finish(sum, &layout.gradient_positions(i, k)))
-            .collect::<Result<Vec<_>, _>>()?;
-        let name = |k: usize| Place {
-            chunk: k as u32,
-            ..place
-        };
-        Ok(results
-            .into_iter()
-            .enumerate()
-            .map(|(k, result)| ToClient::GradientProduct(name(k), result))
-            .collect())
+            .map(|k| {
+                let column = inputs[k..].iter().step_by(tiles);
+                let sum = product_sum(&column.zip(&outputs).collect::<Vec<_>>())?;
+                let result = finish(sum, &layout.gradient_positions(i, k))?;
+                let place = Place {
+                    chunk: k as u32,
+                    ..place
+                };
+                Ok(ToClient::GradientProduct(place, result))
+            })
+            .collect()
     }
 }
 

@@ -271,13 +271,11 @@ impl Lease {
     /// The encrypted biases, as they are sent down.
     pub(super) fn backup(&self) -> Result<Vec<ToClient>, Error> {
         let biases = lock(&self.model).biases.clone();
-        let degree = self.plan.parameters().degree();
         biases
             .into_iter()
             .enumerate()
             .map(|(part, sum)| {
-                let count = (self.plan.bias_count() - part * degree).min(degree);
-                let positions: Vec<usize> = (0..count).collect();
+                let positions = self.plan.bias_positions(part as u32);
                 let backup = Returned::new(&sum.drop_prime()?.select(&positions)?);
                 Ok(ToClient::Biases {
                     part: part as u32,

@@ -196,8 +196,9 @@ impl Requester {
             |reply| match reply {
                 ToClient::MaskProduct(at, result) if Some(at) == expected.next() => {
                     let layer = usize::from(at.layer);
-                    let values = open_result(&result, parameters, secret)?;
                     let (tile, chunk) = (at.tile as usize, at.chunk as usize);
+                    let positions = layouts[layer].forward_positions(tile, chunk);
+                    let values = open_result(&result, &positions, secret)?;
                     layouts[layer].place_forward(&mut products[layer], &values, tile, chunk);
                     Ok(())
                 }
