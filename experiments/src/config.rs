@@ -253,7 +253,7 @@ fn steps(args: &TrainingArgs, train_size: usize) -> Result<u64> {
         return Ok(args.steps.unwrap_or(DEFAULT_STEPS));
     };
     let steps = (epochs * train_size as f64 / args.batch).ceil();
-    if steps >= 1.0 && steps <= 1e9 {
+    if (1.0..=1e9).contains(&steps) {
         Ok(steps as u64)
     } else {
         let problem = format!(
