@@ -157,7 +157,7 @@ pub struct TrainArgs {
     /// The server; without it one is started on this machine for the occasion
     #[arg(long, value_name = "ADDR")]
     pub connect: Option<String>,
-    /// Where the run is kept; must not exist [default: runs/<time>-train-<engine>]
+    /// Where the run is kept; must not exist [default: a new folder in runs]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
     /// Draw the figures of this run as well
