@@ -32,7 +32,8 @@ pub fn loss_and_gradient(logits: &Tensor, labels: &[Option<u8>]) -> (f64, Tensor
         // A padding row does the work of a real one; then its results count for nothing.
         let weight = if label.is_some() { 1.0 } else { 0.0 };
         let row = row_loss(logits.row(i), usize::from(label.unwrap_or(0)), d.row_mut(i));
-        d.row_mut(i).iter_mut().for_each(|v| *v *= weight);
+        // Adding zero makes a negative zero positive.
+        d.row_mut(i).iter_mut().for_each(|v| *v = *v * weight + 0.0);
         total += if label.is_some() { row } else { 0.0 };
         real += u32::from(label.is_some());
     }

@@ -18,7 +18,9 @@ use sphinx_protocol::packed::Packed;
 use sphinx_protocol::plan::{Plan, PlanChoices};
 use sphinx_protocol::serve::{Ended, ServeOptions, Service};
 use sphinx_protocol::transport::connect;
-use sphinx_tests::fixture::{architecture, choices, local, random_data, toy_plan, train, train_from};
+use sphinx_tests::fixture::{
+    architecture, choices, local, random_data, toy_plan, train, train_from,
+};
 
 fn plan() -> Plan {
     toy_plan(&choices(architecture(8, &[(4, LayerSpec::Tanh)], 3), 16), 7)
@@ -30,10 +32,16 @@ type Reports = Arc<Mutex<Vec<String>>>;
 fn service(connections: usize) -> (Service, Reports) {
     let reports = Reports::default();
     let sink = Arc::clone(&reports);
-    let options =
-        ServeOptions { connections, patience: Duration::from_secs(20), ..ServeOptions::default() };
+    let options = ServeOptions {
+        connections,
+        patience: Duration::from_secs(20),
+        ..ServeOptions::default()
+    };
     let service = Service::start("127.0.0.1:0", options, move |ended: &Ended| {
-        let cause = ended.cause.as_ref().map_or_else(String::new, ToString::to_string);
+        let cause = ended
+            .cause
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string);
         sink.lock().unwrap().push(cause);
     });
     (service.unwrap(), reports)
@@ -42,7 +50,12 @@ fn service(connections: usize) -> (Service, Reports) {
 fn open(address: SocketAddr, plan: &Plan, id: u8) -> Result<Engine<Packed>, Error> {
     let link = Link::greet(connect(address)?)?;
     let mut rng = ChaCha20Rng::seed_from_u64(u64::from(id));
-    Ok(Engine::new(Packed::open(link, ModelId([id; 16]), Replica::initial(plan), &mut rng)?))
+    Ok(Engine::new(Packed::open(
+        link,
+        ModelId([id; 16]),
+        Replica::initial(plan),
+        &mut rng,
+    )?))
 }
 
 /// The server still trains a model to the exact result.
@@ -64,7 +77,9 @@ fn frame(content: &[u8]) -> Vec<u8> {
 /// Sends raw bytes, closes the sending half, and gives all that comes back.
 fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     // The server may close before everything is written.
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(std::net::Shutdown::Write);
@@ -77,7 +92,12 @@ fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 fn junk_and_monsters_do_not_stop_the_server() {
     let (service, reports) = service(8);
     let address = service.address();
-    let hello = frame(&ToServer::Hello { version: WIRE_VERSION }.to_bytes());
+    let hello = frame(
+        &ToServer::Hello {
+            version: WIRE_VERSION,
+        }
+        .to_bytes(),
+    );
     let monsters: Vec<Vec<u8>> = vec![
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
         vec![0xff; 64],
@@ -154,11 +174,20 @@ fn a_client_may_vanish_in_any_state() {
     let data = random_data(20, 8, 3, 2);
     let whole = {
         let engine = open(service.address(), &plan, 200).unwrap();
-        train(engine, &plan, &data, 1, None, 2).unwrap().multiplier().link().meter().read().frames
+        train(engine, &plan, &data, 1, None, 2)
+            .unwrap()
+            .multiplier()
+            .link()
+            .meter()
+            .read()
+            .frames
     };
     for frames in 1..whole as usize {
         let mut wire = connect(service.address()).unwrap();
-        wire.outgoing = Box::new(Breaking { inner: wire.outgoing, left: frames });
+        wire.outgoing = Box::new(Breaking {
+            inner: wire.outgoing,
+            left: frames,
+        });
         let attempt = Link::greet(wire).and_then(|link| {
             let mut rng = ChaCha20Rng::seed_from_u64(1);
             let id = ModelId([frames as u8; 16]);
@@ -182,7 +211,10 @@ fn assert_reopens(service: &Service, plan: &Plan, data: &sphinx_nn::data::Datase
                 return;
             }
             // The server has not noticed yet that the other connection is gone.
-            Err(Error::Refused { reason: Refusal::Busy, .. }) => {
+            Err(Error::Refused {
+                reason: Refusal::Busy,
+                ..
+            }) => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             // The update arrived before the client vanished.
@@ -202,14 +234,24 @@ fn a_client_with_other_parameters_is_told_so() {
     let mut link = Link::greet(connect(service.address()).unwrap()).unwrap();
     let refused = link.attach(ModelId([1; 16]), &other).unwrap_err();
     assert!(
-        matches!(refused, Error::Refused { reason: Refusal::UnknownModel, .. }),
+        matches!(
+            refused,
+            Error::Refused {
+                reason: Refusal::UnknownModel,
+                ..
+            }
+        ),
         "{refused}"
     );
     // A ciphertext of another ring is refused by name.
     let mut link = Link::greet(connect(service.address()).unwrap()).unwrap();
     link.open(ModelId([2; 16]), &plan).unwrap();
     let foreign = sphinx_tests::fixture::sealed(&other, other.bias_encoding(), &[0]);
-    link.send(&ToServer::BiasUpdate { part: 0, change: foreign }).unwrap();
+    link.send(&ToServer::BiasUpdate {
+        part: 0,
+        change: foreign,
+    })
+    .unwrap();
     let refused = link.standing().unwrap_err();
     assert!(refused.to_string().contains("parameters"), "{refused}");
     drop(trainer);
@@ -225,7 +267,11 @@ fn connections_above_the_limit_are_refused_and_places_come_back() {
     assert!(
         matches!(
             refused,
-            Error::Refused { reason: Refusal::Full, .. } | Error::Transport(_) | Error::Disconnected(_)
+            Error::Refused {
+                reason: Refusal::Full,
+                ..
+            } | Error::Transport(_)
+                | Error::Disconnected(_)
         ),
         "{refused}"
     );
@@ -253,7 +299,13 @@ fn two_models_train_side_by_side() {
 /// The Poisson draw may exceed the capacity: the batch is truncated, the step goes on.
 #[test]
 fn a_full_batch_is_truncated_and_trains() {
-    let plan = toy_plan(&PlanChoices { capacity: 4, ..choices(architecture(8, &[], 3), 4) }, 7);
+    let plan = toy_plan(
+        &PlanChoices {
+            capacity: 4,
+            ..choices(architecture(8, &[], 3), 4)
+        },
+        7,
+    );
     // Of 400 records two are drawn on average; more than four come in every twentieth draw.
     let data = random_data(400, 8, 3, 5);
     let clear = train(local(&plan), &plan, &data, 12, Some(1.0), 5).unwrap();
