@@ -77,7 +77,7 @@ pub struct DemoArgs {
     #[command(flatten)]
     pub data: DataArgs,
     /// Training steps
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 80)]
     pub steps: u64,
     /// Seed of data, initial weights, batches and noise
     #[arg(long, value_name = "S", default_value_t = 1)]

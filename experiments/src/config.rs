@@ -27,7 +27,7 @@ use crate::usage::{OrUsage, UsageError};
 /// Epsilon when nothing else is said.
 pub const DEFAULT_EPSILON: f64 = 8.0;
 /// Steps when nothing else is said.
-pub const DEFAULT_STEPS: u64 = 60;
+pub const DEFAULT_STEPS: u64 = 80;
 /// Clip bound when nothing else is said.
 pub const DEFAULT_CLIP: f64 = 1.0;
 

@@ -115,7 +115,7 @@ pub struct TrainingArgs {
         conflicts_with = "steps"
     )]
     pub epochs: Option<f64>,
-    /// Training steps [default: 60]
+    /// Training steps [default: 80]
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
     /// Learning rate
@@ -146,7 +146,7 @@ pub struct TrainingArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  sphinx train --epsilon 8 --steps 60
+  sphinx train --epsilon 8 --steps 80
   sphinx train --dataset mnist --data ~/data/mnist --epsilon 2 --epochs 5 --json
   sphinx train --engine clear --grid --seed 1        the oracle of the encrypted engine
   sphinx train --connect 127.0.0.1:7878              with a server started by `sphinx serve`")]
