@@ -28,7 +28,13 @@ pub struct Seen {
     /// SHA-256 of the ciphertext, for messages that carry one. Its place is left out, so that a
     /// ciphertext sent twice shows wherever it was sent.
     pub digest: Option<[u8; 32]>,
+    /// How an uploaded ciphertext begins: its header and the seed of its mask, which must be fresh
+    /// even where the ciphertexts differ.
+    pub opening: Option<Vec<u8>>,
 }
+
+/// Bytes kept of an uploaded ciphertext.
+const OPENING: usize = 128;
 
 /// A shared record of everything one server saw.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +51,8 @@ impl View {
             bytes: bytes.len(),
             content: (reveals != Reveals::Ciphertext).then(|| bytes.to_vec()),
             digest: uploaded(message).map(|sealed| Sha256::digest(sealed.bytes()).into()),
+            opening: uploaded(message)
+                .map(|sealed| sealed.bytes().iter().copied().take(OPENING).collect()),
         });
     }
 
@@ -57,6 +65,7 @@ impl View {
             bytes,
             content: None,
             digest: returned(message).map(|result| Sha256::digest(result.bytes()).into()),
+            opening: None,
         });
     }
 

@@ -6,6 +6,9 @@ use std::collections::HashSet;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_dp::ledger::Ledger;
+use sphinx_he::exact::{Plaintext, SeededCiphertext};
+use sphinx_he::rlwe::SecretKey;
+use sphinx_he::zq::Modulus;
 use sphinx_nn::data::Dataset;
 use sphinx_nn::network::LayerSpec;
 use sphinx_protocol::message::{Reveals, ToServer};
@@ -190,6 +193,44 @@ fn ciphertexts(seen: &[Seen]) -> Vec<[u8; 32]> {
 fn repeated(digests: &[[u8; 32]]) -> usize {
     let mut known = HashSet::new();
     digests.iter().filter(|d| !known.insert(**d)).count()
+}
+
+/// The seed that stands between the header and the residues of an uploaded ciphertext.
+fn mask_seed(plan: &Plan, opening: &[u8]) -> [u8; 32] {
+    let parameters = plan.parameters();
+    let bits: u32 = parameters.moduli().iter().map(Modulus::bits).sum();
+    let rows = bits as usize * parameters.degree() / 8;
+    let end = SeededCiphertext::wire_size(parameters, 1) - rows;
+    opening[end - 32..end].try_into().unwrap()
+}
+
+/// Two uploads under one mask would reveal the difference of what they hide, though no ciphertext
+/// came twice.
+#[test]
+fn no_mask_of_an_upload_is_ever_repeated() {
+    let (plan, data) = (plan(CAPACITY), random_data(30, 10, 3, 8));
+    let seeds: Vec<[u8; 32]> = [1, 2]
+        .iter()
+        .flat_map(|&encryption| run(&plan, &data, 8, encryption).0)
+        .filter_map(|s| s.opening.map(|opening| mask_seed(&plan, &opening)))
+        .collect();
+    assert!(seeds.len() > 100);
+    assert_eq!(repeated(&seeds), 0);
+    // Different integers from one generator state: different ciphertexts, the same mask.
+    let secret = SecretKey::generate(plan.parameters(), &mut ChaCha20Rng::seed_from_u64(1));
+    let [one, other] = [1, 2].map(|value| {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let encoding = plan.input_encoding();
+        let plaintext = Plaintext::encode(plan.parameters(), 1, &[value], encoding).unwrap();
+        SeededCiphertext::encrypt(&plaintext, &secret, &mut rng)
+            .unwrap()
+            .to_bytes()
+    });
+    assert_ne!(one, other);
+    assert_eq!(
+        repeated(&[&one, &other].map(|bytes| mask_seed(&plan, bytes))),
+        1
+    );
 }
 
 /// Encryption is fresh: neither within a run nor between two runs that differ in nothing else
