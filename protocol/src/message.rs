@@ -1,8 +1,10 @@
 //! What crosses the wire: one variant, one struct, one line on **what it reveals**.
 //!
-//! The payload types cannot be built from arbitrary data. An upload is [`Sealed`]: it comes from a
-//! ciphertext. A weight update is [`Released`]: it comes from a noised, ledgered sum. A masked
-//! vector comes from a one-use ticket. Decrypted values have no message at all.
+//! A sender cannot build the payload types from arbitrary data. An upload is [`Sealed`]: it comes
+//! from a ciphertext. A weight update is [`Released`]: it comes from a noised, ledgered sum. A masked
+//! vector comes from a one-use ticket. Decrypted values have no message at all. What a *receiver*
+//! decodes from bytes is whatever the peer sent: the types protect the sender's data, and a server
+//! cannot check what a client did at home.
 
 use std::fmt;
 

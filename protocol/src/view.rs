@@ -1,11 +1,14 @@
 //! What the server saw: for tests of the guarantee, and for teaching.
 //!
 //! A [`View`] keeps, per message, its kind, its size and what it reveals. The transcript tests
-//! compare the views of runs on different data: kinds, order and sizes must be equal.
+//! compare the views of runs on different data: kinds, order and sizes must be equal, and no
+//! ciphertext may ever be seen twice.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::message::{Reveals, ToClient, ToServer};
+use sha2::{Digest, Sha256};
+
+use crate::message::{Returned, Reveals, Sealed, ToClient, ToServer};
 
 /// One message as the server saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +25,16 @@ pub struct Seen {
     pub bytes: usize,
     /// The content, for messages that are not ciphertexts.
     pub content: Option<Vec<u8>>,
+    /// SHA-256 of the ciphertext, for messages that carry one. Its place is left out, so that a
+    /// ciphertext sent twice shows wherever it was sent.
+    pub digest: Option<[u8; 32]>,
+    /// How an uploaded ciphertext begins: its header and the seed of its mask, which must be fresh
+    /// even where the ciphertexts differ.
+    pub opening: Option<Vec<u8>>,
 }
+
+/// Bytes kept of an uploaded ciphertext.
+const OPENING: usize = 128;
 
 /// A shared record of everything one server saw.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +50,9 @@ impl View {
             reveals: Some(reveals),
             bytes: bytes.len(),
             content: (reveals != Reveals::Ciphertext).then(|| bytes.to_vec()),
+            digest: uploaded(message).map(|sealed| Sha256::digest(sealed.bytes()).into()),
+            opening: uploaded(message)
+                .map(|sealed| sealed.bytes().iter().copied().take(OPENING).collect()),
         });
     }
 
@@ -49,6 +64,8 @@ impl View {
             reveals: None,
             bytes,
             content: None,
+            digest: returned(message).map(|result| Sha256::digest(result.bytes()).into()),
+            opening: None,
         });
     }
 
@@ -66,5 +83,29 @@ impl View {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+}
+
+/// The ciphertext that a message carries up.
+const fn uploaded(message: &ToServer) -> Option<&Sealed> {
+    match message {
+        ToServer::Activation(_, sealed)
+        | ToServer::OutputGradient(_, sealed)
+        | ToServer::ClippedGradient(_, sealed)
+        | ToServer::Mask(_, sealed)
+        | ToServer::BiasUpdate { change: sealed, .. } => Some(sealed),
+        _ => None,
+    }
+}
+
+/// The ciphertext that a message carries down.
+const fn returned(message: &ToClient) -> Option<&Returned> {
+    match message {
+        ToClient::ForwardProduct(_, result)
+        | ToClient::BackwardProduct(_, result)
+        | ToClient::GradientProduct(_, result)
+        | ToClient::MaskProduct(_, result)
+        | ToClient::Biases { backup: result, .. } => Some(result),
+        _ => None,
     }
 }

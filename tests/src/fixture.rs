@@ -128,8 +128,21 @@ pub fn hub() -> Arc<Hub> {
 /// # Errors
 /// Whatever keeps the model from being opened.
 pub fn packed(plan: &Plan, hub: &Arc<Hub>, view: Option<View>) -> Result<Engine<Packed>, Error> {
+    packed_with(plan, hub, view, 99)
+}
+
+/// As [`packed`], with key and encryption randomness from `seed`.
+///
+/// # Errors
+/// Whatever keeps the model from being opened.
+pub fn packed_with(
+    plan: &Plan,
+    hub: &Arc<Hub>,
+    view: Option<View>,
+    seed: u64,
+) -> Result<Engine<Packed>, Error> {
     let link = Link::greet(serve_in_process(hub, view))?;
-    let mut rng = ChaCha20Rng::seed_from_u64(99);
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
     Ok(Engine::new(Packed::open(
         link,
         ModelId([1; 16]),
@@ -184,18 +197,34 @@ pub fn train_from<E: Learn>(
 where
     Error: From<E::Error>,
 {
+    Ok(train_recorded(engine, plan, data, first_step, steps, z, seed)?.0)
+}
+
+/// As [`train_from`]; gives the ledger as well.
+///
+/// # Errors
+/// Whatever stops the training.
+///
+/// # Panics
+/// If the fixed settings are refused.
+pub fn train_recorded<E: Learn>(
+    engine: E,
+    plan: &Plan,
+    data: &Dataset,
+    first_step: u64,
+    steps: u64,
+    z: Option<f64>,
+    seed: u64,
+) -> Result<(E, Ledger), Error>
+where
+    Error: From<E::Error>,
+{
     let mut ledger = Ledger::in_memory(None, Adjacency::AddRemove);
-    let mean = plan.capacity() as f64 / 2.0;
-    let rate =
-        SamplingRate::from_mean(mean.min(data.labels.len() as f64), data.labels.len() as u64)
-            .expect("rate");
-    let bound = ClipBound::new(plan.literal().clip_bound).expect("bound");
-    let z = z.map(|z| NoiseMultiplier::new(z).expect("z"));
     let setup = Setup {
         network: plan.network(),
         data,
-        sampler: PoissonSampler::new(rate, plan.capacity() as u64),
-        mechanism: GaussianMechanism::new(bound, z, rate).expect("mechanism"),
+        sampler: sampler(plan, data),
+        mechanism: mechanism(plan, data, z),
         capacity: plan.capacity(),
         streams: Streams::seeded_for_experiments(seed),
         ledger: &mut ledger,
@@ -208,7 +237,37 @@ where
             Outcome::BudgetSpent => panic!("no budget was set"),
         }
     }
-    Ok(trainer.into_engine())
+    Ok((trainer.into_engine(), ledger))
+}
+
+/// The rate of the runs of [`train`]: half the capacity on average, if there are so many records.
+///
+/// # Panics
+/// Never: the rate is right by construction.
+#[must_use]
+pub fn rate(plan: &Plan, data: &Dataset) -> SamplingRate {
+    let (mean, records) = (plan.capacity() as f64 / 2.0, data.labels.len());
+    SamplingRate::from_mean(mean.min(records as f64), records as u64).expect("rate")
+}
+
+/// The sampler of the runs of [`train`].
+///
+/// # Panics
+/// Never: the rate is right by construction.
+#[must_use]
+pub fn sampler(plan: &Plan, data: &Dataset) -> PoissonSampler {
+    PoissonSampler::new(rate(plan, data), plan.capacity() as u64)
+}
+
+/// The mechanism of the runs of [`train`].
+///
+/// # Panics
+/// If the noise multiplier is refused.
+#[must_use]
+pub fn mechanism(plan: &Plan, data: &Dataset, z: Option<f64>) -> GaussianMechanism {
+    let bound = ClipBound::new(plan.literal().clip_bound).expect("bound");
+    let z = z.map(|z| NoiseMultiplier::new(z).expect("z"));
+    GaussianMechanism::new(bound, z, rate(plan, data)).expect("mechanism")
 }
 
 /// Integers encrypted under a throwaway key of `plan`'s parameters.

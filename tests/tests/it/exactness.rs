@@ -11,6 +11,8 @@ use sphinx_protocol::Error;
 use sphinx_protocol::plan::{Limits, Phase, Plan, PlanLiteral};
 use sphinx_tests::fixture::{architecture, choices, toy_parameters, toy_plan};
 
+mod worst;
+
 const DEGREE: usize = 1 << 10;
 
 fn noisy(error_std_dev: f64) -> Parameters {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use sphinx_nn::data::Dataset;
 use sphinx_nn::network::LayerSpec;
 use sphinx_protocol::Error;
 use sphinx_protocol::grid::{Engine, Multiplier};
-use sphinx_protocol::link::Link;
+use sphinx_protocol::link::{Link, Standing};
 use sphinx_protocol::message::{ModelId, Refusal, ToServer, WIRE_VERSION};
 use sphinx_protocol::model::Replica;
 use sphinx_protocol::packed::Packed;
@@ -26,7 +27,8 @@ fn plan() -> Plan {
     toy_plan(&choices(architecture(8, &[(4, LayerSpec::Tanh)], 3), 16), 7)
 }
 
-type Reports = Arc<Mutex<Vec<String>>>;
+/// Number of the connection and why it ended.
+type Reports = Arc<Mutex<Vec<(u64, String)>>>;
 
 /// A server, and how its connections ended.
 fn service(connections: usize) -> (Service, Reports) {
@@ -42,9 +44,28 @@ fn service(connections: usize) -> (Service, Reports) {
             .cause
             .as_ref()
             .map_or_else(String::new, ToString::to_string);
-        sink.lock().unwrap().push(cause);
+        sink.lock().unwrap().push((ended.connection, cause));
     });
     (service.unwrap(), reports)
+}
+
+/// Waits until `connections` connections have ended, and checks that each ended with exactly one
+/// report: the thread of a connection that panics never gives one.
+fn assert_all_reported(reports: &Reports, connections: u64) {
+    for _ in 0..2000 {
+        if reports.lock().unwrap().len() as u64 >= connections {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut ended: Vec<u64> = reports
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(number, _)| *number)
+        .collect();
+    ended.sort_unstable();
+    assert_eq!(ended, (0..connections).collect::<Vec<_>>(), "{reports:?}");
 }
 
 fn open(address: SocketAddr, plan: &Plan, id: u8) -> Result<Engine<Packed>, Error> {
@@ -90,7 +111,7 @@ fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn junk_and_monsters_do_not_stop_the_server() {
-    let (service, reports) = service(8);
+    let (service, reports) = service(64);
     let address = service.address();
     let hello = frame(
         &ToServer::Hello {
@@ -113,9 +134,9 @@ fn junk_and_monsters_do_not_stop_the_server() {
         raw(address, monster);
     }
     assert_serves(address, 1);
-    drop(service);
+    assert_all_reported(&reports, monsters.len() as u64 + 1);
     let reports = reports.lock().unwrap();
-    let some = |text: &str| reports.iter().any(|r| r.contains(text));
+    let some = |text: &str| reports.iter().any(|(_, cause)| cause.contains(text));
     assert!(some("exceeds the limit"), "{reports:?}");
     assert!(some("unknown kind"), "{reports:?}");
     assert!(some("not a plan in JSON"), "{reports:?}");
@@ -126,10 +147,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// A real conversation, cut or with one bit flipped anywhere: no panic, and the next client is
-    /// served. The reports name a cause or the connection just ended.
+    /// served.
     #[test]
     fn cut_and_flipped_conversations(at in any::<prop::sample::Index>(), bit in 0_u8..8, cut in any::<bool>()) {
-        let (service, _) = service(4);
+        let (service, reports) = service(4);
         let plan = plan();
         let opening = ToServer::OpenModel {
             id: ModelId([9; 16]),
@@ -142,6 +163,7 @@ proptest! {
         if cut { bytes.truncate(at) } else { bytes[at] ^= 1 << bit }
         raw(service.address(), &bytes);
         assert_serves(service.address(), 1);
+        assert_all_reported(&reports, 2);
     }
 }
 
@@ -182,6 +204,8 @@ fn a_client_may_vanish_in_any_state() {
             .read()
             .frames
     };
+    let world = Vanishing::new(&service, &plan, &data);
+    let mut applied = [0, 0];
     for frames in 1..whole as usize {
         let mut wire = connect(service.address()).unwrap();
         wire.outgoing = Box::new(Breaking {
@@ -198,31 +222,91 @@ fn a_client_may_vanish_in_any_state() {
             break; // enough frames for the whole step
         }
         // The model is free again, and either before or after the step, never between.
-        assert_reopens(&service, &plan, &data, frames as u8);
+        applied[usize::from(world.reopen(frames as u8))] += 1;
     }
+    assert!(
+        applied.iter().all(|&n| n > 0),
+        "both ends of a step should be seen: {applied:?}"
+    );
     assert_serves(service.address(), 201);
 }
 
-fn assert_reopens(service: &Service, plan: &Plan, data: &sphinx_nn::data::Dataset, id: u8) {
-    for _ in 0..200 {
-        match open(service.address(), plan, id) {
-            Ok(engine) => {
-                train(engine, plan, data, 1, None, 2).unwrap();
-                return;
+/// What a model may be once its trainer has vanished in its first step.
+struct Vanishing<'a> {
+    service: &'a Service,
+    plan: &'a Plan,
+    data: &'a Dataset,
+    before: Standing,
+    after: Standing,
+}
+
+impl<'a> Vanishing<'a> {
+    fn new(service: &'a Service, plan: &'a Plan, data: &'a Dataset) -> Self {
+        let stepped = train(local(plan), plan, data, 1, None, 2).unwrap();
+        let standing = |replica: &Replica| {
+            let (version, step) = (replica.public().version(), replica.public().step());
+            Standing { version, step }
+        };
+        let before = standing(&Replica::initial(plan));
+        let after = standing(stepped.multiplier().replica());
+        Self {
+            service,
+            plan,
+            data,
+            before,
+            after,
+        }
+    }
+
+    /// Where the model stands, as anyone may ask at any time.
+    fn standing(&self, id: u8) -> Option<Standing> {
+        let mut link = Link::greet(connect(self.service.address()).unwrap()).unwrap();
+        match link.attach(ModelId([id; 16]), self.plan) {
+            Ok(standing) => {
+                assert!(
+                    [self.before, self.after].contains(&standing),
+                    "{standing:?}"
+                );
+                Some(standing)
             }
-            // The server has not noticed yet that the other connection is gone.
+            // The trainer vanished before it had opened the model.
             Err(Error::Refused {
-                reason: Refusal::Busy,
+                reason: Refusal::UnknownModel,
                 ..
-            }) => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            // The update arrived before the client vanished.
-            Err(Error::VersionMismatch { .. }) => return,
+            }) => None,
             Err(other) => panic!("{other}"),
         }
     }
-    panic!("the model was never freed");
+
+    /// Opens the model again and finishes the step, unless it is done; says whether it was.
+    fn reopen(&self, id: u8) -> bool {
+        for _ in 0..200 {
+            self.standing(id);
+            match open(self.service.address(), self.plan, id) {
+                Ok(engine) => {
+                    assert_eq!(self.standing(id), Some(self.before));
+                    train(engine, self.plan, self.data, 1, None, 2).unwrap();
+                    assert_eq!(self.standing(id), Some(self.after));
+                    return false;
+                }
+                // The server has not noticed yet that the other connection is gone.
+                Err(Error::Refused {
+                    reason: Refusal::Busy,
+                    ..
+                }) => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                // The update arrived before the client vanished.
+                Err(Error::VersionMismatch { theirs, .. }) => {
+                    assert_eq!(theirs, self.after.version);
+                    assert_eq!(self.standing(id), Some(self.after));
+                    return true;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        panic!("the model was never freed");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Private inference: exact, at once with training, across model versions, one use per ticket.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,11 +11,12 @@ use sphinx_nn::tensor::Tensor;
 use sphinx_protocol::Error;
 use sphinx_protocol::grid::{Engine, Frozen};
 use sphinx_protocol::link::Link;
-use sphinx_protocol::message::ModelId;
+use sphinx_protocol::message::{ModelId, Refusal, TicketId, ToServer};
 use sphinx_protocol::model::FrozenReplica;
 use sphinx_protocol::party::Hub;
 use sphinx_protocol::plan::{Plan, PlanChoices};
 use sphinx_protocol::shared::{ModelFeed, Requester};
+use sphinx_protocol::view::View;
 use sphinx_tests::fixture::{
     architecture, choices, hub, packed, random_data, serve_in_process, toy_plan, train,
 };
@@ -31,7 +33,11 @@ fn plan(tickets: usize) -> Plan {
 }
 
 fn requester(plan: &Plan, hub: &Arc<Hub>, feed: &ModelFeed) -> Requester {
-    let link = Link::greet(serve_in_process(hub, None)).unwrap();
+    watched(plan, hub, feed, None)
+}
+
+fn watched(plan: &Plan, hub: &Arc<Hub>, feed: &ModelFeed, view: Option<View>) -> Requester {
+    let link = Link::greet(serve_in_process(hub, view)).unwrap();
     let mut rng = ChaCha20Rng::seed_from_u64(5);
     Requester::attach(link, ModelId([1; 16]), plan, feed.clone(), &mut rng).unwrap()
 }
@@ -152,4 +158,66 @@ fn without_tickets_there_is_no_request() {
         Err(Error::Columns { .. })
     ));
     requester.infer(&x).unwrap();
+}
+
+/// The tickets with which requests were begun, in order.
+fn tried(view: &View) -> Vec<TicketId> {
+    let seen = view.seen();
+    let requests = seen.iter().filter(|s| s.name == "Request");
+    requests
+        .map(|s| ToServer::from_bytes(s.content.as_ref().unwrap()))
+        .filter_map(|message| match message {
+            Ok(ToServer::Request {
+                ticket, layer: 0, ..
+            }) => Some(ticket),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The server moves on further than it remembers while the feed stands still: requests end in a
+/// clear error, no ticket that was shown is shown again, and a published model mends all.
+#[test]
+fn a_frozen_feed_ends_in_a_clear_error_and_costs_tickets_only() {
+    let (plan, hub, view) = (plan(12), hub(), View::default());
+    let data = random_data(12, 9, 4, 6);
+    let engine = packed(&plan, &hub, None).unwrap();
+    let feed = ModelFeed::new(engine.freeze());
+    let mut requester = watched(&plan, &hub, &feed, Some(view.clone()));
+    requester.prepare().unwrap();
+    let engine = train(engine, &plan, &data, 6, Some(1.0), 6).unwrap();
+
+    let x = row(&data.images, 0);
+    let refused = requester.infer(&x).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Error::NoTicket
+                | Error::Refused {
+                    reason: Refusal::Stale,
+                    ..
+                }
+        ),
+        "{refused}"
+    );
+    let shown = tried(&view).len();
+    assert!(shown >= 1);
+    assert_eq!(
+        requester.tickets(),
+        12 - shown,
+        "every ticket shown is gone"
+    );
+
+    feed.publish(engine.freeze());
+    let expected = in_the_clear(&plan, &engine.freeze(), &x);
+    if requester.tickets() == 0 {
+        requester.prepare().unwrap();
+    }
+    let left = requester.tickets();
+    for _ in 0..left {
+        assert_eq!(requester.infer(&x).unwrap(), expected);
+    }
+    let tried = tried(&view);
+    assert_eq!(tried.len(), shown + left);
+    assert_eq!(tried.iter().collect::<HashSet<_>>().len(), tried.len());
 }
