@@ -77,7 +77,7 @@ pub struct DemoArgs {
     #[command(flatten)]
     pub data: DataArgs,
     /// Training steps
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 80)]
     pub steps: u64,
     /// Seed of data, initial weights, batches and noise
     #[arg(long, value_name = "S", default_value_t = 1)]
@@ -176,16 +176,16 @@ Example:
   sphinx account --sampling-rate 0.00833 --noise-multiplier 1.224 --steps 3000 --delta 1e-5")]
 pub struct AccountArgs {
     /// The probability with which each record joins a batch
-    #[arg(long, value_name = "Q")]
+    #[arg(long, allow_negative_numbers = true, value_name = "Q")]
     pub sampling_rate: f64,
     /// Noise standard deviation divided by the clip bound
-    #[arg(long, value_name = "Z")]
+    #[arg(long, allow_negative_numbers = true, value_name = "Z")]
     pub noise_multiplier: f64,
     /// Number of steps
     #[arg(long, value_name = "T")]
     pub steps: u64,
     /// The delta at which epsilon is wanted
-    #[arg(long, value_name = "D")]
+    #[arg(long, allow_negative_numbers = true, value_name = "D")]
     pub delta: f64,
     /// Which accountant
     #[arg(long, value_enum, default_value = "rdp")]
@@ -194,7 +194,7 @@ pub struct AccountArgs {
     #[arg(long, value_enum, default_value = "add-remove")]
     pub adjacency: AdjacencyName,
     /// Print the Renyi divergence of one step at this order as well
-    #[arg(long, value_name = "A")]
+    #[arg(long, allow_negative_numbers = true, value_name = "A")]
     pub order: Option<f64>,
     /// How results are told.
     #[command(flatten)]
@@ -208,13 +208,13 @@ Example:
   sphinx calibrate --epsilon 2 --delta 1e-5 --sampling-rate 0.00833 --steps 3000")]
 pub struct CalibrateArgs {
     /// The largest epsilon of the whole run
-    #[arg(long, value_name = "E")]
+    #[arg(long, allow_negative_numbers = true, value_name = "E")]
     pub epsilon: f64,
     /// The delta at which it is measured
-    #[arg(long, value_name = "D")]
+    #[arg(long, allow_negative_numbers = true, value_name = "D")]
     pub delta: f64,
     /// The probability with which each record joins a batch
-    #[arg(long, value_name = "Q")]
+    #[arg(long, allow_negative_numbers = true, value_name = "Q")]
     pub sampling_rate: f64,
     /// Number of steps
     #[arg(long, value_name = "T")]

@@ -27,7 +27,7 @@ use crate::usage::{OrUsage, UsageError};
 /// Epsilon when nothing else is said.
 pub const DEFAULT_EPSILON: f64 = 8.0;
 /// Steps when nothing else is said.
-pub const DEFAULT_STEPS: u64 = 60;
+pub const DEFAULT_STEPS: u64 = 80;
 /// Clip bound when nothing else is said.
 pub const DEFAULT_CLIP: f64 = 1.0;
 
@@ -99,6 +99,8 @@ pub struct Config {
     pub tickets: usize,
 }
 
+/// Hyper-parameters were chosen for the network `mlp` on synth-digits of seeds 11 to 13, at epsilon
+/// 2 and 8, within a range found on seed 1.
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -116,8 +118,8 @@ impl Default for Config {
             clip: Some(DEFAULT_CLIP),
             batch: 512.0,
             steps: DEFAULT_STEPS,
-            lr: 3.0,
-            momentum: 0.9,
+            lr: 4.0,
+            momentum: 0.8,
             seed: None,
             tickets: 32,
         }
@@ -189,8 +191,15 @@ impl Config {
         ];
         match checks.into_iter().find(|(_, holds, _)| !holds) {
             Some((flag, _, problem)) => Err(UsageError::flag(flag, problem)),
-            None => Ok(()),
+            None if architectures::list().contains(&self.model.as_str()) => Ok(()),
+            None => Err(self.unknown_model()),
         }
+    }
+
+    fn unknown_model(&self) -> anyhow::Error {
+        let known = architectures::list().join(", ");
+        let problem = format!("unknown network {:?}; known: {known}", self.model);
+        UsageError::flag("--model", problem)
     }
 
     /// The network for images of this shape.
@@ -198,13 +207,7 @@ impl Config {
     /// # Errors
     /// [`UsageError`] for an unknown name.
     pub fn architecture(&self, input: ImageShape, classes: usize) -> Result<Architecture> {
-        architectures::by_name(&self.model, input, classes).ok_or_else(|| {
-            let known = architectures::list().join(", ");
-            UsageError::flag(
-                "--model",
-                format!("unknown network {:?}; known: {known}", self.model),
-            )
-        })
+        architectures::by_name(&self.model, input, classes).ok_or_else(|| self.unknown_model())
     }
 
     /// Seed of the public initial weights and of procedural data.
@@ -250,7 +253,7 @@ fn steps(args: &TrainingArgs, train_size: usize) -> Result<u64> {
         return Ok(args.steps.unwrap_or(DEFAULT_STEPS));
     };
     let steps = (epochs * train_size as f64 / args.batch).ceil();
-    if steps >= 1.0 && steps <= 1e9 {
+    if (1.0..=1e9).contains(&steps) {
         Ok(steps as u64)
     } else {
         let problem = format!(

@@ -4,7 +4,7 @@
 //! use sphinx_experiments::table::Table;
 //! let mut table = Table::new(["", "private", "clear"]);
 //! table.row("accuracy", ["91.2 %", "95.0 %"]);
-//! assert_eq!(table.to_string(), "            private    clear\naccuracy     91.2 %   95.0 %");
+//! assert_eq!(table.to_string(), "           private    clear\naccuracy    91.2 %   95.0 %");
 //! ```
 
 use std::fmt;

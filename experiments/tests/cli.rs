@@ -1,5 +1,7 @@
 //! The built binary, as a script or a person meets it.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail the test")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

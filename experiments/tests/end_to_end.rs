@@ -1,5 +1,11 @@
 //! Small whole runs of the built binaries: training, inference, the demo, the experiments.
 
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test"
+)]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

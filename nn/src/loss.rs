@@ -29,9 +29,13 @@ pub fn loss_and_gradient(logits: &Tensor, labels: &[Option<u8>]) -> (f64, Tensor
     let mut d = Tensor::zeros(logits.rows(), logits.columns());
     let (mut total, mut real) = (0.0, 0_u32);
     for (i, label) in labels.iter().enumerate() {
-        let Some(label) = *label else { continue };
-        total += row_loss(logits.row(i), usize::from(label), d.row_mut(i));
-        real += 1;
+        // A padding row does the work of a real one; then its results count for nothing.
+        let weight = if label.is_some() { 1.0 } else { 0.0 };
+        let row = row_loss(logits.row(i), usize::from(label.unwrap_or(0)), d.row_mut(i));
+        // Adding zero makes a negative zero positive.
+        d.row_mut(i).iter_mut().for_each(|v| *v = *v * weight + 0.0);
+        total += if label.is_some() { row } else { 0.0 };
+        real += u32::from(label.is_some());
     }
     (
         if real == 0 {

@@ -71,7 +71,7 @@ impl ToServer {
     ///
     /// # Errors
     /// [`Malformed`] names the field and what was expected.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let message = match r.kind()? {
             0x01 => Self::Hello {
@@ -165,7 +165,7 @@ impl ToClient {
     ///
     /// # Errors
     /// [`Malformed`] names the field and what was expected.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let message = match r.kind()? {
             0x81 => Self::Welcome {

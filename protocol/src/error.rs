@@ -111,6 +111,14 @@ pub enum Error {
         /// log2 of the bound.
         log2_bound: f64,
     },
+    /// The gradient grid is coarser than an input grid.
+    #[error("the gradient grid has {got} fraction bits, at least {least} are needed")]
+    GradientGrid {
+        /// Fraction bits of the plan.
+        got: u32,
+        /// Fraction bits of the finest input grid.
+        least: u32,
+    },
     /// A product would not decode exactly.
     #[error(
         "layer {}: the {} product would not decode exactly: log2 of the failure probability {:.1} \
@@ -176,6 +184,14 @@ pub enum Error {
         /// Its limit.
         limit: i64,
     },
+    /// More updates than the encrypted biases can take.
+    #[error("step {step} is beyond the {limit} updates that keep the encrypted biases exact")]
+    TooManySteps {
+        /// The step.
+        step: u64,
+        /// Updates covered by the bound.
+        limit: u64,
+    },
     /// No inference tickets left.
     #[error("no inference ticket is left: prepare more before asking")]
     NoTicket,
@@ -192,6 +208,24 @@ pub enum Error {
         engine: u64,
         /// The mechanism's bound.
         mechanism: u64,
+    },
+    /// Sampler and mechanism, or sampler and batch, do not belong together.
+    #[error("{what}: the sampler has {sampler}, the run {run}")]
+    SamplerMismatch {
+        /// What differs.
+        what: &'static str,
+        /// The sampler's value.
+        sampler: f64,
+        /// The run's value.
+        run: f64,
+    },
+    /// A label that the network has no class for.
+    #[error("the data has a label {label}, the network {classes} classes")]
+    Label {
+        /// The label.
+        label: u8,
+        /// Classes of the network.
+        classes: usize,
     },
     /// A network and a data set that do not fit.
     #[error("the network takes {expected} pixels, the data set has {got}")]

@@ -1,11 +1,13 @@
 //! The client's end of a connection: typed messages, refusals as errors, and exchanges in which
 //! sending and receiving overlap.
 
+use std::sync::Arc;
+
 use crate::error::Error;
 use crate::message::{ModelId, ToClient, ToServer, WIRE_VERSION};
 use crate::model::ModelVersion;
 use crate::plan::Plan;
-use crate::transport::{LONGEST_FRAME, Meter, Wire};
+use crate::transport::{Closer, LONGEST_FRAME, Meter, Wire};
 
 /// A connection to a server that speaks our version.
 #[derive(Debug)]
@@ -123,12 +125,19 @@ impl Link {
         let Wire {
             outgoing, incoming, ..
         } = &mut self.wire;
+        let closer = outgoing.closer();
+        let guard = CloseOnFailure {
+            closer: Arc::clone(&closer),
+            armed: true,
+        };
         std::thread::scope(|scope| {
             let producer = scope.spawn(move || {
+                let mut guard = guard;
                 let sent = produce(&mut |message| outgoing.send(&message.to_bytes()));
                 if sent.is_err() {
                     outgoing.close();
                 }
+                guard.armed = false;
                 sent
             });
             let mut received = Ok(());
@@ -138,12 +147,11 @@ impl Link {
                     .and_then(|frame| parse(&frame))
                     .and_then(&mut absorb);
                 if received.is_err() {
+                    // A producer that waits for the server to read wakes up.
+                    closer();
+                    drain(incoming.as_mut(), || producer.is_finished());
                     break;
                 }
-            }
-            if received.is_err() {
-                // Unblocks a producer that waits for the server to read.
-                drain(incoming.as_mut(), || producer.is_finished());
             }
             let sent = producer
                 .join()
@@ -155,6 +163,20 @@ impl Link {
                 (Err(reason), _) => Err(reason),
             }
         })
+    }
+}
+
+/// Closes the wire if the producer panics, so that nobody waits for answers that cannot come.
+struct CloseOnFailure {
+    closer: Closer,
+    armed: bool,
+}
+
+impl Drop for CloseOnFailure {
+    fn drop(&mut self) {
+        if self.armed {
+            (self.closer)();
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::format::{MASTER_SHIFT, shift_round};
 use crate::message::Released;
 use crate::plan::Plan;
 
-/// The hash of a model's quantised weights, step count and plan.
+/// The hash of a model's integer weights, velocities, step count and plan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ModelVersion(pub [u8; 32]);
 
@@ -164,7 +164,8 @@ impl PublicModel {
     /// Applies one released update: the weight part, layer by layer in the network's order.
     ///
     /// # Errors
-    /// [`Error::UpdateLength`] if the count is not the network's number of weights.
+    /// [`Error::UpdateLength`] if the count is not the network's number of weights,
+    /// [`Error::TooManySteps`] beyond [`LARGEST_STEP`]; the model is unchanged then.
     pub fn apply(&mut self, update: &Released) -> Result<(), Error> {
         let update = update.values();
         let expected = self.plan.weight_count();
@@ -172,6 +173,12 @@ impl PublicModel {
             return Err(Error::UpdateLength {
                 expected,
                 got: update.len(),
+            });
+        }
+        if self.step >= LARGEST_STEP {
+            return Err(Error::TooManySteps {
+                step: self.step,
+                limit: LARGEST_STEP,
             });
         }
         let rule = self.plan.literal().rule;
@@ -199,6 +206,9 @@ impl PublicModel {
         for layer in &self.layers {
             for w in &layer.master {
                 hash.update(w.to_le_bytes());
+            }
+            for v in &layer.velocity {
+                hash.update(v.to_le_bytes());
             }
         }
         ModelVersion(hash.finalize().into())
@@ -271,6 +281,12 @@ impl PublicModel {
                 return Err(Error::WeightOutOfRange { weight: w, limit });
             }
         }
+        if released.step > LARGEST_STEP {
+            return Err(Error::TooManySteps {
+                step: released.step,
+                limit: LARGEST_STEP,
+            });
+        }
         model.step = released.step;
         Ok(model)
     }
@@ -280,11 +296,11 @@ impl PublicModel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleasedModel {
     /// Number of updates applied.
-    pub step: u64,
+    pub(crate) step: u64,
     /// Master weights, layer by layer.
-    pub master: Vec<i32>,
+    pub(crate) master: Vec<i32>,
     /// Velocities, layer by layer.
-    pub velocity: Vec<i64>,
+    pub(crate) velocity: Vec<i64>,
 }
 
 /// The weights of one version, ready for products.
@@ -323,6 +339,8 @@ impl Snapshot {
 pub struct Replica {
     public: PublicModel,
     biases: Vec<Parameters>,
+    /// The last released update, in case the server has not received it.
+    last: Option<Released>,
 }
 
 /// What one released update changed, as the client must send it.
@@ -350,6 +368,7 @@ impl Replica {
         Self {
             public: PublicModel::initial(plan),
             biases,
+            last: None,
         }
     }
 
@@ -386,10 +405,18 @@ impl Replica {
             );
         }
         self.public.apply(&weights)?;
+        self.last = Some(weights.clone());
         Ok(Change {
             weights,
             biases: changes,
         })
+    }
+
+    /// The last released update with the step it belongs to, to be sent again if it was lost.
+    #[must_use]
+    pub fn last_update(&self) -> Option<(u64, Released)> {
+        let step = self.public.step.checked_sub(1)?;
+        self.last.as_ref().map(|released| (step, released.clone()))
     }
 
     /// Biases of one layer on the grid of that layer's products.
@@ -479,11 +506,11 @@ impl Replica {
 #[derive(Clone, Serialize, Deserialize)]
 pub struct PrivateModel {
     /// Step, weights and their velocities.
-    pub released: ReleasedModel,
+    released: ReleasedModel,
     /// Master biases.
-    pub biases: Vec<i32>,
+    biases: Vec<i32>,
     /// Their velocities.
-    pub bias_velocity: Vec<i64>,
+    bias_velocity: Vec<i64>,
 }
 
 /// One version of weights and biases, as the owner or a delegate uses it for inference.
@@ -506,6 +533,9 @@ impl FrozenReplica {
         &self.biases[layer]
     }
 }
+
+/// Updates after which a model takes no more: what the bound on the encrypted biases covers.
+pub const LARGEST_STEP: u64 = 1 << 20;
 
 /// Largest |master bias|: 8.0, so that the encrypted backup decodes exactly.
 pub const BIAS_LIMIT: i64 = 8 << MASTER_SHIFT;

@@ -198,11 +198,13 @@ fn advance(hub: &Arc<Hub>, state: State, message: ToServer) -> Next {
         (State::Ready(lease), message) => ready(lease, &message),
         (State::Training(training), message) => training.take(message),
         (State::Preparing(lease, preparation), ToServer::Mask(place, sealed)) => {
+            let batch = preparation.batch();
             let (rest, replies) = preparation.take(place, &sealed)?;
-            let state = rest.map_or(State::Ready(lease.clone()), |p| {
-                State::Preparing(lease, Box::new(p))
-            });
-            Ok((state, replies))
+            let Some(rest) = rest else {
+                lease.register(batch)?;
+                return Ok((State::Ready(lease), replies));
+            };
+            Ok((State::Preparing(lease, Box::new(rest)), replies))
         }
         (State::Answering(lease, query), message @ ToServer::Request { .. }) => {
             answer(lease, *query, &message)
@@ -237,6 +239,12 @@ fn biases(lease: Lease, part: u32, message: ToServer) -> Next {
             let ready = lease.load(&released)?;
             Ok((State::ReceivingBiases(lease, 0), vec![ready]))
         }
+        // An update whose connection was lost is sent again, right after opening.
+        ToServer::Update { step, gradient } if part == 0 && lease.may_repeat(step)? => {
+            lease.apply(&gradient)?;
+            let updated = lease.updated()?;
+            Ok((State::ReceivingBiases(lease, 0), vec![updated]))
+        }
         ToServer::BiasUpdate { part: got, change } if got == part => {
             lease.add_biases(part, &change)?;
             if (part as usize) + 1 < lease.plan().bias_parts() {
@@ -262,8 +270,8 @@ fn ready(lease: Lease, message: &ToServer) -> Next {
         ToServer::BeginTickets { batch } => {
             let weights = lease.latest()?;
             let version = weights.snapshot().version();
-            lease.register(*batch)?;
-            let preparation = Preparation::new(lease.plan(), weights);
+
+            let preparation = Preparation::new(lease.plan(), weights, *batch);
             Ok((
                 State::Preparing(lease, Box::new(preparation)),
                 vec![ToClient::TicketsBegun { version }],

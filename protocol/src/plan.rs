@@ -16,6 +16,7 @@ use sphinx_nn::network::{Architecture, Network};
 use crate::error::Error;
 use crate::format::{LayerFormat, formats};
 use crate::model::{BIAS_LIMIT, StepRule};
+use crate::packed::Upload;
 use crate::packed::layout::{DenseLayout, Tiling};
 
 mod exactness;
@@ -192,8 +193,9 @@ pub struct Limits {
     pub parameters: usize,
     /// Largest batch capacity, and largest number of tickets prepared at once.
     pub rows: usize,
-    /// Largest number of ciphertexts one training step may hold at the server.
-    pub ciphertexts: usize,
+    /// Largest number of polynomials that one model may make the server hold at a time: the
+    /// ciphertexts of a step or of a batch of tickets, and weights prepared for products.
+    pub polynomials: usize,
 }
 
 impl Default for Limits {
@@ -202,7 +204,7 @@ impl Default for Limits {
             degree: 1 << 13,
             parameters: 4_000_000,
             rows: 1 << 15,
-            ciphertexts: 40_000,
+            polynomials: 16_000,
         }
     }
 }
@@ -246,11 +248,13 @@ impl Plan {
             literal.tickets,
             &literal.ticket_tilings,
         )?;
-        let held: usize = layouts
-            .iter()
-            .map(|l| l.chunks() * l.input_tiles() + l.input_tiles() * l.output_tiles())
-            .sum();
-        check("ciphertexts held by the server", held, limits.ciphertexts)?;
+        for layouts in [&layouts, &ticket_layouts] {
+            let held = layouts
+                .iter()
+                .map(DenseLayout::polynomials)
+                .fold(0, usize::saturating_add);
+            check("polynomials held by the server", held, limits.polynomials)?;
+        }
         let mut checked = Checked {
             literal: literal.clone(),
             network,
@@ -384,6 +388,35 @@ impl Plan {
         }
     }
 
+    /// How the results of one phase come back, after the prime drop.
+    #[must_use]
+    pub fn result_encoding(&self, upload: Upload) -> Encoding {
+        self.dropped(match upload {
+            Upload::Activation => LOG2_SCALE_X + self.forward_factor().ilog2(),
+            Upload::OutputGradient => LOG2_SCALE_D + self.backward_factor().ilog2(),
+            Upload::ClippedGradient => LOG2_SCALE_X + LOG2_SCALE_D,
+        })
+    }
+
+    /// How the bias backup comes back, after the prime drop.
+    #[must_use]
+    pub fn backup_encoding(&self) -> Encoding {
+        self.dropped(LOG2_SCALE_BIAS)
+    }
+
+    fn dropped(&self, log2_scale: u32) -> Encoding {
+        let last = self
+            .0
+            .parameters
+            .moduli()
+            .last()
+            .map_or(1, |q| u128::from(q.value()));
+        Encoding::Scaled {
+            numerator: 1 << log2_scale,
+            denominator: last,
+        }
+    }
+
     /// The public factor carried by forward weights, so that results survive the prime drop.
     #[must_use]
     pub fn forward_factor(&self) -> u64 {
@@ -425,6 +458,17 @@ fn check_limits(literal: &PlanLiteral, network: &Network, limits: &Limits) -> Re
         literal.gradient_shift as usize,
         26,
     )?;
+    let least = formats(network)
+        .iter()
+        .map(|f| f.x_shift)
+        .max()
+        .unwrap_or(0);
+    if literal.gradient_shift < least {
+        return Err(Error::GradientGrid {
+            got: literal.gradient_shift,
+            least,
+        });
+    }
     check("step shift", literal.rule.shift as usize + 1, 64)?;
     check(
         "momentum units",

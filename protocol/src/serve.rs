@@ -20,8 +20,10 @@ use crate::view::View;
 pub struct ServeOptions {
     /// Connections served at once; more are refused.
     pub connections: usize,
-    /// How long a silent connection is kept.
+    /// How long a silent connection is kept once it has a model.
     pub patience: Duration,
+    /// How long a connection may take between two messages before it has one.
+    pub greeting: Duration,
     /// What the models may ask for.
     pub limits: HubLimits,
     /// Records what the server sees, if given.
@@ -33,6 +35,7 @@ impl Default for ServeOptions {
         Self {
             connections: 64,
             patience: Duration::from_secs(600),
+            greeting: Duration::from_secs(30),
             limits: HubLimits::default(),
             view: None,
         }
@@ -51,8 +54,17 @@ pub struct Ended {
 }
 
 /// Serves one connection until it ends. This is all the IO a server does.
-pub fn converse(mut wire: Wire, hub: Arc<Hub>, connection: u64, view: Option<&View>) -> Ended {
-    let cause = converse_inner(&mut wire, hub, connection, view).err();
+pub fn converse(wire: Wire, hub: Arc<Hub>, connection: u64, view: Option<&View>) -> Ended {
+    let options = ServeOptions {
+        view: view.cloned(),
+        ..ServeOptions::default()
+    };
+    converse_with(wire, hub, connection, &options)
+}
+
+fn converse_with(mut wire: Wire, hub: Arc<Hub>, connection: u64, options: &ServeOptions) -> Ended {
+    let (patience, view) = (options.patience, options.view.as_ref());
+    let cause = converse_inner(&mut wire, hub, connection, patience, view).err();
     wire.outgoing.close();
     Ended {
         connection,
@@ -65,10 +77,16 @@ fn converse_inner(
     wire: &mut Wire,
     hub: Arc<Hub>,
     connection: u64,
+    patience: Duration,
     view: Option<&View>,
 ) -> Result<(), Error> {
     let mut server = Server::new(hub);
+    let mut greeted = false;
     while !server.is_closed() {
+        if server.has_model() && !greeted {
+            greeted = true;
+            wire.incoming.wait_at_most(Some(patience))?;
+        }
         let limit = if server.has_model() {
             LONGEST_FRAME
         } else {
@@ -188,7 +206,7 @@ fn accept<R: Fn(&Ended) + Send + Sync + 'static>(
         }
         let Ok(wire) = stream
             .map_err(Error::from)
-            .and_then(|s| wrap(s, Some(options.patience)))
+            .and_then(|s| wrap(s, Some(options.greeting)))
         else {
             continue;
         };
@@ -199,11 +217,11 @@ fn accept<R: Fn(&Ended) + Send + Sync + 'static>(
         open.fetch_add(1, Ordering::SeqCst);
         let connection = count.fetch_add(1, Ordering::Relaxed);
         let (hub, report) = (Arc::clone(&hub), Arc::clone(report));
-        let (slot, view) = (Slot(Arc::clone(&open)), options.view.clone());
+        let (slot, options) = (Slot(Arc::clone(&open)), options.clone());
         let spawned = std::thread::Builder::new()
             .name(format!("sphinx-connection-{connection}"))
             .spawn(move || {
-                let ended = converse(wire, hub, connection, view.as_ref());
+                let ended = converse_with(wire, hub, connection, &options);
                 drop(slot);
                 report(&ended);
             });
@@ -222,6 +240,9 @@ impl Drop for Slot {
 }
 
 fn refuse(mut wire: Wire, limit: usize) {
+    // The greeting is read first: closing over unread bytes would overtake the refusal.
+    let _ = wire.incoming.wait_at_most(Some(Duration::from_millis(200)));
+    let _ = wire.incoming.receive(LONGEST_GREETING);
     let detail = format!("{limit} connections are served already; try again later");
     let reply = ToClient::Refused {
         reason: Refusal::Full,

@@ -169,7 +169,9 @@ where
     ///
     /// # Errors
     /// [`Error::DataShape`] if the network does not take the data's pixels;
-    /// [`Error::ClipMismatch`] if engine and mechanism disagree on the clip bound.
+    /// [`Error::ClipMismatch`] if engine and mechanism disagree on the clip bound;
+    /// [`Error::SamplerMismatch`] if the sampler draws at another rate than is accounted, or more
+    /// rows than a batch has; [`Error::Label`] for a label without a class.
     pub fn new(engine: E, setup: Setup<'a>) -> Result<Self, Error> {
         let Setup {
             network,
@@ -191,6 +193,24 @@ where
                 engine: ours,
                 mechanism: theirs,
             });
+        }
+        let rates = (sampler.rate().get(), mechanism.rate().get());
+        if rates.0 != rates.1 {
+            let what = "sampling rate";
+            return Err(Error::SamplerMismatch {
+                what,
+                sampler: rates.0,
+                run: rates.1,
+            });
+        }
+        if sampler.capacity() > capacity as u64 {
+            let what = "batch capacity";
+            let (sampler, run) = (sampler.capacity() as f64, capacity as f64);
+            return Err(Error::SamplerMismatch { what, sampler, run });
+        }
+        let classes = network.classes();
+        if let Some(&label) = data.labels.iter().find(|&&l| usize::from(l) >= classes) {
+            return Err(Error::Label { label, classes });
         }
         Ok(Self {
             engine,

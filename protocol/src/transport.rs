@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::error::Error;
 
@@ -73,7 +74,15 @@ pub trait Outgoing: Send {
 
     /// Closes the wire in both directions, so that the other end and our own receiver wake up.
     fn close(&mut self);
+
+    /// What closes the wire from another thread, where the wire can do that.
+    fn closer(&self) -> Closer {
+        Arc::new(|| ())
+    }
 }
+
+/// Closes a wire whose sender is busy elsewhere.
+pub type Closer = Arc<dyn Fn() + Send + Sync>;
 
 /// The receiving half of a wire.
 pub trait Incoming: Send {
@@ -83,6 +92,14 @@ pub trait Incoming: Send {
     /// [`Error::Transport`], [`Error::Disconnected`], or
     /// [`crate::error::Malformed::FrameTooLong`].
     fn receive(&mut self, limit: usize) -> Result<Vec<u8>, Error>;
+
+    /// Bounds every wait for bytes, where the wire can wait for ever.
+    ///
+    /// # Errors
+    /// [`Error::Transport`] if the socket refuses.
+    fn wait_at_most(&mut self, _patience: Option<Duration>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// One end of a connection.

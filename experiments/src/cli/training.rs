@@ -75,34 +75,64 @@ pub struct TrainingArgs {
     #[arg(long)]
     pub grid: bool,
     /// The largest epsilon of the whole run [default: 8]
-    #[arg(long, value_name = "E", conflicts_with_all = ["noise_multiplier", "non_private"])]
+    #[arg(long, allow_negative_numbers = true, value_name = "E", conflicts_with_all = ["noise_multiplier", "non_private"])]
     pub epsilon: Option<f64>,
     /// The noise multiplier, instead of an epsilon
-    #[arg(long, value_name = "Z", conflicts_with = "non_private")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "Z",
+        conflicts_with = "non_private"
+    )]
     pub noise_multiplier: Option<f64>,
     /// No noise and no guarantee; the float engine does not clip either unless --clip is given
     #[arg(long)]
     pub non_private: bool,
     /// The delta at which epsilon is measured
-    #[arg(long, value_name = "D", default_value_t = 1e-5)]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "D",
+        default_value_t = 1e-5
+    )]
     pub delta: f64,
     /// Bound on the norm of one sample's gradient [default: 1]
-    #[arg(long, value_name = "C")]
+    #[arg(long, allow_negative_numbers = true, value_name = "C")]
     pub clip: Option<f64>,
     /// Mean batch size; batches are Poisson samples, padded to a larger public capacity
-    #[arg(long, value_name = "MEAN", default_value_t = 512.0)]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "MEAN",
+        default_value_t = 512.0
+    )]
     pub batch: f64,
     /// Passes over the data, rounded up to whole steps
-    #[arg(long, value_name = "N", conflicts_with = "steps")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "N",
+        conflicts_with = "steps"
+    )]
     pub epochs: Option<f64>,
-    /// Training steps [default: 60]
+    /// Training steps [default: 80]
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
     /// Learning rate
-    #[arg(long, value_name = "L", default_value_t = 3.0)]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "L",
+        default_value_t = 4.0
+    )]
     pub lr: f64,
     /// Momentum, from 0 up to but not including 1
-    #[arg(long, value_name = "M", default_value_t = 0.9)]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "M",
+        default_value_t = 0.8
+    )]
     pub momentum: f64,
     /// Repeatable data, weights, batches and noise; a known seed protects nothing
     #[arg(long, value_name = "S")]
@@ -116,7 +146,7 @@ pub struct TrainingArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  sphinx train --epsilon 8 --steps 60
+  sphinx train --epsilon 8 --steps 80
   sphinx train --dataset mnist --data ~/data/mnist --epsilon 2 --epochs 5 --json
   sphinx train --engine clear --grid --seed 1        the oracle of the encrypted engine
   sphinx train --connect 127.0.0.1:7878              with a server started by `sphinx serve`")]
@@ -127,7 +157,7 @@ pub struct TrainArgs {
     /// The server; without it one is started on this machine for the occasion
     #[arg(long, value_name = "ADDR")]
     pub connect: Option<String>,
-    /// Where the run is kept; must not exist [default: runs/<time>-train-<engine>]
+    /// Where the run is kept; must not exist [default: a new folder in runs]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
     /// Draw the figures of this run as well

@@ -40,7 +40,7 @@ mod tell;
 
 /// Records of the procedural set; of files, all are used.
 const TRAIN: usize = 60_000;
-const TEST: usize = 2_000;
+const TEST: usize = 10_000;
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let out = Output::new(args.output.json, args.output.quiet);
     let job = prepare(args)?;

@@ -71,9 +71,10 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
 /// Loads the data and checks the run against it.
 fn prepare(args: &TrainArgs) -> Result<Job> {
     let training = &args.training;
-    // The flags are checked on sizes that fit before minutes of data are made.
-    let size = training.data.train_size.unwrap_or(usize::MAX >> 16);
-    Config::resolve(training, size, training.data.test_size.unwrap_or(1))?;
+    // The flags are checked on likely sizes first: data takes a while to read or make.
+    let likely = Config::default();
+    let size = training.data.train_size.unwrap_or(likely.train_size);
+    Config::resolve(training, size, likely.test_size)?;
     let split = load_split(&training.data, training.seed.unwrap_or(0))?;
     let config = Config::resolve(training, split.train.len(), split.test.len())?;
     Job::new(config, Arc::new(split))

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use super::{Config, Job, Progress, Sweep, SweepArgs, UsageError, report};
+use super::{Config, Job, Progress, Sweep, SweepArgs, SweepEngine, UsageError, report};
 
 /// Trains once per epsilon and seed; records and draws accuracy against epsilon.
 ///
@@ -56,6 +56,11 @@ pub fn accuracy_vs_epsilon(args: &AccuracyArgs) -> Result<()> {
         ));
     }
     let sweep = Sweep::new("accuracy-vs-epsilon", &args.sweep)?;
+    if args.sweep.engine == SweepEngine::Clear {
+        sweep
+            .out
+            .remark("on the integer grid, in the clear: exactly the trajectory of packed");
+    }
     let finished = sweep.finished()?;
     let total = args.seeds.len() * args.epsilons.len();
     let mut progress = Progress::new(sweep.out, "trials", total as u64);

@@ -68,6 +68,13 @@ impl Packed {
     ) -> Result<Self, Error> {
         let plan = replica.public().plan().clone();
         let mut standing = link.open(id, &plan)?;
+        if let Some((step, gradient)) = replica.last_update()
+            && standing.step == step
+        {
+            // The connection was lost between our update and the server's: the same bytes again.
+            link.send(&ToServer::Update { step, gradient })?;
+            standing = link.standing()?;
+        }
         if standing.step == 0 && replica.public().step() > 0 {
             link.send(&ToServer::LoadModel(replica.public().export()))?;
             standing = link.standing()?;
@@ -125,7 +132,11 @@ impl Packed {
             match self.link.receive()? {
                 ToClient::Biases { part, backup } if part == expected => {
                     let positions = self.plan.bias_positions(part);
-                    biases.extend(open_result(&backup, &positions, &self.secret)?);
+                    let form = Form {
+                        degree: 1,
+                        encoding: self.plan.backup_encoding(),
+                    };
+                    biases.extend(open_result(&backup, &positions, form, &self.secret)?);
                 }
                 other => return Err(unexpected("the next part of the biases", &other)),
             }
@@ -182,6 +193,7 @@ impl Packed {
         let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(&mut self.seeds)).collect();
         let (secret, parameters) = (&self.secret, self.plan.parameters());
         let replies = replies(layout, upload, layer);
+        let form = form(&self.plan, upload);
         let mut expected = replies.iter();
         self.link.exchange(
             |send| {
@@ -204,7 +216,7 @@ impl Packed {
             replies.len(),
             |reply| {
                 let (at, result) = product(upload, reply, expected.next().copied())?;
-                let values = open_result(&result, &positions(layout, upload, at), secret)?;
+                let values = open_result(&result, &positions(layout, upload, at), form, secret)?;
                 place(layout, &values, at.tile as usize, at.chunk as usize);
                 Ok(())
             },
@@ -275,16 +287,47 @@ pub(crate) fn encrypt(
     )?))
 }
 
+/// What a result must be: the server does not choose how we decode.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Form {
+    /// Degree of the ciphertext.
+    pub(crate) degree: usize,
+    /// Encoding after the prime drop.
+    pub(crate) encoding: Encoding,
+}
+
 /// Decrypts a result; the values stay with the client.
 pub(crate) fn open_result(
     result: &Returned,
     positions: &[usize],
+    form: Form,
     secret: &SecretKey,
 ) -> Result<Vec<i64>, Error> {
-    Ok(result
-        .open(secret.parameters(), positions)?
-        .decrypt(secret)?
-        .keep_local())
+    let selected = result.open(secret.parameters(), positions)?;
+    let got = Form {
+        degree: selected.degree(),
+        encoding: selected.encoding(),
+    };
+    if selected.level() != 0 || got != form {
+        return Err(Error::Unexpected {
+            expected: format!("a result at level 0, {form:?}"),
+            got: format!("level {}, {got:?}", selected.level()),
+        });
+    }
+    Ok(selected.decrypt(secret)?.keep_local())
+}
+
+/// The form of the results of one phase.
+fn form(plan: &Plan, upload: Upload) -> Form {
+    let degree = if upload == Upload::ClippedGradient {
+        2
+    } else {
+        1
+    };
+    Form {
+        degree,
+        encoding: plan.result_encoding(upload),
+    }
 }
 
 impl Forward for Packed {
@@ -324,7 +367,7 @@ impl Multiplier for Packed {
         let biases = self.replica.biases(layer);
         for row in 0..y.rows() {
             for (y, b) in y.row_mut(row).iter_mut().zip(&biases) {
-                *y += b;
+                *y = y.saturating_add(*b);
             }
         }
         self.times.forward += start.elapsed().as_secs_f64();

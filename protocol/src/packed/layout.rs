@@ -222,7 +222,7 @@ impl DenseLayout {
         let samples = self.samples(chunk);
         for (column, of_output) in self.output_range(output).zip(values.chunks(samples.len())) {
             for (row, &v) in samples.clone().zip(of_output) {
-                y.row_mut(row)[column] = v as i32;
+                y.row_mut(row)[column] = saturate(v);
             }
         }
     }
@@ -232,7 +232,7 @@ impl DenseLayout {
         let samples = self.samples(chunk);
         for (column, of_input) in self.input_range(input).zip(values.chunks(samples.len())) {
             for (row, &v) in samples.clone().zip(of_input) {
-                dx.row_mut(row)[column] = v as i32;
+                dx.row_mut(row)[column] = saturate(v);
             }
         }
     }
@@ -245,6 +245,11 @@ impl DenseLayout {
             sum[start + inputs.start..start + inputs.end].copy_from_slice(row);
         }
     }
+}
+
+/// Exact results fit 32 bits, because the plan says so; a dishonest server's may not.
+fn saturate(v: i64) -> i32 {
+    v.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
 }
 
 /// What a layout costs one training step, counted.
@@ -272,6 +277,14 @@ impl DenseLayout {
             plain_products: c * k * i * (1 + backward),
             products: c * k * i,
         }
+    }
+
+    /// Polynomials that a server holds for this layer: uploads, and weights for two products.
+    #[must_use]
+    pub fn polynomials(&self) -> usize {
+        let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
+        let uploads = k.saturating_add(i).saturating_mul(c);
+        uploads.saturating_add(k.saturating_mul(i).saturating_mul(2))
     }
 
     /// The cheapest power-of-two tiling of one layer for a whole training step.

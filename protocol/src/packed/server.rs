@@ -41,6 +41,11 @@ impl Prepared {
         }
     }
 
+    /// The same weights with nothing prepared.
+    pub(crate) fn without_polynomials(&self) -> Self {
+        Self::new(&self.plan, Arc::clone(&self.snapshot))
+    }
+
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }

@@ -102,22 +102,8 @@ impl Hub {
             )
         })?;
         let plan = Plan::new(&literal, &self.limits.plan).map_err(refuse)?;
-        let mut models = lock(&self.models);
-        if models.len() >= self.limits.models && !models.contains_key(&id) {
-            let (got, limit) = (models.len() + 1, self.limits.models);
-            let cause = Error::Limit {
-                what: "models held by the server",
-                got,
-                limit,
-            };
-            return Err(Opened::new(Refusal::Full, cause));
-        }
-        let model = Arc::clone(
-            models
-                .entry(id)
-                .or_insert_with(|| Arc::new(Mutex::new(Model::new(&plan)))),
-        );
-        drop(models);
+        let model = self.hold(id, &plan)?;
+        let opened_at;
         {
             let mut held = lock(&model);
             if held.public.plan() != &plan {
@@ -132,12 +118,41 @@ impl Hub {
             }
             held.training = true;
             held.biases.clear();
+            opened_at = held.public.step();
         }
+        let trainer = Some(Arc::new(Trainer(Arc::clone(&model))));
         Ok(Lease {
             plan,
-            model: Arc::clone(&model),
-            trainer: Some(Arc::new(Trainer(model))),
+            model,
+            trainer,
+            opened_at,
         })
+    }
+
+    /// The model of this id, made if it is new; a model nobody uses gives way when there are too many.
+    fn hold(&self, id: ModelId, plan: &Plan) -> Result<Arc<Mutex<Model>>, Opened> {
+        if let Some(model) = lock(&self.models).get(&id) {
+            return Ok(Arc::clone(model));
+        }
+        // Made outside the lock: initialising a large model takes a while.
+        let fresh = Arc::new(Mutex::new(Model::new(plan)));
+        let mut models = lock(&self.models);
+        if models.len() >= self.limits.models && !models.contains_key(&id) {
+            let idle = models
+                .iter()
+                .find(|(_, model)| Arc::strong_count(model) == 1);
+            let Some(idle) = idle.map(|(id, _)| *id) else {
+                let (got, limit) = (models.len() + 1, self.limits.models);
+                let cause = Error::Limit {
+                    what: "models held by the server",
+                    got,
+                    limit,
+                };
+                return Err(Opened::new(Refusal::Full, cause));
+            };
+            models.remove(&idle);
+        }
+        Ok(Arc::clone(models.entry(id).or_insert(fresh)))
     }
 
     pub(super) fn attach(&self, id: ModelId, digest: [u8; 32]) -> Result<Lease, Opened> {
@@ -151,6 +166,7 @@ impl Hub {
             plan,
             model,
             trainer: None,
+            opened_at: 0,
         })
     }
 }
@@ -178,6 +194,10 @@ impl Model {
 
     /// Makes the current weights the latest version.
     fn publish(&mut self) {
+        // Older versions answer requests, which need only the weights.
+        for older in &mut self.recent {
+            *older = Arc::new(older.without_polynomials());
+        }
         let prepared = Prepared::new(self.public.plan(), self.public.snapshot());
         self.recent.push_front(Arc::new(prepared));
         self.recent.truncate(KEPT_VERSIONS);
@@ -204,6 +224,8 @@ pub(super) struct Lease {
     plan: Plan,
     model: Arc<Mutex<Model>>,
     trainer: Option<Arc<Trainer>>,
+    /// Where the model stood when it was opened.
+    opened_at: u64,
 }
 
 impl Lease {
@@ -240,6 +262,14 @@ impl Lease {
     /// Whether nothing was ever applied, so that a trained model may be loaded.
     pub(super) fn is_fresh(&self) -> Result<bool, Error> {
         Ok(self.standing()?.1 == 0)
+    }
+
+    /// Whether this lease may still bring the update of `step`, the model's next one: once, between
+    /// opening the model and its first biases.
+    pub(super) fn may_repeat(&self, step: u64) -> Result<bool, Error> {
+        Ok(lock(&self.model).biases.is_empty()
+            && self.opened_at == step
+            && self.standing()?.1 == step)
     }
 
     pub(super) fn load(&self, released: &ReleasedModel) -> Result<ToClient, Error> {

@@ -12,7 +12,7 @@ use crate::packed::{Prepared, chunk_forward, numbered, open, tile_places};
 use crate::plan::Plan;
 
 /// Ticket batches remembered per model; older ones can no longer be used.
-const BATCHES: usize = 4096;
+const BATCHES: usize = 256;
 
 /// Which tickets exist and which were used.
 #[derive(Debug, Default)]
@@ -65,6 +65,7 @@ pub(super) fn open_bias(plan: &Plan, sealed: &Sealed) -> Result<Ciphertext, Erro
 /// A batch of tickets being prepared.
 #[derive(Debug)]
 pub(super) struct Preparation {
+    batch: [u8; 16],
     plan: Plan,
     weights: Arc<Prepared>,
     script: VecDeque<Place>,
@@ -72,7 +73,7 @@ pub(super) struct Preparation {
 }
 
 impl Preparation {
-    pub(super) fn new(plan: &Plan, weights: Arc<Prepared>) -> Self {
+    pub(super) fn new(plan: &Plan, weights: Arc<Prepared>, batch: [u8; 16]) -> Self {
         let script = plan
             .ticket_layouts()
             .iter()
@@ -80,11 +81,17 @@ impl Preparation {
             .flat_map(|(layer, l)| tile_places(layer, l.chunks(), l.input_tiles()))
             .collect();
         Self {
+            batch,
             plan: plan.clone(),
             weights,
             script,
             held: Vec::new(),
         }
+    }
+
+    /// The name under which the tickets will be registered.
+    pub(super) const fn batch(&self) -> [u8; 16] {
+        self.batch
     }
 
     pub(super) fn expects(&self) -> Option<Place> {

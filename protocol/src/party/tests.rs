@@ -204,10 +204,11 @@ fn states(walker: &mut Walker) -> Vec<(&'static str, Vec<ToServer>, Vec<&'static
     vec![
         ("ExpectHello", vec![], vec!["Hello", "Bye"]),
         ("ExpectModel", vec![hello()], vec!["OpenModel", "Bye"]),
+        // An update whose connection was lost may be repeated right after opening.
         (
             "ReceivingBiases",
             open,
-            vec!["LoadModel", "BiasUpdate", "Bye"],
+            vec!["LoadModel", "BiasUpdate", "Update", "Bye"],
         ),
         // A request for an unknown version is declined without ending the connection, but not
         // for a later layer; the request above is for layer 1.
@@ -505,4 +506,42 @@ fn an_update_of_the_wrong_length_is_refused() {
     let (reason, detail) = refusal(server, ToServer::Update { step: 0, gradient });
     assert_eq!(reason, Refusal::Protocol);
     assert!(detail.contains("expected"), "{detail}");
+}
+
+#[test]
+fn a_lost_update_may_be_repeated_once_right_after_opening() {
+    let mut walker = Walker::new(plan_with(2));
+    let update = |step| ToServer::Update {
+        step,
+        gradient: Released::received(vec![1 << 10; walker.plan.weight_count()]),
+    };
+    let (first, second, late) = (update(0), update(1), update(0));
+    let (server, replies) = after(&hub(), vec![hello(), walker.open(), first]);
+    assert!(matches!(
+        replies.last(),
+        Some(ToClient::Updated { step: 1, .. })
+    ));
+    assert_eq!(refusal(server, second).0, Refusal::Protocol);
+    let (server, _) = after(&hub(), vec![hello(), walker.open(), walker.biases()]);
+    assert_eq!(refusal(server, late).0, Refusal::Protocol);
+}
+
+#[test]
+fn a_model_nobody_uses_gives_way_to_a_new_one() {
+    let hub = Arc::new(Hub::new(HubLimits {
+        models: 1,
+        ..HubLimits::default()
+    }));
+    let walker = Walker::new(plan_with(2));
+    drop(after(&hub, vec![hello(), walker.open()]));
+    let plan = serde_json::to_vec(walker.plan.literal()).unwrap();
+    let other = ToServer::OpenModel {
+        id: ModelId([2; 16]),
+        plan,
+    };
+    let (_, replies) = after(&hub, vec![hello(), other]);
+    assert!(matches!(
+        replies.last(),
+        Some(ToClient::ModelReady { step: 0, .. })
+    ));
 }

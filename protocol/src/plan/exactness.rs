@@ -13,14 +13,14 @@ use sphinx_he::rlwe::SecretNorms;
 
 use super::{Checked, LOG2_SCALE_BIAS, LOG2_SCALE_D, LOG2_SCALE_X, bias_bound};
 use crate::error::Error;
-use crate::model::BIAS_LIMIT;
+use crate::model::{BIAS_LIMIT, LARGEST_STEP};
 
 /// log2 of the number of coefficients ever decoded under one key that the union bound covers.
 pub const LOG2_COEFFICIENTS: f64 = 40.0;
 /// log2 of the accepted probability that any of them decodes wrongly.
 pub const LOG2_FAILURE: f64 = -128.0;
 /// Updates whose encryption errors may add up in the bias backup.
-const BACKUP_UPDATES: f64 = 1_048_576.0;
+const BACKUP_UPDATES: f64 = LARGEST_STEP as f64 + 1.0;
 
 /// A product of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -78,6 +78,18 @@ fn every_refusal_names_its_reason() {
     assert!(refusal(|l| l.tilings[0].samples_per_chunk = 1 << 13).contains("does not fit"));
     assert!(refusal(|l| l.clip_bound = 1 << 36).contains("would not decode exactly"));
     assert!(refusal(|l| l.gradient_shift = 60).contains("fraction bits"));
+    assert!(refusal(|l| l.gradient_shift = 3).contains("at least 7"));
+    // One sample in one tile of one input and one output: far too many polynomials to hold.
+    let tiny = Tiling {
+        inputs_per_tile: 1,
+        outputs_per_tile: 1,
+        samples_per_chunk: 1,
+    };
+    let wide = |l: &mut PlanLiteral| {
+        l.architecture.input.width = 4096;
+        l.ticket_tilings[0] = tiny;
+    };
+    assert!(refusal(wide).contains("polynomials held"));
     assert!(refusal(|l| l.architecture.layers.clear()).contains("network"));
 }
 

@@ -18,11 +18,13 @@ use crate::grid::{Engine, Forward};
 use crate::link::{Link, unexpected};
 use crate::message::{ModelId, Refusal, TicketId, ToClient, ToServer};
 use crate::model::{FrozenReplica, ModelVersion};
-use crate::packed::{encrypt, open_result, seed, tile_places};
+use crate::packed::{Form, encrypt, open_result, seed, tile_places};
 use crate::plan::Plan;
 
 /// How often a request is tried again after the server has moved on to newer weights.
 const ATTEMPTS: usize = 8;
+/// How many times 5 ms a refused request waits for the owner to publish a newer version.
+const NEWS: usize = 40;
 /// How many times 5 ms a preparation waits for the owner to publish the version it was made with.
 const PATIENCE: usize = 400;
 
@@ -34,8 +36,6 @@ pub struct Requester {
     random: ChaCha20Rng,
     feed: ModelFeed,
     pool: VecDeque<Ticket>,
-    /// The ticket of the request under way.
-    current: Option<Ticket>,
 }
 
 impl std::fmt::Debug for Requester {
@@ -66,7 +66,6 @@ impl Requester {
             random: ChaCha20Rng::from_rng(rng),
             feed,
             pool: VecDeque::new(),
-            current: None,
         })
     }
 
@@ -93,8 +92,8 @@ impl Requester {
     /// Prepares one batch of tickets: the homomorphic part, ahead of any request.
     ///
     /// # Errors
-    /// [`Error::Refused`] with [`Refusal::Stale`] if the server has newer weights than the feed,
-    /// and the errors of the wire.
+    /// [`Error::VersionMismatch`] if the feed never carries the version that the server used, and
+    /// the errors of the wire.
     pub fn prepare(&mut self) -> Result<(), Error> {
         let mut batch = [0; 16];
         self.random.fill_bytes(&mut batch);
@@ -103,9 +102,10 @@ impl Requester {
             ToClient::TicketsBegun { version } => version,
             other => return Err(unexpected("TicketsBegun", &other)),
         };
+        // Taken before the masks travel: the feed forgets versions while training goes on.
+        let model = self.model_at(version)?;
         let masks = self.draw_masks();
         let products = self.exchange_masks(&masks)?;
-        let model = self.model_at(version)?;
         let modulus = (1_u32 << self.plan.literal().mask_bits) - 1;
         for index in 0..self.plan.literal().tickets {
             let layers = masks
@@ -113,14 +113,13 @@ impl Requester {
                 .zip(&products)
                 .enumerate()
                 .map(|(layer, (r, wr))| {
-                    let biases = model.biases(layer).iter();
-                    let share = wr.row(index).iter().zip(biases);
-                    MaskedLayer {
-                        mask: r.row(index).iter().map(|&v| v as u32).collect(),
-                        share: share
-                            .map(|(&v, &b)| (v as u32).wrapping_add(b as u32) & modulus)
-                            .collect(),
-                    }
+                    let mask = r.row(index).iter().map(|&v| v as u32).collect();
+                    Some(MaskedLayer::new(
+                        mask,
+                        wr.row(index),
+                        model.biases(layer),
+                        modulus,
+                    ))
                 });
             self.pool.push_back(Ticket {
                 id: TicketId {
@@ -129,7 +128,6 @@ impl Requester {
                 },
                 layers: layers.collect(),
                 model: Arc::clone(&model),
-                modulus,
             });
         }
         Ok(())
@@ -175,6 +173,10 @@ impl Requester {
             .collect();
         let (secret, parameters) = (&self.secret, self.plan.parameters());
         let encoding = self.plan.mask_encoding();
+        let form = Form {
+            degree: 1,
+            encoding,
+        };
         self.link.exchange(
             |send| {
                 let sealed = uploads
@@ -198,7 +200,7 @@ impl Requester {
                     let layer = usize::from(at.layer);
                     let (tile, chunk) = (at.tile as usize, at.chunk as usize);
                     let positions = layouts[layer].forward_positions(tile, chunk);
-                    let values = open_result(&result, &positions, secret)?;
+                    let values = open_result(&result, &positions, form, secret)?;
                     layouts[layer].place_forward(&mut products[layer], &values, tile, chunk);
                     Ok(())
                 }
@@ -235,49 +237,79 @@ impl Requester {
         if x.rows() != 1 {
             return Err(Error::RequestRows { got: x.rows() });
         }
-        let network = self.plan.network().clone();
-        for attempt in 1.. {
-            let mut ticket = self.pool.pop_front().ok_or(Error::NoTicket)?;
-            if let Some(newest) = self.feed.latest() {
-                ticket.refresh(&newest);
+        let mut refused = None;
+        for _ in 0..ATTEMPTS {
+            let Some(mut ticket) = self.pool.pop_front() else {
+                return Err(refused.unwrap_or(Error::NoTicket));
+            };
+            let newest = self.feed.latest();
+            if let Some(newest) = &newest {
+                ticket.refresh(newest);
             }
-            self.current = Some(ticket);
-            let mut engine = Engine::new(&mut *self);
-            match sphinx_nn::pass::infer(&mut engine, &network, x) {
-                Err(Error::Refused {
-                    reason: Refusal::Stale,
-                    ..
-                }) if attempt < ATTEMPTS => {
-                    std::thread::sleep(Duration::from_millis(2));
+            match self.ask(ticket, x) {
+                Err(
+                    stale @ Error::Refused {
+                        reason: Refusal::Stale,
+                        ..
+                    },
+                ) => {
+                    refused = Some(stale);
+                    self.await_newer(newest.as_ref());
                 }
-                done => {
-                    self.current = None;
-                    return done;
-                }
+                done => return done,
             }
         }
-        Err(Error::NoTicket)
+        Err(refused.unwrap_or(Error::NoTicket))
+    }
+
+    /// One request with one ticket, which is gone afterwards, whatever happens.
+    fn ask(&mut self, ticket: Ticket, x: &Tensor) -> Result<Tensor, Error> {
+        let network = self.plan.network().clone();
+        let conversation = Conversation {
+            link: &mut self.link,
+            plan: &self.plan,
+            ticket,
+        };
+        sphinx_nn::pass::infer(&mut Engine::new(conversation), &network, x)
+    }
+
+    /// Waits, for a bounded time, until the owner has published another version.
+    fn await_newer(&self, known: Option<&Arc<FrozenReplica>>) {
+        let known = known.map(|m| m.snapshot().version());
+        for _ in 0..NEWS {
+            if self.feed.latest().map(|m| m.snapshot().version()) != known {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
-impl Forward for &mut Requester {
+/// A request under way: the ticket's masks are consumed layer by layer.
+struct Conversation<'a> {
+    link: &'a mut Link,
+    plan: &'a Plan,
+    ticket: Ticket,
+}
+
+impl Forward for Conversation<'_> {
     fn plan(&self) -> &Plan {
-        &self.plan
+        self.plan
     }
 
     fn forward(&mut self, layer: usize, x: &Integers) -> Result<Integers, Error> {
-        let ticket = self.current.as_ref().ok_or(Error::NoTicket)?;
+        let MaskedLayer { mask, share } = self.ticket.take(layer)?;
         let request = ToServer::Request {
-            ticket: ticket.id,
-            version: ticket.model.snapshot().version(),
+            ticket: self.ticket.id,
+            version: self.ticket.model.snapshot().version(),
             layer: layer as u16,
-            masked: ticket.hide(layer, x.row(0))?,
+            masked: mask.hide(layer, x.row(0))?,
         };
         self.link.send(&request)?;
         match self.link.receive()? {
             ToClient::Answer { layer: got, masked } if usize::from(got) == layer => {
-                let mut y = Integers::zeros(1, self.plan.network().linears()[layer].outputs);
-                ticket.open(layer, &masked, y.row_mut(0))?;
+                let mut y = Integers::zeros(1, share.len());
+                share.open(&masked, y.row_mut(0))?;
                 Ok(y)
             }
             other => Err(unexpected("the answer for this layer", &other)),

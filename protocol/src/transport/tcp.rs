@@ -2,17 +2,21 @@
 
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Incoming, Meter, Outgoing, Wire};
+use super::{Closer, Incoming, Meter, Outgoing, Wire};
 use crate::error::{Error, Malformed};
+
+/// How long a client waits for a silent server.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Connects to a server.
 ///
 /// # Errors
 /// [`Error::Transport`] if nobody answers.
 pub fn connect(address: impl ToSocketAddrs) -> Result<Wire, Error> {
-    wrap(TcpStream::connect(address)?, None)
+    wrap(TcpStream::connect(address)?, Some(CLIENT_PATIENCE))
 }
 
 /// Makes a wire of an accepted connection; `patience` bounds every wait for bytes.
@@ -65,6 +69,15 @@ impl Outgoing for Sender {
         // Already closed is closed.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
+
+    fn closer(&self) -> Closer {
+        let stream = self.stream.try_clone();
+        Arc::new(move || {
+            if let Ok(stream) = &stream {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        })
+    }
 }
 
 struct Receiver {
@@ -73,6 +86,9 @@ struct Receiver {
 }
 
 impl Incoming for Receiver {
+    fn wait_at_most(&mut self, patience: Option<Duration>) -> Result<(), Error> {
+        Ok(self.stream.get_ref().set_read_timeout(patience)?)
+    }
     fn receive(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
         let mut header = [0; 4];
         self.stream

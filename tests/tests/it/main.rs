@@ -11,5 +11,6 @@ mod agreement;
 mod exactness;
 mod hostile;
 mod inference;
+mod recovery;
 mod tidy;
 mod transcript;

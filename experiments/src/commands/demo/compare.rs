@@ -12,7 +12,7 @@ use crate::report;
 /// grid, which gives exactly the trajectory of the encrypted engine.
 const SMALLER: [f64; 3] = [1.0, 2.0, 4.0];
 /// Learning rate of the run without clipping, whose gradients are longer.
-const NON_PRIVATE_LR: f64 = 0.3;
+const NON_PRIVATE_LR: f64 = 0.8;
 
 /// A job and what came of it.
 type Ran = (Job, Trained);
