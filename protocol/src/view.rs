@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use crate::message::{Returned, Reveals, Sealed, ToClient, ToServer};
+use crate::message::{Returned, Reveals, Sealed, TicketId, ToClient, ToServer};
 
 /// One message as the server saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,51 @@ pub struct Seen {
     /// How an uploaded ciphertext begins: its header and the seed of its mask, which must be fresh
     /// even where the ciphertexts differ.
     pub opening: Option<Vec<u8>>,
+}
+
+/// A masked vector as the server saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenRequest {
+    /// The ticket whose masks were used.
+    pub ticket: TicketId,
+    /// Index of the linear layer.
+    pub layer: u16,
+    /// The masked residues.
+    pub masked: Vec<u32>,
+}
+
+impl Seen {
+    /// Step and released values, if this is an update.
+    #[must_use]
+    pub fn update(&self) -> Option<(u64, Vec<i32>)> {
+        match self.message()? {
+            ToServer::Update { step, gradient } => Some((step, gradient.values().to_vec())),
+            _ => None,
+        }
+    }
+
+    /// Ticket, layer and masked vector, if this is a request.
+    #[must_use]
+    pub fn request(&self) -> Option<SeenRequest> {
+        match self.message()? {
+            ToServer::Request {
+                ticket,
+                layer,
+                masked,
+                ..
+            } => Some(SeenRequest {
+                ticket,
+                layer,
+                masked: masked.values().to_vec(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The message, if its content was kept: the server parsed the same bytes.
+    fn message(&self) -> Option<ToServer> {
+        ToServer::from_bytes(self.content.as_ref()?).ok()
+    }
 }
 
 /// Bytes kept of an uploaded ciphertext.

@@ -11,12 +11,12 @@ use sphinx_nn::tensor::Tensor;
 use sphinx_protocol::Error;
 use sphinx_protocol::grid::{Engine, Frozen};
 use sphinx_protocol::link::Link;
-use sphinx_protocol::message::{ModelId, Refusal, TicketId, ToServer};
+use sphinx_protocol::message::{ModelId, Refusal, TicketId};
 use sphinx_protocol::model::FrozenReplica;
 use sphinx_protocol::party::Hub;
 use sphinx_protocol::plan::{Plan, PlanChoices};
 use sphinx_protocol::shared::{ModelFeed, Requester};
-use sphinx_protocol::view::View;
+use sphinx_protocol::view::{Seen, View};
 use sphinx_tests::fixture::{
     architecture, choices, hub, packed, random_data, serve_in_process, toy_plan, train,
 };
@@ -163,15 +163,10 @@ fn without_tickets_there_is_no_request() {
 /// The tickets with which requests were begun, in order.
 fn tried(view: &View) -> Vec<TicketId> {
     let seen = view.seen();
-    let requests = seen.iter().filter(|s| s.name == "Request");
+    let requests = seen.iter().filter_map(Seen::request);
     requests
-        .map(|s| ToServer::from_bytes(s.content.as_ref().unwrap()))
-        .filter_map(|message| match message {
-            Ok(ToServer::Request {
-                ticket, layer: 0, ..
-            }) => Some(ticket),
-            _ => None,
-        })
+        .filter(|request| request.layer == 0)
+        .map(|request| request.ticket)
         .collect()
 }
 

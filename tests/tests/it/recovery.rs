@@ -37,7 +37,7 @@ impl Outgoing for LosesUpdate {
     }
 }
 
-fn open(plan: &Plan, hub: &Arc<Hub>, replica: Replica, lossy: bool) -> Engine<Packed> {
+fn open(plan: &Plan, hub: &Arc<Hub>, replica: &Replica, lossy: bool) -> Engine<Packed> {
     for _ in 0..200 {
         let mut wire = serve_in_process(hub, None);
         if lossy {
@@ -118,14 +118,14 @@ fn a_lost_update_is_sent_again_with_the_same_bytes() {
     let plan = toy_plan(&choices(architecture(8, &[(4, LayerSpec::Tanh)], 3), 16), 7);
     let data = random_data(20, 8, 3, 2);
     let hub = hub();
-    let mut lossy = open(&plan, &hub, Replica::initial(&plan), true);
+    let mut lossy = open(&plan, &hub, &Replica::initial(&plan), true);
     let failed = train(Keeping(&mut lossy), &plan, &data, 1, Some(1.0), 2);
     assert!(matches!(failed, Err(Error::Disconnected(_))));
     // The release was charged and the replica has moved on; the server has not.
     let replica = lossy.multiplier().replica().clone();
     assert_eq!(replica.public().step(), 1);
     drop(lossy);
-    let again = open(&plan, &hub, replica, false);
+    let again = open(&plan, &hub, &replica, false);
     let again = train_from(again, &plan, &data, 1, 1, Some(1.0), 3).unwrap();
     let clear = train(local(&plan), &plan, &data, 1, Some(1.0), 2).unwrap();
     let clear = train_from(clear, &plan, &data, 1, 1, Some(1.0), 3).unwrap();

@@ -11,7 +11,7 @@ use sphinx_he::rlwe::SecretKey;
 use sphinx_he::zq::Modulus;
 use sphinx_nn::data::Dataset;
 use sphinx_nn::network::LayerSpec;
-use sphinx_protocol::message::{Reveals, ToServer};
+use sphinx_protocol::message::Reveals;
 use sphinx_protocol::packed::layout::Tiling;
 use sphinx_protocol::plan::{Limits, Plan, PlanLiteral};
 use sphinx_protocol::view::{Seen, View};
@@ -152,13 +152,8 @@ fn the_only_plaintext_about_data_is_the_noised_update() {
 /// The updates that the server received: step and number of coordinates.
 fn updates(seen: &[Seen]) -> Vec<(u64, usize)> {
     seen.iter()
-        .filter(|s| s.name == "Update")
-        .map(
-            |s| match ToServer::from_bytes(s.content.as_ref().unwrap()) {
-                Ok(ToServer::Update { step, gradient }) => (step, gradient.values().len()),
-                other => panic!("{other:?}"),
-            },
-        )
+        .filter_map(Seen::update)
+        .map(|(step, values)| (step, values.len()))
         .collect()
 }
 

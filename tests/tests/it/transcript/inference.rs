@@ -9,10 +9,10 @@ use sphinx_nn::network::LayerSpec;
 use sphinx_nn::tensor::Tensor;
 use sphinx_protocol::format::Integers;
 use sphinx_protocol::link::Link;
-use sphinx_protocol::message::{ModelId, TicketId, ToServer};
+use sphinx_protocol::message::ModelId;
 use sphinx_protocol::plan::{Plan, PlanChoices};
 use sphinx_protocol::shared::{ModelFeed, Requester};
-use sphinx_protocol::view::{Seen, View};
+use sphinx_protocol::view::{Seen, SeenRequest, View};
 use sphinx_tests::fixture::{
     architecture, choices, hub, packed, random_data, serve_in_process, toy_plan, train,
 };
@@ -75,36 +75,12 @@ fn order_and_sizes_depend_on_neither_input_nor_model() {
     assert!(difference(&view_of(&ramp, 13, 1, 1), &reference).is_some());
 }
 
-/// One request as the server sees it.
-struct Asked {
-    ticket: TicketId,
-    layer: u16,
-    masked: Vec<u32>,
-}
-
-fn asked(seen: &[Seen]) -> Vec<Asked> {
-    seen.iter()
-        .filter(|s| s.name == "Request")
-        .map(
-            |s| match ToServer::from_bytes(s.content.as_ref().unwrap()) {
-                Ok(ToServer::Request {
-                    ticket,
-                    layer,
-                    masked,
-                    ..
-                }) => Asked {
-                    ticket,
-                    layer,
-                    masked: masked.values().to_vec(),
-                },
-                other => panic!("{other:?}"),
-            },
-        )
-        .collect()
+fn asked(seen: &[Seen]) -> Vec<SeenRequest> {
+    seen.iter().filter_map(Seen::request).collect()
 }
 
 /// Masked vectors, and tickets of a layer, that were seen before.
-fn repeated(asked: &[Asked]) -> (usize, usize) {
+fn repeated(asked: &[SeenRequest]) -> (usize, usize) {
     let (mut vectors, mut tickets) = (HashSet::new(), HashSet::new());
     (
         asked.iter().filter(|a| !vectors.insert(&a.masked)).count(),
