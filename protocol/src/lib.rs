@@ -12,7 +12,7 @@
 //!
 //! # The rooms, from the bottom up
 //!
-//! - [`format`] fixed point: how real numbers become the integers that every engine agrees on.
+//! - [`mod@format`] fixed point: how real numbers become the integers that every engine agrees on.
 //! - [`model`] the weights both parties keep, and the integer update rule they both apply.
 //! - [`plan`] everything public about a run, checked at birth (shapes, parameters, exactness).
 //! - [`grid`] integer DP-SGD, with the linear algebra left to a [`grid::Multiplier`].

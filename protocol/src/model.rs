@@ -55,7 +55,7 @@ impl StepRule {
     /// The rule nearest to the given real constants.
     ///
     /// # Errors
-    /// [`Error::Misuse`] if a constant is not positive and finite, or momentum is not in [0, 1).
+    /// [`Error::StepSize`] if a constant is not positive and finite, or momentum is not in [0, 1).
     pub fn new(
         learning_rate: f64,
         momentum: f64,

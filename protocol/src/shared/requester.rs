@@ -102,10 +102,12 @@ impl Requester {
             ToClient::TicketsBegun { version } => version,
             other => return Err(unexpected("TicketsBegun", &other)),
         };
-        // Taken before the masks travel: the feed forgets versions while training goes on.
-        let model = self.model_at(version)?;
+        // Looked up before the masks travel, because the feed forgets versions while training goes
+        // on; waited for afterwards, when the server is ready for whatever comes next.
+        let known = self.feed.find(version);
         let masks = self.draw_masks();
         let products = self.exchange_masks(&masks)?;
+        let model = known.map_or_else(|| self.model_at(version), Ok)?;
         let modulus = (1_u32 << self.plan.literal().mask_bits) - 1;
         for index in 0..self.plan.literal().tickets {
             let layers = masks

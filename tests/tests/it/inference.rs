@@ -216,3 +216,23 @@ fn a_frozen_feed_ends_in_a_clear_error_and_costs_tickets_only() {
     assert_eq!(tried.len(), shown + left);
     assert_eq!(tried.iter().collect::<HashSet<_>>().len(), tried.len());
 }
+
+/// A preparation that fails because the owner has not published yet leaves the connection usable.
+#[test]
+fn a_preparation_ahead_of_the_feed_can_be_tried_again() {
+    let (plan, hub) = (plan(2), hub());
+    let data = random_data(12, 9, 4, 8);
+    let engine = packed(&plan, &hub, None).unwrap();
+    let feed = ModelFeed::new(engine.freeze());
+    let mut requester = requester(&plan, &hub, &feed);
+    let engine = train(engine, &plan, &data, 1, Some(1.0), 8).unwrap();
+    assert!(matches!(
+        requester.prepare(),
+        Err(Error::VersionMismatch { .. })
+    ));
+    feed.publish(engine.freeze());
+    requester.prepare().unwrap();
+    let x = row(&data.images, 0);
+    let expected = in_the_clear(&plan, &engine.freeze(), &x);
+    assert_eq!(requester.infer(&x).unwrap(), expected);
+}
