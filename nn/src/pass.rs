@@ -53,7 +53,7 @@ pub fn infer<E: Infer>(engine: &mut E, network: &Network, x: &Tensor) -> Result<
 /// Forward, loss, backward: submits the gradient of every layer.
 ///
 /// A label of `None` marks a padding row, whose gradient is zero. [`Train::begin`] is the
-/// caller's, and so are [`Train::collect`] and [`Train::apply`].
+/// caller's, and so are [`Train::collect`] and what becomes of the sum.
 ///
 /// # Errors
 /// Whatever the engine reports.
