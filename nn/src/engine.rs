@@ -7,7 +7,7 @@
 //! 3. for each layer, last to first: `backward` (not for the first layer, whose input is data),
 //!    then `submit_gradient`, which may run on while the next layer's `backward` is computed;
 //! 4. `collect`: the sum over the rows of the gradients, clipped by the engine's policy;
-//! 5. the loop adds noise, then `apply` releases the noised sum and updates the parameters.
+//! 5. the loop adds noise, and the engine updates the parameters from the noised sum only.
 //!
 //! `layer` is a position in [`crate::Network::linears`]; flat vectors follow
 //! [`crate::Network::layout`]. Rows beyond the real batch are padding: their `d` is zero, so
