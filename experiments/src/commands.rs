@@ -6,7 +6,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::output::Output;
-use crate::usage::exit_code;
+use crate::usage::{exit_code, explain};
 
 mod account;
 mod calibrate;
@@ -29,7 +29,7 @@ pub fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            Output::new(true, false).warn(format_args!("error: {error:#}"));
+            Output::new(true, false).warn(format_args!("error: {}", explain(&error)));
             ExitCode::from(exit_code(&error))
         }
     }

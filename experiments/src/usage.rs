@@ -83,6 +83,21 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if usage { 2 } else { 1 }
 }
 
+/// The error and its causes in one line; a cause that its effect already tells is left out.
+#[must_use]
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line.push_str(": ");
+            line.push_str(&cause);
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +111,17 @@ mod tests {
         assert_eq!(
             format!("{error:#}"),
             "preparing the run: --steps: must be at least 1"
+        );
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let refused = std::io::Error::other("nobody listens");
+        let error = anyhow::Error::new(sphinx_protocol::Error::from(refused));
+        let told = explain(&error.context("connecting to 127.0.0.1:1"));
+        assert_eq!(
+            told,
+            "connecting to 127.0.0.1:1: connection: nobody listens"
         );
     }
 }
