@@ -161,8 +161,10 @@ fn quantile_of_sorted(sorted: &[f64], p: f64) -> f64 {
     let below = (h.floor() as usize).min(last);
     let above = (below + 1).min(last);
     let fraction = h - below as f64;
-    // This form cannot overflow for samples of opposite sign and is exact at both ends.
-    sorted[below] * (1.0 - fraction) + sorted[above] * fraction
+    // This form cannot overflow for samples of opposite sign and is exact at both ends; between
+    // them rounding could step outside.
+    let value = sorted[below] * (1.0 - fraction) + sorted[above] * fraction;
+    value.clamp(sorted[below], sorted[above])
 }
 
 struct SplitMix64(u64);
