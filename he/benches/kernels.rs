@@ -1,6 +1,8 @@
 //! Times of the kernels and of the steps of a protocol, at the parameters that are shipped.
 //!
-//! `cargo bench -p sphinx-he`. Every benchmark checks its result once before it is timed.
+//! `cargo bench -p sphinx-he`. The kernels are timed on every back end of the machine, whose name
+//! begins the id; the rest on the one that `SPHINX_BACKEND` names, or the best. Every benchmark
+//! checks its result once before it is timed.
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that fails has no result to report"
@@ -16,6 +18,7 @@ use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly, Plaintext, SeededCiphe
 use sphinx_he::ntt::NttTable;
 use sphinx_he::rlwe::{Parameters, ParametersLiteral, SecretKey, Security};
 use sphinx_he::sample::{ErrorSampler, Stream, uniform_row};
+use sphinx_he::simd::{Backend, Kernels};
 use sphinx_he::zq::{Modulus, prime::transform_primes};
 
 fn parameters(log_n: u32, log_q: &[u32]) -> Parameters {
@@ -29,21 +32,74 @@ fn parameters(log_n: u32, log_q: &[u32]) -> Parameters {
     Parameters::new(&literal).unwrap()
 }
 
+/// The back ends that this machine has.
+fn back_ends() -> impl Iterator<Item = Kernels> {
+    Backend::ALL.iter().filter_map(|b| b.kernels().ok())
+}
+
 fn transforms(c: &mut Criterion) {
-    for log_n in [11, 12, 13] {
-        let q = Modulus::new(transform_primes(47, log_n, 1, &[]).unwrap()[0]).unwrap();
+    for (log_n, bits) in [
+        (11, 47),
+        (12, 47),
+        (13, 46),
+        (13, 47),
+        (13, 50),
+        (13, 60),
+        (14, 47),
+    ] {
+        let q = Modulus::new(transform_primes(bits, log_n, 1, &[]).unwrap()[0]).unwrap();
         let table = NttTable::new(q, log_n).unwrap();
         let mut row: Vec<u64> = (0..1 << log_n).map(|i| q.reduce(i * i)).collect();
         let start = row.clone();
-        table.forward(&mut row);
-        table.inverse(&mut row);
-        assert_eq!(row, start);
-        c.bench_function(&format!("ntt/forward/{}", 1 << log_n), |b| {
-            b.iter(|| table.forward(black_box(&mut row)));
-        });
-        c.bench_function(&format!("ntt/inverse/{}", 1 << log_n), |b| {
-            b.iter(|| table.inverse(black_box(&mut row)));
-        });
+        for kernels in back_ends().filter(|k| k.backend() != Backend::Avx2) {
+            table.forward_with(kernels, &mut row);
+            table.inverse_with(kernels, &mut row);
+            assert_eq!(row, start);
+            let (backend, n) = (kernels.backend(), 1 << log_n);
+            c.bench_function(&format!("{backend}/ntt forward/{bits} bits/{n}"), |b| {
+                b.iter(|| table.forward_with(kernels, black_box(&mut row)));
+            });
+            c.bench_function(&format!("{backend}/ntt inverse/{bits} bits/{n}"), |b| {
+                b.iter(|| table.inverse_with(kernels, black_box(&mut row)));
+            });
+            row.clone_from(&start);
+        }
+    }
+}
+
+fn row_kernels(c: &mut Criterion) {
+    let q = Modulus::new(transform_primes(47, 12, 2, &[]).unwrap()[0]).unwrap();
+    let to = Modulus::new(transform_primes(42, 12, 1, &[]).unwrap()[0]).unwrap();
+    let row = |step: u64| -> Vec<u64> {
+        (0..4096u64)
+            .map(|i| q.reduce((i + 1).wrapping_mul(step)))
+            .collect()
+    };
+    let (a, b) = (row(0x9e37_79b9_7f4a_7c15), row(0x5851_f42d_4c95_7f2d));
+    let terms: Vec<(&[u64], &[u64])> = vec![(&a, &b); 16];
+    let w = q.shoup(a[7]);
+    let mut checked = a.clone();
+    sphinx_he::simd::dot_add_assign(&q, &mut checked, &terms);
+    for kernels in back_ends() {
+        let mut x = a.clone();
+        kernels.dot_add_assign(&q, &mut x, &terms);
+        assert_eq!(x, checked);
+        let mut time = |name: &str, f: &dyn Fn(&mut [u64])| {
+            let id = format!("{}/{name}/4096", kernels.backend());
+            c.bench_function(&id, |bencher| bencher.iter(|| f(black_box(&mut x))));
+        };
+        time("add", &|x| kernels.add_assign(&q, x, &b));
+        time("sub", &|x| kernels.sub_assign(&q, x, &b));
+        time("neg", &|x| kernels.neg_assign(&q, x));
+        if kernels.backend() == Backend::Avx2 {
+            continue; // the rest is the scalar code
+        }
+        time("mul", &|x| kernels.mul_assign(&q, x, &b));
+        time("mul_add", &|x| kernels.mul_add_assign(&q, x, &a, &b));
+        time("dot of 16", &|x| kernels.dot_add_assign(&q, x, &terms));
+        time("scale", &|x| kernels.scale_assign(&q, x, w));
+        time("sub_scale", &|x| kernels.sub_scale_assign(&q, x, &b, w));
+        time("centred_to", &|x| kernels.centred_to(&q, &to, x, &a));
     }
 }
 
@@ -158,5 +214,5 @@ fn slots(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, transforms, samplers, exact, slots);
+criterion_group!(benches, transforms, row_kernels, samplers, exact, slots);
 criterion_main!(benches);

@@ -4,7 +4,8 @@
 //! `Z_q[Y]/(Y^N + 1)` at the odd powers of a primitive `2N`-th root of unity, in bit-reversed
 //! order; [`NttTable::inverse`] interpolates. Between the two, products are entry by entry. Rows
 //! hold `N` canonical residues on entry and on return. The instruction stream does not depend on
-//! the data.
+//! the data. Where the processor has 52-bit vector products and the modulus is below `2^50`, the
+//! same network runs in vectors (see [`crate::simd`]); the words are the same.
 //!
 //! Sources: the merged negacyclic transform of Longa and Naehrig (*Speeding up the number
 //! theoretic transform for faster ideal lattice-based cryptography*, ePrint 2016/504, algorithms 1
@@ -28,6 +29,7 @@ mod table;
 
 pub use table::NttTable;
 
+use crate::simd::Kernels;
 use crate::zq::{Modulus, Shoup, reduce_once};
 
 /// Harvey's forward butterfly: `x < 4q`, any `y`; both results below `4q`.
@@ -53,9 +55,23 @@ fn inverse_butterfly(q: &Modulus, x: u64, y: u64, w: Shoup) -> (u64, u64) {
 impl NttTable {
     /// Coefficients to evaluations, in place; `row` has `N` canonical residues.
     ///
-    /// Cost: `N/2 log2 N` butterflies, two layers to a pass.
+    /// Cost: `N/2 log2 N` butterflies, two layers to a pass, or three in vectors.
     pub fn forward(&self, row: &mut [u64]) {
+        self.forward_with(Kernels::active(), row);
+    }
+
+    /// As [`Self::forward`], by these kernels.
+    pub fn forward_with(&self, kernels: Kernels, row: &mut [u64]) {
         debug_assert_eq!(row.len(), self.degree());
+        #[cfg(target_arch = "x86_64")]
+        if let Some(roots) = self.vector_roots(kernels) {
+            return roots.forward(row);
+        }
+        let _ = kernels;
+        self.forward_scalar(row);
+    }
+
+    fn forward_scalar(&self, row: &mut [u64]) {
         let q = self.modulus();
         let (mut blocks, mut half) = (1, row.len() / 2);
         if !self.log_n().is_multiple_of(2) {
@@ -107,7 +123,21 @@ impl NttTable {
     ///
     /// The factor `1/N` is folded into the last layer. Cost as [`Self::forward`].
     pub fn inverse(&self, row: &mut [u64]) {
+        self.inverse_with(Kernels::active(), row);
+    }
+
+    /// As [`Self::inverse`], by these kernels.
+    pub fn inverse_with(&self, kernels: Kernels, row: &mut [u64]) {
         debug_assert_eq!(row.len(), self.degree());
+        #[cfg(target_arch = "x86_64")]
+        if let Some(roots) = self.vector_roots(kernels) {
+            return roots.inverse(row);
+        }
+        let _ = kernels;
+        self.inverse_scalar(row);
+    }
+
+    fn inverse_scalar(&self, row: &mut [u64]) {
         let (mut blocks, mut half) = (row.len() / 2, 1);
         if self.log_n().is_multiple_of(2) {
             self.inverse_layer(row, blocks, half);

@@ -1,12 +1,18 @@
-//! Kernels on whole rows.
+//! Kernels on whole rows, for the processor at hand.
 //!
-//! Sits just above [`crate::zq`]: every inner loop of the crate but the transform's lives here, so
-//! that a vector back end has one place to go. All rows have equal length and hold canonical
-//! residues; nothing allocates and nothing branches on the data.
+//! Sits just above [`crate::zq`]: every inner loop of the crate lives here, but for the scalar
+//! transform. All rows have equal length and hold canonical residues; nothing allocates and nothing
+//! branches on the data. Every back end gives the same words as the scalar one.
 //!
-//! The back end is picked by the environment variable `SPHINX_BACKEND`. This build has one,
-//! `scalar`; [`Backend::from_environment`] refuses any other name, and the kernels, which need no
-//! choice, never read the environment themselves.
+//! The back end is chosen once, at the first kernel: the one that the environment variable
+//! `SPHINX_BACKEND` names (`scalar`, `avx2` or `avx512`), or the best that the processor has.
+//! [`Backend::from_environment`] refuses a name that is unknown or whose instructions the
+//! processor lacks, so that a program can say so; the kernels, which have nobody to tell, fall back
+//! to `scalar` then.
+//!
+//! - `avx512` wants AVX-512 F, DQ, VL and IFMA, and covers moduli below `2^50`; larger ones, and
+//!   transforms with `N < 16`, run the scalar code.
+//! - `avx2` covers sums, differences and negations.
 //!
 //! ```
 //! use sphinx_he::{simd, zq::Modulus};
@@ -17,7 +23,23 @@
 //! # Ok::<(), sphinx_he::ParameterError>(())
 //! ```
 
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "code for instructions that were found may be called only so"
+    )
+)]
+
+use std::sync::OnceLock;
+
 use crate::zq::{Modulus, Shoup};
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+mod scalar;
 
 /// The name of the environment variable that picks a back end.
 pub const BACKEND_VARIABLE: &str = "SPHINX_BACKEND";
@@ -29,225 +51,290 @@ pub enum Backend {
     /// Plain 64-bit integer code, on every machine.
     #[default]
     Scalar,
+    /// 256-bit sums, differences and negations; the rest as `Scalar`.
+    Avx2,
+    /// 512-bit registers and 52-bit products, for moduli below `2^50`.
+    Avx512,
 }
 
-/// A back end was asked for that this build does not have.
+/// A back end was asked for that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("SPHINX_BACKEND={name:?} is not built in; unset it or use one of: scalar")]
-pub struct UnknownBackend {
-    /// The name asked for.
-    pub name: std::ffi::OsString,
+#[non_exhaustive]
+pub enum BackendError {
+    /// There is none with this name.
+    #[error("SPHINX_BACKEND={name:?} is not known; unset it or use one of: scalar, avx2, avx512")]
+    Unknown {
+        /// The name asked for.
+        name: std::ffi::OsString,
+    },
+    /// This processor lacks its instructions.
+    #[error(
+        "the back end {backend} needs instructions that this processor lacks; unset SPHINX_BACKEND or use scalar"
+    )]
+    Unavailable {
+        /// The back end asked for.
+        backend: Backend,
+    },
+}
+
+impl std::fmt::Display for Backend {
+    /// The name that `SPHINX_BACKEND` takes.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        })
+    }
 }
 
 impl Backend {
-    /// The back end with this name.
+    /// All back ends, the slowest first.
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+
+    /// The back end with this name, whether or not this processor can run it.
     ///
     /// # Errors
-    /// [`UnknownBackend`] for any name but `scalar`.
-    pub fn from_name(name: &str) -> Result<Self, UnknownBackend> {
+    /// [`BackendError::Unknown`].
+    pub fn from_name(name: &str) -> Result<Self, BackendError> {
         match name {
             "scalar" => Ok(Self::Scalar),
-            _ => Err(UnknownBackend { name: name.into() }),
+            "avx2" => Ok(Self::Avx2),
+            "avx512" => Ok(Self::Avx512),
+            _ => Err(BackendError::Unknown { name: name.into() }),
         }
+    }
+
+    /// Whether this processor has its instructions.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::available(),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The best back end that this processor can run.
+    #[must_use]
+    pub fn best() -> Self {
+        let mut available = Self::ALL.into_iter().filter(|b| b.is_available());
+        available.next_back().unwrap_or_default()
     }
 
     /// The back end that `SPHINX_BACKEND` names, or the best one where it is unset or empty.
     ///
     /// # Errors
-    /// [`UnknownBackend`] where the variable names something else.
-    pub fn from_environment() -> Result<Self, UnknownBackend> {
+    /// [`BackendError`] where the variable names something that cannot be had.
+    pub fn from_environment() -> Result<Self, BackendError> {
         let Some(name) = std::env::var_os(BACKEND_VARIABLE).filter(|name| !name.is_empty()) else {
-            return Ok(Self::default());
+            return Ok(Self::best());
         };
-        name.to_str().map_or_else(
-            || Err(UnknownBackend { name: name.clone() }),
+        let backend = name.to_str().map_or_else(
+            || Err(BackendError::Unknown { name: name.clone() }),
             Self::from_name,
-        )
+        )?;
+        backend.kernels().map(|_| backend)
+    }
+
+    /// Its kernels.
+    ///
+    /// # Errors
+    /// [`BackendError::Unavailable`].
+    pub fn kernels(self) -> Result<Kernels, BackendError> {
+        if self.is_available() {
+            Ok(Kernels(self))
+        } else {
+            Err(BackendError::Unavailable { backend: self })
+        }
+    }
+}
+
+/// The kernels of a back end whose instructions were found. The functions of this module are
+/// those of [`Kernels::active`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kernels(Backend);
+
+/// Calls the kernel of the back end, the scalar one where it has none.
+macro_rules! dispatch {
+    ($self:ident, $name:ident($q:expr $(, $argument:expr)*), avx2) => {
+        match $self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: kernels are made only where the back end's instructions were found
+            Backend::Avx2 => unsafe { avx2::$name($q $(, $argument)*) },
+            _ => dispatch!($self, $name($q $(, $argument)*)),
+        }
+    };
+    ($self:ident, $name:ident($q:expr $(, $argument:expr)*)) => {
+        match $self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512 if $q.bits() <= avx512::MAX_BITS => {
+                // SAFETY: kernels are made only where the back end's instructions were found
+                unsafe { avx512::$name($q $(, $argument)*) }
+            }
+            _ => scalar::$name($q $(, $argument)*),
+        }
+    };
+}
+
+impl Kernels {
+    /// Those chosen for this process, at the first call.
+    #[must_use]
+    pub fn active() -> Self {
+        static ACTIVE: OnceLock<Kernels> = OnceLock::new();
+        *ACTIVE.get_or_init(|| Self(Backend::from_environment().unwrap_or_default()))
+    }
+
+    /// Whose they are.
+    #[must_use]
+    pub const fn backend(self) -> Backend {
+        self.0
+    }
+
+    /// `a += b`.
+    pub fn add_assign(self, q: &Modulus, a: &mut [u64], b: &[u64]) {
+        debug_assert!(a.len() == b.len());
+        dispatch!(self, add_assign(q, a, b), avx2);
+    }
+
+    /// `a -= b`.
+    pub fn sub_assign(self, q: &Modulus, a: &mut [u64], b: &[u64]) {
+        debug_assert!(a.len() == b.len());
+        dispatch!(self, sub_assign(q, a, b), avx2);
+    }
+
+    /// `a = -a`.
+    pub fn neg_assign(self, q: &Modulus, a: &mut [u64]) {
+        dispatch!(self, neg_assign(q, a), avx2);
+    }
+
+    /// `a = a b`, entry by entry.
+    pub fn mul_assign(self, q: &Modulus, a: &mut [u64], b: &[u64]) {
+        debug_assert!(a.len() == b.len());
+        dispatch!(self, mul_assign(q, a, b));
+    }
+
+    /// `out = a b`, entry by entry.
+    pub fn mul(self, q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
+        debug_assert!(out.len() == a.len() && a.len() == b.len());
+        dispatch!(self, mul(q, out, a, b));
+    }
+
+    /// `acc += a b`, entry by entry.
+    pub fn mul_add_assign(self, q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
+        debug_assert!(acc.len() == a.len() && a.len() == b.len());
+        dispatch!(self, mul_add_assign(q, acc, a, b));
+    }
+
+    /// `acc += sum_t a_t b_t`, entry by entry, with one reduction for many terms.
+    pub fn dot_add_assign(self, q: &Modulus, acc: &mut [u64], terms: &[(&[u64], &[u64])]) {
+        debug_assert!(
+            terms
+                .iter()
+                .all(|(a, b)| a.len() == acc.len() && b.len() == acc.len())
+        );
+        dispatch!(self, dot_add_assign(q, acc, terms));
+    }
+
+    /// `acc -= a b`, entry by entry.
+    pub fn mul_sub_assign(self, q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
+        debug_assert!(acc.len() == a.len() && a.len() == b.len());
+        dispatch!(self, mul_sub_assign(q, acc, a, b));
+    }
+
+    /// `a = a w` for one constant.
+    pub fn scale_assign(self, q: &Modulus, a: &mut [u64], w: Shoup) {
+        dispatch!(self, scale_assign(q, a, w));
+    }
+
+    /// `a = (a - b) w` for one constant: the last step of a division by a prime.
+    pub fn sub_scale_assign(self, q: &Modulus, a: &mut [u64], b: &[u64], w: Shoup) {
+        debug_assert!(a.len() == b.len());
+        dispatch!(self, sub_scale_assign(q, a, b, w));
+    }
+
+    /// `a += value mod q` for signed words. Scalar code in every back end.
+    pub fn add_signed_assign(self, q: &Modulus, a: &mut [u64], values: &[i64]) {
+        debug_assert_eq!(a.len(), values.len());
+        scalar::add_signed_assign(q, a, values);
+    }
+
+    /// `out = [a] mod to`, where the residues `a` of `from` stand for their centred
+    /// representatives.
+    pub fn centred_to(self, from: &Modulus, to: &Modulus, out: &mut [u64], a: &[u64]) {
+        debug_assert_eq!(out.len(), a.len());
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Backend::Avx512 && from.bits().max(to.bits()) <= avx512::MAX_BITS {
+            // SAFETY: kernels are made only where the back end's instructions were found
+            return unsafe { avx512::centred_to(from, to, out, a) };
+        }
+        scalar::centred_to(from, to, out, a);
     }
 }
 
 /// `a += b`.
 pub fn add_assign(q: &Modulus, a: &mut [u64], b: &[u64]) {
-    debug_assert_eq!(a.len(), b.len());
-    for (x, &y) in a.iter_mut().zip(b) {
-        *x = q.add(*x, y);
-    }
+    Kernels::active().add_assign(q, a, b);
 }
 
 /// `a -= b`.
 pub fn sub_assign(q: &Modulus, a: &mut [u64], b: &[u64]) {
-    debug_assert_eq!(a.len(), b.len());
-    for (x, &y) in a.iter_mut().zip(b) {
-        *x = q.sub(*x, y);
-    }
+    Kernels::active().sub_assign(q, a, b);
 }
 
 /// `a = -a`.
 pub fn neg_assign(q: &Modulus, a: &mut [u64]) {
-    for x in a {
-        *x = q.neg(*x);
-    }
+    Kernels::active().neg_assign(q, a);
 }
 
 /// `a = a b`, entry by entry.
 pub fn mul_assign(q: &Modulus, a: &mut [u64], b: &[u64]) {
-    debug_assert_eq!(a.len(), b.len());
-    for (x, &y) in a.iter_mut().zip(b) {
-        *x = q.mul(*x, y);
-    }
+    Kernels::active().mul_assign(q, a, b);
 }
 
 /// `out = a b`, entry by entry.
 pub fn mul(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    debug_assert!(out.len() == a.len() && a.len() == b.len());
-    for ((x, &y), &z) in out.iter_mut().zip(a).zip(b) {
-        *x = q.mul(y, z);
-    }
+    Kernels::active().mul(q, out, a, b);
 }
 
 /// `acc += a b`, entry by entry.
 pub fn mul_add_assign(q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
-    debug_assert!(acc.len() == a.len() && a.len() == b.len());
-    for ((x, &y), &z) in acc.iter_mut().zip(a).zip(b) {
-        *x = q.mul_add(*x, y, z);
-    }
+    Kernels::active().mul_add_assign(q, acc, a, b);
 }
 
-/// Entries that [`dot_add_assign`] sums at a time: their accumulators stay in the first cache.
-const DOT_BLOCK: usize = 64;
-
-/// `acc += sum_t a_t b_t`, entry by entry, with one reduction for as many terms as 128 bits hold.
-///
-/// A product is below `2^(2 bits)`, so `2^(127 - 2 bits)` of them fit beside a residue: 128 for
-/// primes of 60 bits, more than `2^32` for 47.
+/// `acc += sum_t a_t b_t`, entry by entry, with one reduction for many terms.
 pub fn dot_add_assign(q: &Modulus, acc: &mut [u64], terms: &[(&[u64], &[u64])]) {
-    debug_assert!(
-        terms
-            .iter()
-            .all(|(a, b)| a.len() == acc.len() && b.len() == acc.len())
-    );
-    let room = 1usize << (127 - 2 * q.bits()).min(usize::BITS - 2);
-    for terms in terms.chunks(room) {
-        for (i, block) in acc.chunks_mut(DOT_BLOCK).enumerate() {
-            let range = i * DOT_BLOCK..i * DOT_BLOCK + block.len();
-            let mut sums = [0u128; DOT_BLOCK];
-            sums.iter_mut()
-                .zip(block.iter())
-                .for_each(|(sum, &x)| *sum = x.into());
-            for (a, b) in terms {
-                let entries = a[range.clone()].iter().zip(&b[range.clone()]);
-                for (sum, (&x, &y)) in sums.iter_mut().zip(entries) {
-                    *sum = sum.wrapping_add(u128::from(x) * u128::from(y));
-                }
-            }
-            block
-                .iter_mut()
-                .zip(&sums)
-                .for_each(|(x, &sum)| *x = q.reduce_u128(sum));
-        }
-    }
+    Kernels::active().dot_add_assign(q, acc, terms);
 }
 
 /// `acc -= a b`, entry by entry.
 pub fn mul_sub_assign(q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
-    debug_assert!(acc.len() == a.len() && a.len() == b.len());
-    for ((x, &y), &z) in acc.iter_mut().zip(a).zip(b) {
-        *x = q.sub(*x, q.mul(y, z));
-    }
+    Kernels::active().mul_sub_assign(q, acc, a, b);
 }
 
 /// `a = a w` for one constant.
 pub fn scale_assign(q: &Modulus, a: &mut [u64], w: Shoup) {
-    for x in a {
-        *x = q.mul_shoup(*x, w);
-    }
+    Kernels::active().scale_assign(q, a, w);
 }
 
 /// `a = (a - b) w` for one constant: the last step of a division by a prime.
 pub fn sub_scale_assign(q: &Modulus, a: &mut [u64], b: &[u64], w: Shoup) {
-    debug_assert_eq!(a.len(), b.len());
-    for (x, &y) in a.iter_mut().zip(b) {
-        *x = q.mul_shoup(q.sub(*x, y), w);
-    }
+    Kernels::active().sub_scale_assign(q, a, b, w);
 }
 
 /// `a += value mod q` for signed words.
 pub fn add_signed_assign(q: &Modulus, a: &mut [u64], values: &[i64]) {
-    debug_assert_eq!(a.len(), values.len());
-    for (x, &value) in a.iter_mut().zip(values) {
-        *x = q.add(*x, q.reduce_i64(value));
-    }
+    Kernels::active().add_signed_assign(q, a, values);
 }
 
 /// `out = [a] mod to`, where the residues `a` of `from` stand for their centred representatives.
 pub fn centred_to(from: &Modulus, to: &Modulus, out: &mut [u64], a: &[u64]) {
-    debug_assert_eq!(out.len(), a.len());
-    for (x, &y) in out.iter_mut().zip(a) {
-        *x = to.reduce_i64(from.centre(y));
-    }
+    Kernels::active().centred_to(from, to, out, a);
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_known_back_ends_are_accepted() {
-        assert_eq!(Backend::from_name("scalar"), Ok(Backend::Scalar));
-        let error = Backend::from_name("avx1024").unwrap_err();
-        assert!(error.to_string().contains("avx1024"));
-    }
-
-    #[test]
-    fn rows_agree_with_single_operations() {
-        let q = Modulus::new((1 << 47) - 115).unwrap();
-        let a: Vec<u64> = (0..64).map(|i| q.reduce(u64::MAX / (i + 1))).collect();
-        let b: Vec<u64> = (0..64)
-            .map(|i| q.reduce(0x9e37_79b9_7f4a_7c15u64.rotate_left(i)))
-            .collect();
-        let run = |kernel: fn(&Modulus, &mut [u64], &[u64])| {
-            let mut row = a.clone();
-            kernel(&q, &mut row, &b);
-            row
-        };
-        let expect = |f: &dyn Fn(u64, u64) -> u64| -> Vec<u64> {
-            a.iter().zip(&b).map(|(&x, &y)| f(x, y)).collect()
-        };
-        assert_eq!(run(add_assign), expect(&|x, y| q.add(x, y)));
-        assert_eq!(run(sub_assign), expect(&|x, y| q.sub(x, y)));
-        assert_eq!(run(mul_assign), expect(&|x, y| q.mul(x, y)));
-        assert_eq!(
-            run(|q, x, y| mul_add_assign(q, x, y, y)),
-            expect(&|x, y| q.mul_add(x, y, y))
-        );
-        assert_eq!(
-            run(|q, x, y| mul_sub_assign(q, x, y, y)),
-            expect(&|x, y| q.sub(x, q.mul(y, y)))
-        );
-        assert_eq!(
-            run(|q, x, y| sub_scale_assign(q, x, y, q.shoup(5))),
-            expect(&|x, y| q.mul(q.sub(x, y), 5))
-        );
-    }
-
-    #[test]
-    fn sums_of_many_products_do_not_overflow() {
-        // 300 terms of the largest residues: more than one chunk for 60 bits, a ragged last block
-        for value in [(1 << 60) - 93, (1u64 << 47) - 115, 3] {
-            let q = Modulus::new(value).unwrap();
-            let top = vec![value - 1; 70];
-            let mixed: Vec<u64> = (0..70)
-                .map(|i| q.reduce(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(i)))
-                .collect();
-            let mut terms: Vec<(&[u64], &[u64])> = vec![(&top, &top); 300];
-            terms.push((&mixed, &top));
-            let mut fast = mixed.clone();
-            dot_add_assign(&q, &mut fast, &terms);
-            let mut slow = mixed.clone();
-            terms
-                .iter()
-                .for_each(|(a, b)| mul_add_assign(&q, &mut slow, a, b));
-            assert_eq!(fast, slow);
-        }
-    }
-}
+mod tests;

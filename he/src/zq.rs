@@ -97,6 +97,18 @@ impl Modulus {
         self.bits
     }
 
+    /// `floor(2^(63 + bits) / q)`: the constant of the reduction of products.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn ratio(&self) -> u64 {
+        self.ratio
+    }
+
+    /// `floor(2^64 / q)`: the constant of the reduction of words.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn word_ratio(&self) -> u64 {
+        self.word_ratio
+    }
+
     /// log2 of the modulus.
     #[must_use]
     pub fn log2(&self) -> f64 {

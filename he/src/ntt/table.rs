@@ -1,6 +1,11 @@
 //! Roots of unity in the order in which the transform reads them.
 
+#[cfg(target_arch = "x86_64")]
+use std::sync::OnceLock;
+
 use crate::error::ParameterError;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Backend, Kernels, avx512::Roots};
 use crate::zq::{Modulus, Shoup, prime};
 
 /// The transform of one modulus and degree: roots of unity with their Shoup quotients.
@@ -16,6 +21,9 @@ pub struct NttTable {
     scale: Shoup,
     /// `1/N` times the root of the last inverse layer.
     scaled_root: Shoup,
+    /// The same roots for vectors, made at the first use; none where vectors do not apply.
+    #[cfg(target_arch = "x86_64")]
+    vector: OnceLock<Option<Roots>>,
 }
 
 /// Powers `base^bitrev(i)` for `i < 2^log_n`.
@@ -62,6 +70,8 @@ impl NttTable {
             inverse,
             scale: modulus.shoup(scale),
             scaled_root,
+            #[cfg(target_arch = "x86_64")]
+            vector: OnceLock::new(),
         })
     }
 
@@ -96,6 +106,19 @@ impl NttTable {
 
     pub(super) fn inverse_roots(&self) -> &[Shoup] {
         &self.inverse
+    }
+
+    /// The roots for vectors, if these kernels have a transform for this modulus and degree.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn vector_roots(&self, kernels: Kernels) -> Option<&Roots> {
+        if kernels.backend() != Backend::Avx512 {
+            return None;
+        }
+        let make = || {
+            let last = (self.scale, self.scaled_root);
+            Roots::new(self.modulus, &self.forward, &self.inverse, last)
+        };
+        self.vector.get_or_init(make).as_ref()
     }
 
     pub(super) const fn last_layer(&self) -> (Shoup, Shoup) {
