@@ -1,19 +1,17 @@
-//! A DP-SGD step of the 784-32-10 network at batch 512, and its parts.
+//! A DP-SGD step of the 784-32-10 network at batch 512, and its parts; steps and inference of the
+//! convolutional networks.
 //!
 //! `cargo bench -p sphinx-nn --bench step`; set `RAYON_NUM_THREADS=1` for one core.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use rayon::prelude::*;
 use sphinx_nn::data::synth_digits;
-use sphinx_nn::{Clear, ClearConfig, LinearShape, Network, Tensor, Train};
+use sphinx_nn::{Clear, ClearConfig, ImageShape, LinearShape, Network, Tensor, Train};
 use sphinx_nn::{architectures, dense, ghost, init, pass};
 use std::hint::black_box;
 
 const BATCH: usize = 512;
-const FIRST: LinearShape = LinearShape {
-    inputs: 784,
-    outputs: 32,
-};
+const FIRST: LinearShape = LinearShape::dense(784, 32);
 
 /// The best we know in safe code: a dot product in sixteen lanes that the compiler vectorises.
 /// Why the product is left to a kernel library all the same.
@@ -85,5 +83,60 @@ fn step(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, step);
+/// One step of a built-in network, with per-sample clipping and without, and one image's inference.
+fn network(criterion: &mut Criterion, name: &str, input: ImageShape, rows: usize) {
+    let Some(architecture) = architectures::by_name(name, input, 10) else {
+        return;
+    };
+    let Ok(network) = Network::new(&architecture) else {
+        return;
+    };
+    let pixels = (0..rows * network.inputs()).map(|i| (i * 31 % 256) as f32 / 255.0);
+    let Ok(x) = Tensor::from_vec(rows, network.inputs(), pixels.collect()) else {
+        return;
+    };
+    let labels: Vec<_> = (0..rows).map(|i| Some((i % 10) as u8)).collect();
+    let parameters = init::glorot(&network, 1);
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(20);
+    for (what, clip_bound) in [("dp", Some(1.0)), ("plain", None)] {
+        let config = ClearConfig {
+            clip_bound,
+            learning_rate: 1e-3,
+            momentum: 0.9,
+            divisor: rows as f64,
+            shift: 20,
+        };
+        let Ok(mut engine) = Clear::new(&network, parameters.clone(), config) else {
+            return;
+        };
+        group.bench_function(format!("{what} step, batch {rows}"), |b| {
+            b.iter(|| -> Result<(), sphinx_nn::clear::ClearError> {
+                engine.begin(0, rows)?;
+                let pass = pass::gradients(&mut engine, &network, &x, &labels)?;
+                let sum = engine.collect(pass.pending)?;
+                engine.apply(&sum.values, sum.shift)
+            });
+        });
+        if clip_bound.is_none() {
+            let one = x.gather(&[0], 1);
+            group.bench_function("inference of one image", |b| {
+                b.iter(|| pass::infer(&mut engine, &network, black_box(&one)));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn convolutions(criterion: &mut Criterion) {
+    let image = |channels, side| ImageShape {
+        channels,
+        height: side,
+        width: side,
+    };
+    network(criterion, "minionn-mnist", image(1, 28), 500);
+    network(criterion, "minionn-cifar10", image(3, 32), 200);
+}
+
+criterion_group!(benches, step, convolutions);
 criterion_main!(benches);

@@ -1,18 +1,18 @@
 //! Activations: the non-linear step between two linear layers, done at the client.
 //!
-//! Both non-trivial ones allow their derivative to be read off the *output* (for tanh,
-//! `1 - y^2`; for ReLU, `1` where `y > 0`), so a pass keeps one tensor per layer, not two.
-//! The derivative of ReLU at zero is taken as 0.
+//! All but the square allow their derivative to be read off the *output* (for tanh, `1 - y^2`; for
+//! ReLU, `1` where `y > 0`), so a pass keeps one tensor per layer, not two. The square keeps its
+//! input instead: see [`Activation::derivative`]. The derivative of ReLU at zero is taken as 0.
 //!
 //! ```
 //! use sphinx_nn::{Activation, Tensor};
 //! let mut x = Tensor::from_vec(1, 2, vec![-1.0, 2.0]).unwrap();
 //! Activation::Relu.apply(&mut x);
 //! assert_eq!(x.as_slice(), [0.0, 2.0]);
-//! assert_eq!(Activation::Relu.derivative_from_output(2.0), 1.0);
+//! assert_eq!(Activation::Relu.derivative(2.0), 1.0);
 //! ```
 
-use crate::elementary::tanh;
+use crate::elementary::{sigmoid, tanh};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 
@@ -28,6 +28,10 @@ pub enum Activation {
     Relu,
     /// The hyperbolic tangent, by [`crate::elementary::tanh`].
     Tanh,
+    /// The logistic function, by [`crate::elementary::sigmoid`].
+    Sigmoid,
+    /// `x^2`, the cheapest non-linear step under encryption; unbounded on both sides.
+    Square,
 }
 
 impl Activation {
@@ -37,20 +41,25 @@ impl Activation {
             Self::Identity => {}
             Self::Relu => each(x, |v| if v > 0.0 { v } else { 0.0 }),
             Self::Tanh => each(x, tanh),
+            Self::Sigmoid => each(x, sigmoid),
+            Self::Square => each(x, |v| v * v),
         }
     }
 
-    /// The derivative at an input whose activation is `y`.
+    /// The derivative, from the activation's output; for the square, from its *input*.
     #[inline]
-    pub fn derivative_from_output(self, y: f32) -> f32 {
+    pub fn derivative(self, y: f32) -> f32 {
         match self {
             Self::Identity => 1.0,
             Self::Relu => f32::from(u8::from(y > 0.0)),
             Self::Tanh => 1.0 - y * y,
+            Self::Sigmoid => y * (1.0 - y),
+            Self::Square => 2.0 * y,
         }
     }
 
-    /// Multiplies `d` by the derivative, element by element, given the outputs `y`.
+    /// Multiplies `d` by the derivative, element by element, given what [`Self::derivative`]
+    /// takes.
     ///
     /// # Panics
     /// If the shapes differ.
@@ -63,9 +72,14 @@ impl Activation {
         if self == Self::Identity {
             return;
         }
-        for (d, y) in d.as_mut_slice().iter_mut().zip(y.as_slice()) {
-            *d *= self.derivative_from_output(*y);
-        }
+        let blocks = d.as_mut_slice().par_chunks_mut(BLOCK);
+        blocks
+            .zip(y.as_slice().par_chunks(BLOCK))
+            .for_each(|(d, y)| {
+                for (d, y) in d.iter_mut().zip(y) {
+                    *d *= self.derivative(*y);
+                }
+            });
     }
 }
 
@@ -84,16 +98,28 @@ mod tests {
     #[test]
     fn derivatives_match_central_differences() {
         let h = 1e-4_f64;
-        for activation in [Activation::Identity, Activation::Relu, Activation::Tanh] {
+        for activation in [
+            Activation::Identity,
+            Activation::Relu,
+            Activation::Tanh,
+            Activation::Sigmoid,
+            Activation::Square,
+        ] {
             let f = |x: f64| match activation {
                 Activation::Identity => x,
                 Activation::Relu => x.max(0.0),
                 Activation::Tanh => x.tanh(),
+                Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+                Activation::Square => x * x,
             };
             for x in [-3.0_f32, -0.7, -0.01, 0.02, 0.5, 2.5] {
                 let mut y = Tensor::from_vec(1, 1, vec![x]).unwrap();
                 activation.apply(&mut y);
-                let got = f64::from(activation.derivative_from_output(y.as_slice()[0]));
+                let from = match activation {
+                    Activation::Square => x,
+                    _ => y.as_slice()[0],
+                };
+                let got = f64::from(activation.derivative(from));
                 let x = f64::from(x);
                 let want = (f(x + h) - f(x - h)) / (2.0 * h);
                 assert!(
@@ -109,6 +135,6 @@ mod tests {
         let mut x = Tensor::from_vec(1, 3, vec![0.0, -0.0, f32::NAN]).unwrap();
         Activation::Relu.apply(&mut x);
         assert_eq!(x.as_slice(), [0.0, 0.0, 0.0]);
-        assert_eq!(Activation::Relu.derivative_from_output(0.0), 0.0);
+        assert_eq!(Activation::Relu.derivative(0.0), 0.0);
     }
 }

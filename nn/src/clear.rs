@@ -1,10 +1,11 @@
-//! The float engine: DP-SGD's linear layers in the clear, with flat clipping by ghost norms.
+//! The float engine: DP-SGD's linear layers in the clear, with flat clipping.
 //!
 //! [`Clear`] holds the parameters as `f32` and clips each sample's gradient over all weights and
 //! biases jointly to `clip_bound` (Abadi et al., "Deep Learning with Differential Privacy",
-//! CCS 2016, algorithm 1) without ever forming it: see [`crate::ghost`]. It is what the other
-//! engines are compared with, and the honest opponent in every timing: a client that trains
-//! alone.
+//! CCS 2016, algorithm 1). Dense layers never form that gradient, see [`crate::ghost`];
+//! convolutions form one sample's at a time, which there is the cheapest way to its norm. This is
+//! what the other engines are compared with, and the honest opponent in every timing: a client that
+//! trains alone.
 //!
 //! **Deviation** from a rigorous release: the sum is computed in `f32` and rounded to the grid
 //! afterwards, so its sensitivity is the clip bound only up to that rounding. A run with a privacy
@@ -31,13 +32,14 @@
 //! assert!(sum.norms_squared[0] <= 512 * 512 && sum.norms_squared[1] == 0);
 //! ```
 
-use crate::dense;
 use crate::engine::{GradientSum, Infer, Train};
 use crate::ghost;
-use crate::network::{LinearShape, Network};
+use crate::network::{LinearKind, LinearShape, Network};
 use crate::optim::Sgd;
 use crate::tensor::Tensor;
+use crate::{conv, dense};
 
+mod clipped;
 mod settings;
 
 pub use settings::{ClearConfig, ClearError, MAX_SHIFT};
@@ -175,33 +177,6 @@ impl Clear {
         &self.parameters[self.network.layout()[layer].weights.clone()]
     }
 
-    /// The clipped sum in `f32` and the squared norms after clipping.
-    fn clipped_sum(&self, mut pending: Vec<ClearPending>) -> (Vec<f32>, Vec<f64>) {
-        let rows = pending.first().map_or(0, |p| p.d.rows());
-        let mut norms = vec![0.0; rows];
-        for layer in &pending {
-            ghost::add_dense(&mut norms, &layer.d, &layer.x);
-        }
-        if let Some(bound) = self.bound {
-            for (j, norm) in norms.iter_mut().enumerate() {
-                let factor = ghost::factor(*norm, bound) as f32;
-                if factor < 1.0 {
-                    pending.iter_mut().for_each(|layer| layer.scale(j, factor));
-                    *norm = scaled_norm(*norm, factor);
-                }
-            }
-        }
-        let mut sum = vec![0.0; self.parameters.len()];
-        for layer in &pending {
-            let shape = self.network.linears()[layer.layer];
-            let span = &self.network.layout()[layer.layer];
-            let (weights, biases) =
-                sum[span.weights.start..span.biases.end].split_at_mut(span.weights.len());
-            dense::gradient(shape, &layer.d, &layer.x, weights, biases);
-        }
-        (sum, norms)
-    }
-
     /// Checks that every layer is there once, all with the same rows; sorts by layer.
     fn check_pending(&self, pending: &mut [ClearPending]) -> Result<(), ClearError> {
         pending.sort_by_key(|p| p.layer);
@@ -226,7 +201,11 @@ impl Infer for Clear {
         let shape = self.shape("forward", layer)?;
         expect("forward", layer, "columns", x.columns(), shape.inputs)?;
         let biases = &self.parameters[self.network.layout()[layer].biases.clone()];
-        Ok(dense::forward(shape, self.weights(layer), biases, x))
+        let weights = self.weights(layer);
+        Ok(match shape.kind {
+            LinearKind::Dense => dense::forward(shape, weights, biases, x),
+            LinearKind::Conv(conv) => conv::forward(conv, weights, biases, x),
+        })
     }
 }
 
@@ -272,7 +251,11 @@ impl Train for Clear {
     ) -> Result<Tensor, ClearError> {
         let shape = self.shape("backward", layer)?;
         check_against("backward", layer, shape, d, held)?;
-        Ok(dense::backward(shape, self.weights(layer), d))
+        let weights = self.weights(layer);
+        Ok(match shape.kind {
+            LinearKind::Dense => dense::backward(shape, weights, d),
+            LinearKind::Conv(conv) => conv::backward(conv, weights, d),
+        })
     }
 
     fn submit_gradient(
@@ -292,7 +275,7 @@ impl Train for Clear {
 
     fn collect(&mut self, mut pending: Vec<ClearPending>) -> Result<GradientSum, ClearError> {
         self.check_pending(&mut pending)?;
-        let (sum, norms) = self.clipped_sum(pending);
+        let (sum, norms) = clipped::sum(&self.network, self.bound, pending);
         let shift = self.config.shift;
         let step = (1_u64 << shift) as f64;
         Ok(GradientSum {

@@ -15,7 +15,7 @@
 //! ```
 //! use sphinx_nn::{LinearShape, Tensor, dense};
 //!
-//! let shape = LinearShape { inputs: 2, outputs: 1 };
+//! let shape = LinearShape::dense(2, 1);
 //! let x = Tensor::from_vec(1, 2, vec![3.0, 4.0]).unwrap();
 //! let y = dense::forward(shape, &[10.0, 1.0], &[0.5], &x);
 //! assert_eq!(y.as_slice(), [34.5]);
@@ -146,10 +146,7 @@ mod tests {
     /// All three products against loops over samples in `f64`, across block borders.
     #[test]
     fn products_agree_with_plain_loops() {
-        let shape = LinearShape {
-            inputs: 17,
-            outputs: 5,
-        };
+        let shape = LinearShape::dense(17, 5);
         for rows in [0, 1, 127, 128, 129, 300, 2500] {
             let (x, d) = (tensor(rows, 17, 1), tensor(rows, 5, 2));
             let (w, b) = (tensor(5, 17, 3), tensor(1, 5, 4));

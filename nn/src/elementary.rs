@@ -1,4 +1,4 @@
-//! `exp` and `tanh` in plain IEEE arithmetic: the same bits on every platform.
+//! `exp`, `tanh` and the logistic function in plain IEEE arithmetic: the same bits on every platform.
 //!
 //! `f32::tanh` and `f32::exp` come from the platform's C library and differ in the last bit
 //! between systems. Activations and softmax feed integer grids, and two clients must put the
@@ -72,6 +72,16 @@ pub fn tanh(x: f32) -> f32 {
     (if a < 1e-3 { by_series } else { by_exp }).copysign(x) as f32
 }
 
+/// The logistic function `1 / (1 + exp(-x))`, within one unit in the last place where it is at
+/// least 2^-126; below that it is 0 or a subnormal number.
+///
+/// NaN stays NaN.
+#[inline]
+pub fn sigmoid(x: f32) -> f32 {
+    let e = exp_f64(-f64::from(x.clamp(-110.0, 110.0)));
+    (1.0 / (1.0 + e)) as f32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +112,19 @@ mod tests {
             worst = worst.max(ulps(exp(x), f64::from(x).exp()));
         }
         assert!(worst < 0.51, "{worst} ulps");
+    }
+
+    #[test]
+    fn sigmoid_is_within_one_ulp_of_the_c_library_in_double() {
+        let mut worst = 0.0_f64;
+        for i in -87_000..110_000 {
+            let x = i as f32 / 1000.0;
+            worst = worst.max(ulps(sigmoid(x), 1.0 / (1.0 + (-f64::from(x)).exp())));
+        }
+        assert!(worst < 0.51, "{worst} ulps");
+        assert_eq!(sigmoid(f32::INFINITY), 1.0);
+        assert_eq!(sigmoid(f32::NEG_INFINITY), 0.0);
+        assert!(sigmoid(f32::NAN).is_nan());
     }
 
     #[test]

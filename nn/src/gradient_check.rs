@@ -1,9 +1,10 @@
 //! Does an engine compute the gradient of the loss? Central differences say.
 //!
-//! The twin is a plain network in `f64`: three nested loops, the platform's `tanh` and `exp`, no
+//! The twin is a plain network in `f64`: nested loops, the platform's `tanh` and `exp`, no
 //! code shared with the passes. Differentiating it numerically with step `h = 1e-5` is good to
 //! about `h^2 = 1e-10`, so any disagreement beyond an engine's own precision is a wrong gradient.
-//! A ReLU whose input lies within `h` of zero would be a false alarm; choose seeds accordingly.
+//! A ReLU whose input lies within `h` of zero, or two values that close in a window of maximum
+//! pooling, would be a false alarm; choose seeds accordingly.
 //!
 //! ```
 //! use sphinx_nn::clear::{Clear, ClearConfig};
@@ -20,11 +21,12 @@
 //! assert!(report.iter().all(|layer| layer.weights < 1e-5 && layer.biases < 1e-5));
 //! ```
 
-use crate::activation::Activation;
 use crate::engine::Train;
-use crate::network::Network;
+use crate::network::{LinearKind, Network};
 use crate::pass;
 use crate::tensor::Tensor;
+
+mod plain;
 
 /// Half the distance between the two points of a central difference.
 const STEP: f64 = 1e-5;
@@ -126,18 +128,17 @@ fn plain_logits(network: &Network, parameters: &[f64], x: &[f32]) -> Vec<f64> {
     for (layer, (shape, span)) in network.linears().iter().zip(network.layout()).enumerate() {
         let weights = &parameters[span.weights.clone()];
         let biases = &parameters[span.biases.clone()];
-        let mut next = biases.to_vec();
-        for (o, y) in next.iter_mut().enumerate() {
-            for (i, v) in current.iter().enumerate() {
-                *y += weights[o * shape.inputs + i] * v;
-            }
-            *y = match network.activation_after(layer) {
-                Activation::Identity => *y,
-                Activation::Relu => y.max(0.0),
-                Activation::Tanh => y.tanh(),
-            };
+        current = match shape.kind {
+            LinearKind::Dense => plain::dense(weights, biases, &current),
+            LinearKind::Conv(conv) => plain::conv(conv, weights, biases, &current),
+        };
+        let between = network.between(layer);
+        for y in &mut current {
+            *y = plain::activation(between.activation, *y);
         }
-        current = next;
+        if let Some(pool) = between.pool {
+            current = plain::pool(pool, &current);
+        }
     }
     current
 }

@@ -1,7 +1,8 @@
 //! Glorot initialisation, the same bits on every platform.
 //!
-//! Weights of a layer are uniform in `(-l, l)`, `l = sqrt(6 / (inputs + outputs))`; biases are
-//! zero. Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward
+//! Weights of a layer are uniform in `(-l, l)`, `l = sqrt(6 / (fan in + fan out))`; biases are
+//! zero. The fans are a dense layer's inputs and outputs, and a convolution's channels on either
+//! side times the places of its kernel. Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward
 //! neural networks", AISTATS 2010, equation 16.
 //!
 //! The uniform draw is made from integers: 24 bits `u` of a ChaCha8 stream give
@@ -35,7 +36,8 @@ pub fn glorot(network: &Network, seed: u64) -> Vec<f32> {
     let mut rng = stream(*b"sphinx glorot weights\0\0\0", seed);
     let mut parameters = vec![0.0; network.parameter_count()];
     for (shape, span) in network.linears().iter().zip(network.layout()) {
-        let limit = (6.0 / (shape.inputs + shape.outputs) as f32).sqrt();
+        let (fan_in, fan_out) = shape.fans();
+        let limit = (6.0 / (fan_in + fan_out) as f32).sqrt();
         for weight in &mut parameters[span.weights.clone()] {
             let u = (rng.next_u32() >> 8) as i32;
             *weight = (2 * u + 1 - (1 << 24)) as f32 * (0.5_f32).powi(24) * limit;
@@ -75,6 +77,25 @@ mod tests {
             assert!((f64::from(*got) - want).abs() < 1e-7, "{got} {want}");
         }
         assert_eq!(got[6..], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn convolutions_are_scaled_by_their_fans() {
+        let input = ImageShape {
+            channels: 1,
+            height: 28,
+            width: 28,
+        };
+        let network = Network::new(&by_name("minionn-mnist", input, 10).unwrap()).unwrap();
+        let parameters = glorot(&network, 3);
+        // 16 channels to 16 with a 5 x 5 kernel: fans 400 and 400.
+        let limit = (6.0 / 800.0_f32).sqrt();
+        let weights = &parameters[network.layout()[1].weights.clone()];
+        let largest = weights.iter().fold(0.0_f32, |m, w| m.max(w.abs()));
+        assert!(
+            largest < limit && largest > 0.999 * limit,
+            "{largest} {limit}"
+        );
     }
 
     #[test]

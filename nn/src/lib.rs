@@ -1,16 +1,16 @@
 //! Small neural networks whose linear layers any engine can carry out.
 //!
-//! A network alternates *linear* layers with cheap steps (activation, loss). An
+//! A network alternates *linear* layers with cheap steps (activation, pooling, loss). An
 //! [engine] says how a linear layer is computed: in the clear, on an integer grid, or
 //! under encryption at a server. Everything else is written once, here, and shared by all.
 //!
 //! | room | what it holds |
 //! |---|---|
-//! | [`tensor`], [`dense`] | row-major `f32` matrices; the three products of a dense layer |
-//! | [`elementary`], [`activation`], [`loss`], [`metrics`] | what happens between linear layers |
+//! | [`tensor`], [`dense`], [`conv`] | row-major `f32` matrices; the three products of a dense layer and of a convolution |
+//! | [`elementary`], [`activation`], [`pool`], [`between`], [`loss`], [`metrics`] | what happens between linear layers |
 //! | [`network`], [`architectures`] | a description, and the checked network built from it |
 //! | [`engine`], [`pass`] | the traits `Infer` and `Train`; one forward and backward pass |
-//! | [`clear`], [`ghost`] | the float engine, with per-sample clipping by ghost norms |
+//! | [`clear`], [`ghost`] | the float engine, with per-sample clipping: ghost norms for dense layers, explicit gradients for convolutions |
 //! | [`optim`], [`init`] | momentum SGD; Glorot initialisation |
 //! | [`gradient_check`] | central differences against any engine |
 //! | [`data`] | IDX files (MNIST and its kin) and the procedural set synth-digits |
@@ -21,7 +21,7 @@
 //!
 //! # Limits
 //!
-//! Dense layers only, `f32` only, no GPU, class labels in one byte.
+//! Dense layers and two-dimensional convolutions, no normalisation layers, `f32` only, no GPU, class labels in one byte.
 //!
 //! # Example
 //!
@@ -55,7 +55,9 @@
 
 pub mod activation;
 pub mod architectures;
+pub mod between;
 pub mod clear;
+pub mod conv;
 pub mod data;
 pub mod dense;
 pub mod elementary;
@@ -69,6 +71,7 @@ pub mod metrics;
 pub mod network;
 pub mod optim;
 pub mod pass;
+pub mod pool;
 pub mod tensor;
 
 pub use activation::Activation;
@@ -76,7 +79,8 @@ pub use clear::{Clear, ClearConfig};
 pub use data::{DataError, Dataset, LoadOptions, Split};
 pub use engine::{GradientSum, Infer, Train};
 pub use network::{
-    Architecture, ArchitectureError, ImageShape, LayerSpec, LinearShape, Network, ParameterSpan,
+    Architecture, ArchitectureError, ImageShape, LayerSpec, LinearKind, LinearShape, Network,
+    ParameterSpan,
 };
 pub use pass::Pass;
 pub use tensor::{ShapeError, Tensor};

@@ -1,12 +1,15 @@
 //! A network described once ([`Architecture`]) and checked when built ([`Network`]).
 //!
 //! People write an `Architecture`, in code or in TOML; engines and passes take a [`Network`],
-//! which exists only if the layers fit together. The checks: every activation follows a dense
-//! layer, two dense layers never meet (their product would be one), the last layer is dense, and
-//! all sizes are within the limits below, so that no later product of sizes can overflow.
+//! which exists only if the layers fit together. The checks: every *linear* layer (dense or
+//! convolution) but the last is followed by one activation and then at most one pooling, the last
+//! layer is dense, kernels and windows fit into the images they meet, and all sizes are within the
+//! limits below, so that no later product of sizes can overflow.
 //!
-//! The flat parameter vector, and every gradient and update, is laid out layer by layer, weights
-//! `[outputs][inputs]` row-major, then biases: see [`Network::layout`].
+//! Images flow between layers as flat rows, channel by channel; a dense layer takes such a row as
+//! it is. The flat parameter vector, and every gradient and update, is laid out layer by layer:
+//! weights, `[outputs][inputs]` for a dense layer and `[out_channels][in_channels][kernel][kernel]`
+//! for a convolution, then biases, one per output or output channel: see [`Network::layout`].
 //!
 //! ```
 //! use sphinx_nn::{Activation, Architecture, ImageShape, LayerSpec, Network};
@@ -23,12 +26,21 @@
 //! ```
 
 use crate::activation::Activation;
+use crate::between::Between;
+use crate::conv::ConvShape;
+use crate::pool::{PoolKind, PoolShape};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use thiserror::Error;
+
+mod error;
+mod order;
+
+pub use error::ArchitectureError;
 
 /// Most inputs or outputs a layer may have.
 pub const MAX_WIDTH: usize = 1 << 20;
+/// Most values the patches of one image may have in a convolution: 64 MiB of scratch per thread.
+pub const MAX_PATCHES: usize = 1 << 24;
 /// Most classes: labels are one byte.
 pub const MAX_CLASSES: usize = 256;
 /// Most parameters a network may have.
@@ -60,7 +72,8 @@ impl ImageShape {
 /// What a network should look like; may be nonsense until [`Network::new`] has checked it.
 ///
 /// In TOML: `name`, an `[input]` table, and one `[[layers]]` table per layer with a `kind` of
-/// `dense` (with `outputs`), `relu` or `tanh`.
+/// `dense` (with `outputs`), `conv` (with `channels`, `kernel`, `stride`, `padding`), `max-pool` or
+/// `avg-pool` (with `size`, `stride`), `relu`, `tanh`, `sigmoid` or `square`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
@@ -81,93 +94,125 @@ pub enum LayerSpec {
         /// Number of outputs.
         outputs: usize,
     },
+    /// A convolution with a square kernel and a bias per output channel.
+    Conv {
+        /// Number of output channels.
+        channels: usize,
+        /// Side of the kernel.
+        kernel: usize,
+        /// By how much the kernel moves.
+        stride: usize,
+        /// Zeros put around the image on each side.
+        padding: usize,
+    },
+    /// The largest value of each square window.
+    MaxPool {
+        /// Side of a window, at least 2.
+        size: usize,
+        /// By how much windows are apart; `size` for windows side by side.
+        stride: usize,
+    },
+    /// The mean of each square window.
+    AvgPool {
+        /// Side of a window, at least 2.
+        size: usize,
+        /// By how much windows are apart; `size` for windows side by side.
+        stride: usize,
+    },
     /// `max(0, x)`.
     Relu,
     /// The hyperbolic tangent.
     Tanh,
+    /// The logistic function `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `x^2`.
+    Square,
 }
 
-/// Sizes of one linear layer; weights are `[outputs][inputs]`, row-major.
+/// One linear layer: how wide it is, and what kind of map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LinearShape {
     /// Values in, per sample.
     pub inputs: usize,
     /// Values out, per sample.
     pub outputs: usize,
+    /// Which linear map.
+    pub kind: LinearKind,
+}
+
+/// The kinds of linear layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinearKind {
+    /// Every output sees every input; weights are `[outputs][inputs]`, row-major.
+    Dense,
+    /// Weights are `[out_channels][in_channels][kernel][kernel]`, row-major.
+    Conv(ConvShape),
+}
+
+impl LinearShape {
+    /// A dense layer.
+    pub const fn dense(inputs: usize, outputs: usize) -> Self {
+        Self {
+            inputs,
+            outputs,
+            kind: LinearKind::Dense,
+        }
+    }
+
+    /// A convolution.
+    pub const fn conv(shape: ConvShape) -> Self {
+        let (input, output) = (shape.input(), shape.output());
+        Self {
+            inputs: input.channels * input.height * input.width,
+            outputs: output.channels * output.height * output.width,
+            kind: LinearKind::Conv(shape),
+        }
+    }
+
+    /// Number of weights.
+    pub const fn weights(&self) -> usize {
+        match self.kind {
+            LinearKind::Dense => self.inputs * self.outputs,
+            LinearKind::Conv(conv) => conv.weights(),
+        }
+    }
+
+    /// Number of biases.
+    pub const fn biases(&self) -> usize {
+        match self.kind {
+            LinearKind::Dense => self.outputs,
+            LinearKind::Conv(conv) => conv.output().channels,
+        }
+    }
+
+    /// Multiplications per sample in a forward pass, those with the zeros of a frame included.
+    pub const fn multiplications(&self) -> usize {
+        match self.kind {
+            LinearKind::Dense => self.weights(),
+            LinearKind::Conv(conv) => conv.weights() * conv.positions(),
+        }
+    }
+
+    /// How many inputs an output sees, and how many outputs an input reaches through the weights
+    /// of one place: what initialisation scales by.
+    pub const fn fans(&self) -> (usize, usize) {
+        match self.kind {
+            LinearKind::Dense => (self.inputs, self.outputs),
+            LinearKind::Conv(conv) => {
+                let kernel = conv.kernel() * conv.kernel();
+                (conv.patch(), conv.output().channels * kernel)
+            }
+        }
+    }
 }
 
 /// Where one linear layer's parameters lie in the flat vector.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ParameterSpan {
-    /// `outputs * inputs` weights, row-major.
+    /// [`LinearShape::weights`] weights, row-major.
     pub weights: Range<usize>,
-    /// `outputs` biases, right behind the weights.
+    /// [`LinearShape::biases`] biases, right behind the weights.
     pub biases: Range<usize>,
-}
-
-/// Why a description is not a network.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ArchitectureError {
-    /// The input has no pixels or too many.
-    #[error("input {0:?}: the number of values must be between 1 and {MAX_WIDTH}")]
-    Input(ImageShape),
-    /// No layer, or no dense one.
-    #[error("the network has no dense layer; it needs at least one")]
-    NoDense,
-    /// The list is too long.
-    #[error("{found} layers; at most {MAX_LAYERS} are allowed")]
-    TooManyLayers {
-        /// Layers listed.
-        found: usize,
-    },
-    /// An activation does not follow a dense layer.
-    #[error(
-        "layer {layer}: {found:?} must follow a dense layer; remove it or put a dense layer before it"
-    )]
-    MisplacedActivation {
-        /// Position in the list, from 0.
-        layer: usize,
-        /// What stands there.
-        found: LayerSpec,
-    },
-    /// Two dense layers meet.
-    #[error(
-        "layer {layer}: a dense layer directly after a dense layer is one linear map; put an activation between them"
-    )]
-    AdjacentDense {
-        /// Position of the second in the list, from 0.
-        layer: usize,
-    },
-    /// The list does not end in a dense layer.
-    #[error(
-        "layer {layer}: the last layer is {found:?}; a network ends in a dense layer, its logits"
-    )]
-    NotDenseAtEnd {
-        /// Position in the list, from 0.
-        layer: usize,
-        /// What stands there.
-        found: LayerSpec,
-    },
-    /// A width of zero or beyond the limit.
-    #[error("layer {layer}: {outputs} outputs; must be between 1 and {limit}")]
-    Outputs {
-        /// Position in the list, from 0.
-        layer: usize,
-        /// Outputs asked for.
-        outputs: usize,
-        /// Most allowed there.
-        limit: usize,
-    },
-    /// Too many parameters up to and including a layer.
-    #[error(
-        "layer {layer}: {parameters} parameters up to here; at most {MAX_PARAMETERS} are allowed"
-    )]
-    TooManyParameters {
-        /// Position in the list, from 0.
-        layer: usize,
-        /// Parameters so far.
-        parameters: usize,
-    },
 }
 
 /// A checked network: what passes and engines work from.
@@ -176,7 +221,7 @@ pub struct Network {
     architecture: Architecture,
     inputs: usize,
     linears: Vec<LinearShape>,
-    activations: Vec<Activation>,
+    between: Vec<Between>,
     layout: Vec<ParameterSpan>,
     parameter_count: usize,
 }
@@ -192,50 +237,107 @@ impl Network {
             .values()
             .filter(|values| (1..=MAX_WIDTH).contains(values))
             .ok_or(ArchitectureError::Input(architecture.input))?;
-        check_order(&architecture.layers)?;
+        order::check(&architecture.layers)?;
         let mut network = Self {
             architecture: architecture.clone(),
             inputs,
             linears: Vec::new(),
-            activations: Vec::new(),
+            between: Vec::new(),
             layout: Vec::new(),
             parameter_count: 0,
         };
+        let mut image = architecture.input;
         for (layer, spec) in architecture.layers.iter().enumerate() {
-            match *spec {
-                LayerSpec::Dense { outputs } => network.push_dense(layer, outputs)?,
-                LayerSpec::Relu => network.follow_with(Activation::Relu),
-                LayerSpec::Tanh => network.follow_with(Activation::Tanh),
-            }
+            image = network.push(layer, *spec, image)?;
         }
         Ok(network)
     }
 
-    fn push_dense(&mut self, layer: usize, outputs: usize) -> Result<(), ArchitectureError> {
+    /// Adds one layer fed by images of shape `image`; returns the shape it hands on.
+    fn push(
+        &mut self,
+        layer: usize,
+        spec: LayerSpec,
+        image: ImageShape,
+    ) -> Result<ImageShape, ArchitectureError> {
+        match spec {
+            LayerSpec::Dense { outputs } => self.push_dense(layer, outputs, image),
+            LayerSpec::Conv {
+                channels,
+                kernel,
+                stride,
+                padding,
+            } => {
+                check_outputs(layer, channels, MAX_WIDTH)?;
+                let conv = ConvShape::new(image, channels, kernel, stride, padding);
+                let misfit = ArchitectureError::Conv {
+                    layer,
+                    kernel,
+                    stride,
+                    padding,
+                    image,
+                };
+                self.push_conv(layer, conv.ok_or(misfit)?)
+            }
+            LayerSpec::MaxPool { size, stride } => {
+                self.pool(layer, PoolKind::Max, (size, stride), image)
+            }
+            LayerSpec::AvgPool { size, stride } => {
+                self.pool(layer, PoolKind::Mean, (size, stride), image)
+            }
+            LayerSpec::Relu => Ok(self.follow_with(Activation::Relu, image)),
+            LayerSpec::Tanh => Ok(self.follow_with(Activation::Tanh, image)),
+            LayerSpec::Sigmoid => Ok(self.follow_with(Activation::Sigmoid, image)),
+            LayerSpec::Square => Ok(self.follow_with(Activation::Square, image)),
+        }
+    }
+
+    fn push_dense(
+        &mut self,
+        layer: usize,
+        outputs: usize,
+        image: ImageShape,
+    ) -> Result<ImageShape, ArchitectureError> {
         let last = layer + 1 == self.architecture.layers.len();
         let limit = if last { MAX_CLASSES } else { MAX_WIDTH };
-        if !(1..=limit).contains(&outputs) {
-            return Err(ArchitectureError::Outputs {
-                layer,
-                outputs,
-                limit,
-            });
+        check_outputs(layer, outputs, limit)?;
+        let shape = LinearShape::dense(values(image), outputs);
+        self.push_linear(layer, shape)?;
+        Ok(ImageShape {
+            channels: outputs,
+            height: 1,
+            width: 1,
+        })
+    }
+
+    fn push_conv(
+        &mut self,
+        layer: usize,
+        conv: ConvShape,
+    ) -> Result<ImageShape, ArchitectureError> {
+        check_outputs(layer, values(conv.output()), MAX_WIDTH)?;
+        let patches = conv.patch() * conv.positions();
+        if patches > MAX_PATCHES {
+            return Err(ArchitectureError::Patches { layer, patches });
         }
-        let inputs = self
-            .linears
-            .last()
-            .map_or(self.inputs, |previous| previous.outputs);
-        // Both widths are at most 2^20 and the count so far at most 2^28: no overflow in 64 bits.
+        self.push_linear(layer, LinearShape::conv(conv))?;
+        Ok(conv.output())
+    }
+
+    fn push_linear(&mut self, layer: usize, shape: LinearShape) -> Result<(), ArchitectureError> {
+        // A layer's widths are at most 2^20, a kernel has at most 2^12 places and the count so far
+        // is at most 2^28: no overflow in 64 bits.
         let start = self.parameter_count;
-        let (bias, end) = (start + outputs * inputs, start + outputs * inputs + outputs);
+        let bias = start + shape.weights();
+        let end = bias + shape.biases();
         if end > MAX_PARAMETERS {
             return Err(ArchitectureError::TooManyParameters {
                 layer,
                 parameters: end,
             });
         }
-        self.linears.push(LinearShape { inputs, outputs });
-        self.activations.push(Activation::Identity);
+        self.linears.push(shape);
+        self.between.push(Between::NOTHING);
         self.layout.push(ParameterSpan {
             weights: start..bias,
             biases: bias..end,
@@ -244,10 +346,30 @@ impl Network {
         Ok(())
     }
 
-    fn follow_with(&mut self, activation: Activation) {
-        if let Some(last) = self.activations.last_mut() {
-            *last = activation;
+    fn follow_with(&mut self, activation: Activation, image: ImageShape) -> ImageShape {
+        if let Some(last) = self.between.last_mut() {
+            last.activation = activation;
         }
+        image
+    }
+
+    fn pool(
+        &mut self,
+        layer: usize,
+        kind: PoolKind,
+        (size, stride): (usize, usize),
+        image: ImageShape,
+    ) -> Result<ImageShape, ArchitectureError> {
+        let shape = PoolShape::new(kind, image, size, stride).ok_or(ArchitectureError::Pool {
+            layer,
+            size,
+            stride,
+            image,
+        })?;
+        if let Some(last) = self.between.last_mut() {
+            last.pool = Some(shape);
+        }
+        Ok(shape.output())
     }
 
     /// The description this was built from.
@@ -265,7 +387,15 @@ impl Network {
     /// # Panics
     /// If `linear` is not a position in [`Self::linears`].
     pub fn activation_after(&self, linear: usize) -> Activation {
-        self.activations[linear]
+        self.between[linear].activation
+    }
+
+    /// All that happens to the output of a linear layer before it is the next one's input.
+    ///
+    /// # Panics
+    /// If `linear` is not a position in [`Self::linears`].
+    pub fn between(&self, linear: usize) -> &Between {
+        &self.between[linear]
     }
 
     /// Values per input sample.
@@ -289,37 +419,20 @@ impl Network {
     }
 }
 
-/// Checks that activations and dense layers alternate and that the list ends in a dense one.
-fn check_order(layers: &[LayerSpec]) -> Result<(), ArchitectureError> {
-    if layers.len() > MAX_LAYERS {
-        return Err(ArchitectureError::TooManyLayers {
-            found: layers.len(),
-        });
+/// Values of an image whose size was checked.
+const fn values(image: ImageShape) -> usize {
+    image.channels * image.height * image.width
+}
+
+fn check_outputs(layer: usize, outputs: usize, limit: usize) -> Result<(), ArchitectureError> {
+    if (1..=limit).contains(&outputs) {
+        return Ok(());
     }
-    let is_dense = |spec: &LayerSpec| matches!(spec, LayerSpec::Dense { .. });
-    if !layers.iter().any(is_dense) {
-        return Err(ArchitectureError::NoDense);
-    }
-    let mut after_dense = false;
-    for (layer, spec) in layers.iter().enumerate() {
-        match (after_dense, is_dense(spec)) {
-            (true, true) => return Err(ArchitectureError::AdjacentDense { layer }),
-            (false, false) => {
-                return Err(ArchitectureError::MisplacedActivation {
-                    layer,
-                    found: *spec,
-                });
-            }
-            _ => after_dense = !after_dense,
-        }
-    }
-    match layers.last() {
-        Some(found) if !is_dense(found) => Err(ArchitectureError::NotDenseAtEnd {
-            layer: layers.len() - 1,
-            found: *found,
-        }),
-        _ => Ok(()),
-    }
+    Err(ArchitectureError::Outputs {
+        layer,
+        outputs,
+        limit,
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One pass over a batch, the same for every engine: [`infer`] and [`gradients`].
 //!
-//! Activations, loss and their derivatives happen here, at the client; linear layers happen in
+//! Activations, pooling, loss and their derivatives happen here, at the client; linear layers happen in
 //! the engine. See [`crate::engine`] for the order of calls and [`crate`] for an example of a
 //! loop around it.
 //!
@@ -41,11 +41,10 @@ pub struct Pass<P> {
 /// # Errors
 /// Whatever the engine reports.
 pub fn infer<E: Infer>(engine: &mut E, network: &Network, x: &Tensor) -> Result<Tensor, E::Error> {
-    let mut current = engine.forward(0, x)?;
-    network.activation_after(0).apply(&mut current);
+    let mut current = network.between(0).apply(engine.forward(0, x)?);
     for layer in 1..network.linears().len() {
-        current = engine.forward(layer, &current)?;
-        network.activation_after(layer).apply(&mut current);
+        let y = engine.forward(layer, &current)?;
+        current = network.between(layer).apply(y);
     }
     Ok(current)
 }
@@ -69,29 +68,26 @@ pub fn gradients<E: Train>(
 ) -> Result<Pass<E::Pending>, E::Error> {
     let layers = network.linears().len();
     let mut held = Vec::with_capacity(layers);
-    let mut outputs: Vec<Tensor> = Vec::with_capacity(layers);
+    let mut current = x.clone();
     for layer in 0..layers {
-        let (mut y, kept) = engine.forward_held(layer, outputs.last().unwrap_or(x))?;
-        network.activation_after(layer).apply(&mut y);
-        outputs.push(y);
-        held.push(kept);
+        let (y, input) = engine.forward_held(layer, &current)?;
+        let (next, kept) = network.between(layer).apply_kept(y);
+        current = next;
+        held.push((input, kept));
     }
-    let logits = outputs.pop().unwrap_or_else(|| Tensor::zeros(x.rows(), 0));
+    let logits = current;
     let (loss, mut d) = loss::loss_and_gradient(&logits, labels);
     let correct = metrics::correct(&logits, labels);
 
     let mut pending = Vec::with_capacity(layers);
-    for layer in (0..layers).rev() {
-        let Some(kept) = held.pop() else { break };
-        let dx = match outputs.pop() {
-            Some(y) => {
-                let mut dx = engine.backward(layer, &d, &kept)?;
-                network.activation_after(layer - 1).pull_back(&mut dx, &y);
-                Some(dx)
-            }
-            None => None, // the first layer: nobody needs the gradient of the data
+    while let Some((input, kept)) = held.pop() {
+        let layer = held.len();
+        d = network.between(layer).pull_back(d, &kept);
+        let dx = match layer {
+            0 => None, // nobody needs the gradient of the data
+            _ => Some(engine.backward(layer, &d, &input)?),
         };
-        pending.push(engine.submit_gradient(layer, &d, kept)?);
+        pending.push(engine.submit_gradient(layer, &d, input)?);
         if let Some(dx) = dx {
             d = dx;
         }

@@ -3,7 +3,7 @@
 use std::io;
 
 use sphinx_dp::mechanism::{ClipError, ReleaseError};
-use sphinx_nn::network::ArchitectureError;
+use sphinx_nn::network::{ArchitectureError, LayerSpec};
 use thiserror::Error;
 
 use crate::message::Refusal;
@@ -19,6 +19,17 @@ pub enum Error {
     /// The network is malformed.
     #[error("network: {0}")]
     Architecture(#[from] ArchitectureError),
+    /// The network is sound, but only the float engine computes such a layer.
+    #[error(
+        "network: layer {layer} is {found:?}, which the integer and encrypted engines do not compute \
+         yet; they take dense layers with relu, tanh or sigmoid between them"
+    )]
+    UnsupportedLayer {
+        /// Position in the description, from 0.
+        layer: usize,
+        /// What stands there.
+        found: LayerSpec,
+    },
     /// The homomorphic parameters are malformed or insecure.
     #[error("homomorphic parameters: {0}")]
     Parameters(#[from] sphinx_he::ParameterError),

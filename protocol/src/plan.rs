@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sphinx_he::exact::Encoding;
 use sphinx_he::rlwe::{Parameters, ParametersLiteral, Security};
-use sphinx_nn::network::{Architecture, Network};
+use sphinx_nn::network::{Architecture, LayerSpec, Network};
 
 use crate::error::Error;
 use crate::format::{LayerFormat, formats};
@@ -98,7 +98,7 @@ impl PlanLiteral {
     /// Derives grids and layouts for the standard parameters.
     ///
     /// # Errors
-    /// As [`Plan::new`] for the network, [`Error::StepSize`] for impossible constants and
+    /// As [`Plan::new`] for the network and its kinds of layers, [`Error::StepSize`] for impossible constants and
     /// [`Error::ClipBound`] for a bound that leaves no usable gradient grid.
     pub fn design(choices: &PlanChoices) -> Result<Self, Error> {
         Self::design_with(choices, standard_parameters())
@@ -109,7 +109,7 @@ impl PlanLiteral {
     /// # Errors
     /// As [`Self::design`].
     pub fn design_with(choices: &PlanChoices, he: ParametersLiteral) -> Result<Self, Error> {
-        let network = Network::new(&choices.architecture)?;
+        let network = supported(&choices.architecture)?;
         let degree = 1_usize << he.log_n.min(20);
         let gradient_shift = gradient_shift(choices.clip_bound, choices.capacity)?;
         let cheapest = |layer: usize, rows: usize, backward: bool| {
@@ -145,6 +145,24 @@ impl PlanLiteral {
             tickets: choices.tickets,
             mask_bits: 30,
         })
+    }
+}
+
+/// The checked network, if it is one that the grids and layouts here are made for: convolutions
+/// have no layout yet, and the square leaves the range that an input's grid covers.
+fn supported(architecture: &Architecture) -> Result<Network, Error> {
+    let network = Network::new(architecture)?;
+    let mut layers = architecture.layers.iter().copied().enumerate();
+    let stranger = layers.find(|(_, spec)| match spec {
+        LayerSpec::Dense { .. } | LayerSpec::Relu | LayerSpec::Tanh | LayerSpec::Sigmoid => false,
+        LayerSpec::Conv { .. }
+        | LayerSpec::MaxPool { .. }
+        | LayerSpec::AvgPool { .. }
+        | LayerSpec::Square => true,
+    });
+    match stranger {
+        Some((layer, found)) => Err(Error::UnsupportedLayer { layer, found }),
+        None => Ok(network),
     }
 }
 
@@ -213,7 +231,8 @@ impl Plan {
     /// Checks a literal.
     ///
     /// # Errors
-    /// Names the first thing that is wrong: the network, the security table, a layout that does
+    /// Names the first thing that is wrong: the network, a kind of layer that only the float engine
+    /// computes ([`Error::UnsupportedLayer`]), the security table, a layout that does
     /// not fit, a limit, or a product that would not decode exactly.
     pub fn new(literal: &PlanLiteral, limits: &Limits) -> Result<Self, Error> {
         Self::build(literal, limits, LOG2_FAILURE)
@@ -231,7 +250,7 @@ impl Plan {
     }
 
     fn build(literal: &PlanLiteral, limits: &Limits, target: f64) -> Result<Self, Error> {
-        let network = Network::new(&literal.architecture)?;
+        let network = supported(&literal.architecture)?;
         check_limits(literal, &network, limits)?;
         let parameters = Parameters::new(&literal.he)?;
         if parameters.max_level() != 1 {

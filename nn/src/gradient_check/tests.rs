@@ -49,13 +49,18 @@ fn engine(network: &Network, seed: u64) -> (Clear, Vec<f32>) {
 #[test]
 fn every_layer_type_passes() {
     let (relu, tanh) = (LayerSpec::Relu, LayerSpec::Tanh);
-    let stacks: [&[LayerSpec]; 6] = [
+    let (sigmoid, square) = (LayerSpec::Sigmoid, LayerSpec::Square);
+    let stacks: [&[LayerSpec]; 10] = [
         &[],
         &[tanh],
         &[relu],
         &[tanh, tanh],
         &[relu, tanh],
         &[tanh, relu, relu],
+        &[sigmoid],
+        &[square],
+        &[square, sigmoid],
+        &[relu, square, tanh],
     ];
     let (x, labels) = batch();
     for hidden in stacks {
@@ -70,6 +75,90 @@ fn every_layer_type_passes() {
                     "{hidden:?}: {layer:?}"
                 );
             }
+        }
+    }
+}
+
+/// A convolution on two channels of 7 x 6, then the given layers, then a dense end.
+fn conv_network(layers: &[LayerSpec]) -> Network {
+    let mut layers = layers.to_vec();
+    layers.push(LayerSpec::Dense { outputs: 4 });
+    let input = ImageShape {
+        channels: 2,
+        height: 7,
+        width: 6,
+    };
+    Network::new(&Architecture {
+        name: "checked".into(),
+        input,
+        layers,
+    })
+    .unwrap()
+}
+
+/// Stride, padding, channels, both poolings (side by side, overlapping, with gaps), pointwise
+/// kernels, and stacks of all of them.
+fn conv_stacks() -> Vec<Vec<LayerSpec>> {
+    let conv = |channels, kernel, stride, padding| LayerSpec::Conv {
+        channels,
+        kernel,
+        stride,
+        padding,
+    };
+    let max = |size, stride| LayerSpec::MaxPool { size, stride };
+    let avg = |size, stride| LayerSpec::AvgPool { size, stride };
+    let (relu, tanh) = (LayerSpec::Relu, LayerSpec::Tanh);
+    let (sigmoid, square) = (LayerSpec::Sigmoid, LayerSpec::Square);
+    vec![
+        vec![conv(3, 3, 1, 0), tanh],
+        vec![conv(3, 3, 1, 2), relu],
+        vec![conv(2, 3, 2, 1), sigmoid],
+        vec![conv(3, 1, 1, 0), square],
+        vec![conv(3, 2, 3, 0), tanh],
+        vec![conv(3, 1, 2, 0), tanh],
+        vec![conv(3, 3, 1, 1), tanh, max(2, 2)],
+        vec![conv(2, 3, 1, 1), tanh, max(3, 1)],
+        vec![conv(3, 3, 1, 1), relu, avg(2, 2)],
+        vec![conv(2, 3, 1, 1), square, avg(3, 2)],
+        vec![conv(2, 3, 1, 0), tanh, avg(2, 3)],
+        vec![conv(3, 3, 1, 1), tanh, max(2, 1), conv(4, 3, 2, 2), relu],
+        vec![conv(3, 3, 1, 1), relu, avg(2, 2), conv(4, 1, 1, 0), tanh],
+        vec![
+            conv(3, 3, 1, 1),
+            sigmoid,
+            max(2, 2),
+            conv(2, 2, 1, 1),
+            square,
+            avg(2, 1),
+            LayerSpec::Dense { outputs: 5 },
+            tanh,
+        ],
+    ]
+}
+
+#[test]
+fn convolutions_and_pooling_pass() {
+    let value = |i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+    let x = Tensor::from_vec(4, 84, (0..336).map(value).collect()).unwrap();
+    let labels = [Some(0), Some(3), None, Some(1)];
+    for layers in conv_stacks() {
+        let network = conv_network(&layers);
+        for seed in 0..2 {
+            let (mut engine, parameters) = engine(&network, seed);
+            let report = check(&mut engine, &network, &parameters, &x, &labels).unwrap();
+            assert_eq!(report.len(), network.linears().len());
+            for layer in report {
+                assert!(
+                    layer.weights < 5e-6 && layer.biases < 5e-6,
+                    "{layers:?}: {layer:?}"
+                );
+            }
+            // The twin's loss, too: the forward passes agree.
+            engine.begin(0, 4).unwrap();
+            let pass = pass::gradients(&mut engine, &network, &x, &labels).unwrap();
+            let parameters: Vec<f64> = parameters.iter().map(|p| f64::from(*p)).collect();
+            let twin = summed_loss(&network, &parameters, &x, &labels) / 3.0;
+            assert!((pass.loss - twin).abs() < 1e-6, "{layers:?}");
         }
     }
 }
@@ -128,6 +217,24 @@ fn a_wrong_engine_fails() {
     let report = check(&mut Wrong(engine), &network, &parameters, &x, &labels).unwrap();
     assert!(report[0].weights > 1e-4, "{report:?}");
     assert!(report[1].weights < 5e-6, "{report:?}");
+    // And behind a convolution: the 0.99 reaches the first layer through the pooling.
+    let layers = conv_stacks().pop().unwrap();
+    let network = conv_network(&layers);
+    let x = Tensor::from_vec(
+        1,
+        84,
+        (0..84).map(|i| (i % 13) as f32 / 9.0 - 0.6).collect(),
+    );
+    let (engine, parameters) = self::engine(&network, 0);
+    let report = check(
+        &mut Wrong(engine),
+        &network,
+        &parameters,
+        &x.unwrap(),
+        &[Some(1)],
+    )
+    .unwrap();
+    assert!(report[1].weights > 2e-5, "{report:?}");
 }
 
 #[test]

@@ -93,6 +93,54 @@ fn every_refusal_names_its_reason() {
     assert!(refusal(|l| l.architecture.layers.clear()).contains("network"));
 }
 
+/// Sound networks that only the float engine computes, refused by both ways to a plan.
+#[test]
+fn layers_without_an_engine_are_refused_by_name() {
+    let conv = LayerSpec::Conv {
+        channels: 2,
+        kernel: 3,
+        stride: 1,
+        padding: 0,
+    };
+    let dense = |outputs| LayerSpec::Dense { outputs };
+    let pool = LayerSpec::MaxPool { size: 2, stride: 2 };
+    for (layers, at, found) in [
+        (vec![conv, LayerSpec::Tanh, dense(3)], 0, conv),
+        (vec![conv, LayerSpec::Relu, pool, dense(3)], 0, conv),
+        (
+            vec![dense(6), LayerSpec::Square, dense(3)],
+            1,
+            LayerSpec::Square,
+        ),
+    ] {
+        let mut literal = literal();
+        literal.architecture.layers = layers;
+        assert!(Network::new(&literal.architecture).is_ok());
+        let choices = PlanChoices {
+            architecture: literal.architecture.clone(),
+            capacity: 20,
+            clip_bound: 1.0,
+            learning_rate: 0.5,
+            momentum: 0.9,
+            divisor: 10.0,
+            init_seed: 1,
+            tickets: 4,
+        };
+        let refusals = [
+            PlanLiteral::design(&choices).unwrap_err(),
+            Plan::new(&literal, &Limits::default()).unwrap_err(),
+        ];
+        for error in refusals {
+            assert!(matches!(
+                error,
+                Error::UnsupportedLayer { layer, found: layer_found }
+                    if layer == at && layer_found == found
+            ));
+            assert!(error.to_string().contains("do not compute yet"));
+        }
+    }
+}
+
 #[test]
 fn designs_without_a_grid_are_refused() {
     let mut choices = PlanChoices {

@@ -1,0 +1,152 @@
+//! The clipped sum over a batch: norms of all layers jointly, factors, one sum.
+//!
+//! A dense layer gives its norms without its gradients ([`crate::ghost`]). For a convolution the
+//! cheapest exact norm is that of the gradient itself: a sum over positions does not factor, and
+//! the ghost form (Bu, Mao, Xu, "Scalable and Efficient Training of Large Convolutional Neural
+//! Networks with Differential Privacy", NeurIPS 2022) costs a product quadratic in the number of
+//! positions. So a sample's convolution gradients are formed, measured, scaled and added, one
+//! sample at a time: no more than one sample's gradient per task is ever held.
+//!
+//! Samples are split into blocks by their number alone, and the sums of the blocks are added in
+//! order, so that the result does not depend on the number of threads.
+
+use super::{ClearPending, scaled_norm};
+use crate::conv::{self, ConvShape};
+use crate::network::{LinearKind, Network};
+use crate::{dense, ghost};
+use rayon::prelude::*;
+
+/// At most this many partial sums exist at once.
+const MAX_PARTIALS: usize = 16;
+
+/// One convolution's part of the work, and where its gradient goes.
+struct ConvPart<'a> {
+    shape: ConvShape,
+    pending: &'a ClearPending,
+    /// Where its weights start in the flat vector.
+    target: usize,
+}
+
+impl ConvPart<'_> {
+    const fn parameters(&self) -> usize {
+        self.shape.weights() + self.shape.output().channels
+    }
+}
+
+/// The sum over the rows, laid out as the network, and every row's squared norm after clipping.
+///
+/// `pending` holds each linear layer once, in order, all of the same rows.
+pub(super) fn sum(
+    network: &Network,
+    bound: Option<f64>,
+    mut pending: Vec<ClearPending>,
+) -> (Vec<f32>, Vec<f64>) {
+    let rows = pending.first().map_or(0, |p| p.d.rows());
+    let mut norms = vec![0.0; rows];
+    for (layer, shape) in pending.iter().zip(network.linears()) {
+        if shape.kind == LinearKind::Dense {
+            ghost::add_dense(&mut norms, &layer.d, &layer.x);
+        }
+    }
+    let mut sum = vec![0.0; network.parameter_count()];
+    let factors = add_convolutions(network, bound, &pending, &mut norms, &mut sum);
+    for (j, factor) in factors.into_iter().enumerate() {
+        if factor < 1.0 {
+            norms[j] = scaled_norm(norms[j], factor);
+            for (layer, shape) in pending.iter_mut().zip(network.linears()) {
+                if shape.kind == LinearKind::Dense {
+                    layer.scale(j, factor);
+                }
+            }
+        }
+    }
+    for ((layer, shape), span) in pending
+        .iter()
+        .zip(network.linears())
+        .zip(network.layout())
+        .filter(|((_, shape), _)| shape.kind == LinearKind::Dense)
+    {
+        let (weights, biases) =
+            sum[span.weights.start..span.biases.end].split_at_mut(span.weights.len());
+        dense::gradient(*shape, &layer.d, &layer.x, weights, biases);
+    }
+    (sum, norms)
+}
+
+/// Completes the norms by those of the convolutions, adds the clipped convolution gradients to
+/// `sum`, and returns every row's factor. `norms` stay as they were before clipping.
+fn add_convolutions(
+    network: &Network,
+    bound: Option<f64>,
+    pending: &[ClearPending],
+    norms: &mut [f64],
+    sum: &mut [f32],
+) -> Vec<f32> {
+    let parts: Vec<ConvPart<'_>> = pending
+        .iter()
+        .zip(network.linears())
+        .zip(network.layout())
+        .filter_map(|((pending, shape), span)| match shape.kind {
+            LinearKind::Dense => None,
+            LinearKind::Conv(shape) => Some(ConvPart {
+                shape,
+                pending,
+                target: span.weights.start,
+            }),
+        })
+        .collect();
+    let mut factors = vec![1.0; norms.len()];
+    let block = norms.len().div_ceil(MAX_PARTIALS).max(1);
+    let partials: Vec<Vec<f32>> = norms
+        .par_chunks_mut(block)
+        .zip(factors.par_chunks_mut(block))
+        .enumerate()
+        .map(|(index, (norms, factors))| block_sum(&parts, bound, index * block, norms, factors))
+        .collect();
+    for partial in &partials {
+        let mut rest = partial.as_slice();
+        for part in &parts {
+            let (values, others) = rest.split_at(part.parameters());
+            let target = &mut sum[part.target..part.target + values.len()];
+            target.iter_mut().zip(values).for_each(|(t, v)| *t += v);
+            rest = others;
+        }
+    }
+    factors
+}
+
+/// The clipped sum over the rows from `first` on, all convolutions one after the other.
+fn block_sum(
+    parts: &[ConvPart<'_>],
+    bound: Option<f64>,
+    first: usize,
+    norms: &mut [f64],
+    factors: &mut [f32],
+) -> Vec<f32> {
+    let length = parts.iter().map(ConvPart::parameters).sum();
+    let mut sum = vec![0.0; length];
+    let mut gradient = vec![0.0; length];
+    let mut scratch = Vec::new();
+    for (i, (norm, factor)) in norms.iter_mut().zip(factors).enumerate() {
+        let mut rest = gradient.as_mut_slice();
+        for part in parts {
+            let (values, others) = rest.split_at_mut(part.parameters());
+            let (weights, biases) = values.split_at_mut(part.shape.weights());
+            let (d, x) = (&part.pending.d, &part.pending.x);
+            let (d, x) = (d.row(first + i), x.row(first + i));
+            conv::sample_gradient(part.shape, d, x, &mut scratch, weights, biases);
+            rest = others;
+        }
+        *norm += ghost::squared_norm(&gradient);
+        *factor = bound.map_or(1.0, |bound| ghost::factor(*norm, bound) as f32);
+        // A value that is not finite times zero is not zero: such a row is left out.
+        if *factor > 0.0 {
+            let f = *factor;
+            sum.iter_mut().zip(&gradient).for_each(|(s, g)| *s += f * g);
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests;
