@@ -9,7 +9,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_dp::{
     Accountant, Adjacency, Budget, Delta, DiscreteGaussian, DpEvent, Epsilon, NoiseMultiplier,
-    PoissonSampler, RangeError, RdpAccountant, SamplingRate, calibrate, capacity, rdp,
+    PldAccountant, PoissonSampler, RangeError, RdpAccountant, SamplingRate, calibrate, capacity,
+    rdp,
 };
 
 fn accounting(c: &mut Criterion) -> Result<(), RangeError> {
@@ -36,6 +37,12 @@ fn accounting(c: &mut Criterion) -> Result<(), RangeError> {
             b.iter(|| accountant.epsilon(black_box(delta)))
         });
     }
+    let mut composed = PldAccountant::new(Adjacency::AddRemove);
+    let event = DpEvent::poisson_gaussian(rate, NoiseMultiplier::new(1.0)?);
+    assert!(composed.compose(&event, 3000).is_ok(), "supported");
+    c.bench_function("privacy loss, epsilon", |b| {
+        b.iter(|| composed.bracket(black_box(delta)))
+    });
     let budget = Budget {
         epsilon: Epsilon::new(2.0)?,
         delta,

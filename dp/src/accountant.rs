@@ -62,6 +62,9 @@ pub enum Reason {
     /// The Gaussians of one batch add up to less noise than can be accounted.
     #[error("the joint noise multiplier of the releases of one batch is below 1e-6")]
     TooLittleNoise,
+    /// Sampling under replace-one, by an accountant that cannot price it.
+    #[error("sampled releases under this adjacency are priced by the Renyi accountant only")]
+    SampledReplaceOne,
 }
 
 /// The arithmetic of an accountant left the range of floats.

@@ -5,7 +5,7 @@
 //! down before it was released? From the bottom up:
 //!
 //! - [`quantity`]: checked numbers; [`event`]: what was released.
-//! - [`accountant`], [`rdp`]: what it cost; [`calibrate`]: how much noise a budget needs.
+//! - [`accountant`], [`rdp`], [`pld`], [`gaussian`]: what it cost; [`calibrate`]: how much noise a budget needs.
 //! - [`sampler`], [`capacity`]: Poisson batches of a fixed public size.
 //! - [`noise`]: the exact discrete Gaussian.
 //! - [`mechanism`]: clip, then release; [`ledger`]: the book that is charged first.
@@ -48,9 +48,11 @@ pub mod accountant;
 pub mod calibrate;
 pub mod capacity;
 pub mod event;
+pub mod gaussian;
 pub mod ledger;
 pub mod mechanism;
 pub mod noise;
+pub mod pld;
 pub mod quantity;
 pub mod rdp;
 pub mod sampler;
@@ -65,6 +67,7 @@ pub use mechanism::{
     ClipBound, ClipError, Clipped, GaussianMechanism, MechanismError, Noised, ReleaseError,
 };
 pub use noise::{DiscreteGaussian, IdealisedGaussian, NoiseKind, PreparedNoise};
+pub use pld::{PldAccountant, PldError};
 pub use quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, SamplingRate};
 pub use rdp::RdpAccountant;
 pub use sampler::PoissonSampler;

@@ -29,8 +29,8 @@
 mod account;
 mod divergence;
 
+pub(crate) use account::{Flat, Step, convert, spent};
 pub use account::{MAX_ORDER, MIN_ORDER, RdpAccountant};
-pub(crate) use account::{Step, convert, spent};
 pub use divergence::poisson_gaussian;
 
 #[cfg(test)]

@@ -162,6 +162,36 @@ pub(crate) fn minimize(
     (x, fx)
 }
 
+/// Positive nodes and weights of the eight-point Gauss-Legendre rule on (-1, 1).
+const LEGENDRE: [(f64, f64); 4] = [
+    (0.183_434_642_495_649_8, 0.362_683_783_378_361_96),
+    (0.525_532_409_916_329, 0.313_706_645_877_887_27),
+    (0.796_666_477_413_626_7, 0.222_381_034_453_374_48),
+    (0.960_289_856_497_536_3, 0.101_228_536_290_376_26),
+];
+
+/// Calls `f(node, weight)` for the eight-point Gauss-Legendre rule on one interval.
+pub(crate) fn legendre_nodes(low: f64, high: f64, mut f: impl FnMut(f64, f64)) {
+    let (middle, half) = (0.5 * (low + high), 0.5 * (high - low));
+    for (node, weight) in LEGENDRE {
+        f(half.mul_add(-node, middle), weight * half);
+        f(half.mul_add(node, middle), weight * half);
+    }
+}
+
+/// The integral of `f` by the eight-point Gauss-Legendre rule on `panels` equal panels.
+pub(crate) fn legendre(low: f64, high: f64, panels: u32, f: impl Fn(f64) -> f64) -> f64 {
+    let width = (high - low) / f64::from(panels);
+    let mut sum = 0.0;
+    for panel in 0..panels {
+        let start = width.mul_add(f64::from(panel), low);
+        legendre_nodes(start, start + width, |x, weight| {
+            sum = weight.mul_add(f(x), sum);
+        });
+    }
+    sum
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

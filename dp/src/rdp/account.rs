@@ -169,12 +169,7 @@ impl Accountant for RdpAccountant {
     }
 
     fn compose(&mut self, event: &DpEvent, count: u64) -> Result<(), Unsupported> {
-        let mut flat = Flat {
-            adjacency: self.adjacency,
-            steps: Vec::new(),
-            unprotected: false,
-        };
-        flat.walk(event, count)?;
+        let flat = Flat::new(self.adjacency, event, count)?;
         self.unprotected |= flat.unprotected;
         for (step, count) in flat.steps {
             self.add(step, count);
@@ -257,14 +252,29 @@ pub(crate) fn spent(
 }
 
 /// A walk over an event tree that turns it into counted steps, or names what it cannot.
-struct Flat {
+pub(crate) struct Flat {
     adjacency: Adjacency,
-    steps: Vec<(Step, u64)>,
-    unprotected: bool,
+    pub(crate) steps: Vec<(Step, u64)>,
+    pub(crate) unprotected: bool,
 }
 
 impl Flat {
-    fn refuse<T>(&self, event: &DpEvent, reason: Reason) -> Result<T, Unsupported> {
+    /// The counted steps of `count` runs of `event`.
+    pub(crate) fn new(
+        adjacency: Adjacency,
+        event: &DpEvent,
+        count: u64,
+    ) -> Result<Self, Unsupported> {
+        let mut flat = Self {
+            adjacency,
+            steps: Vec::new(),
+            unprotected: false,
+        };
+        flat.walk(event, count)?;
+        Ok(flat)
+    }
+
+    pub(crate) fn refuse<T>(&self, event: &DpEvent, reason: Reason) -> Result<T, Unsupported> {
         Err(Unsupported {
             event: Box::new(event.clone()),
             adjacency: self.adjacency,

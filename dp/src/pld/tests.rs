@@ -1,0 +1,181 @@
+//! The reference grid, laws and corners of the privacy-loss accountant.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::accountant::{Accountant, Reason};
+use crate::event::DpEvent;
+use crate::gaussian;
+use crate::quantity::{Adjacency, Delta, NoiseMultiplier, SamplingRate};
+use crate::rdp::RdpAccountant;
+
+fn delta(value: f64) -> Delta {
+    Delta::new(value).unwrap()
+}
+
+fn gauss(z: f64) -> DpEvent {
+    DpEvent::gaussian(NoiseMultiplier::new(z).unwrap())
+}
+
+fn step(q: f64, z: f64) -> DpEvent {
+    let z = NoiseMultiplier::new(z).unwrap();
+    DpEvent::poisson_gaussian(SamplingRate::new(q).unwrap(), z)
+}
+
+fn composed(events: &[(DpEvent, u64)], at: f64) -> Result<Bracket, PldError> {
+    let mut accountant = PldAccountant::new(Adjacency::AddRemove);
+    for (event, count) in events {
+        accountant.compose(event, *count).unwrap();
+    }
+    accountant.bracket(delta(at))
+}
+
+fn bracket(q: f64, z: f64, steps: u64, at: f64) -> Result<Bracket, PldError> {
+    composed(&[(step(q, z), steps)], at)
+}
+
+/// The data lines of a reference table; says so and is empty if absent.
+fn table(name: &str) -> Vec<Vec<String>> {
+    let root = std::env::var_os("SPHINX_REFERENCE").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/reference"),
+        PathBuf::from,
+    );
+    let path = root.join("dp").join(name);
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        println!("SKIPPED: no {}; set SPHINX_REFERENCE", path.display());
+        return Vec::new();
+    };
+    let fields = |line: &str| line.split(',').map(str::to_owned).collect();
+    text.lines().skip(1).map(fields).collect()
+}
+
+/// The accepted distance of both bounds from a reference value.
+fn accept(b: &Bracket, reference: f64, what: &str) -> bool {
+    let ok = b.upper >= reference * (1.0 - 3e-6) - 1e-6
+        && b.upper <= reference * (1.0 + 1e-4) + 1e-4
+        && b.lower <= reference * (1.0 + 3e-6) + 1e-6
+        && b.lower <= b.estimate
+        && b.estimate <= b.upper;
+    if !ok {
+        println!("{what}: {b:?} against {reference}");
+    }
+    ok
+}
+
+#[test]
+fn epsilon_reference() {
+    let mut bad = 0;
+    for row in table("epsilon.csv") {
+        let x = |i: usize| row[i].parse::<f64>().unwrap();
+        let b = bracket(x(1), x(2), x(3) as u64, x(4)).unwrap();
+        bad += i32::from(!accept(&b, x(5), &row[..5].join(" ")));
+    }
+    assert_eq!(bad, 0);
+}
+
+#[test]
+fn mixed_phases_reference() {
+    let mut bad = 0;
+    for row in table("heterogeneous.csv") {
+        let events: Vec<(DpEvent, u64)> = row[0]
+            .split(';')
+            .map(|phase| {
+                let x: Vec<f64> = phase.split(':').map(|x| x.parse().unwrap()).collect();
+                (step(x[0], x[1]), x[2] as u64)
+            })
+            .collect();
+        let b = composed(&events, row[1].parse().unwrap()).unwrap();
+        bad += i32::from(!accept(&b, row[2].parse().unwrap(), &row[..2].join(" ")));
+    }
+    assert_eq!(bad, 0);
+}
+
+/// One step has a closed form (amplification by sampling, Balle et al. 2018): with
+/// `e^eps' = 1 + (e^eps - 1) / q`, delta is `q` times that of the whole at `eps'`.
+#[test]
+fn one_step_at_tiny_deltas() {
+    for (q, z) in [(0.01, 1.0), (0.2, 2.0), (0.001, 0.7)] {
+        for at in [1e-4, 1e-9, 1e-15, 1e-40] {
+            let whole = gaussian::epsilon(1.0 / z, delta(at / q));
+            let exact = (q * whole.exp_m1()).ln_1p();
+            match bracket(q, z, 1, at) {
+                Ok(b) => assert!(accept(&b, exact, &format!("{q} {z} {at}"))),
+                // A refusal is allowed where the loss has two far outcomes.
+                Err(error) => {
+                    assert!(at < 1e-12, "{q} {z} {at}");
+                    assert_eq!(error, PldError::Precision);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn corners() {
+    // Nothing, nothing to protect, and what is refused.
+    assert_eq!(composed(&[], 1e-5).unwrap().upper, 0.0);
+    let open = composed(&[(DpEvent::NonPrivate, 1)], 1e-5).unwrap();
+    assert!(open.lower.is_infinite());
+    assert_eq!(bracket(1e-9, 5.0, 1, 1e-5).unwrap().lower, 0.0);
+    assert!(bracket(0.01, 0.01, 10, 1e-5).is_err());
+    assert!(bracket(0.01, 1.0, u64::MAX, 1e-5).is_err());
+    assert!(bracket(0.01, 1.0, 100, 1e-299).is_err());
+    let mut replace = PldAccountant::new(Adjacency::ReplaceOne);
+    let refused = replace.compose(&step(0.1, 1.0), 2).unwrap_err();
+    assert_eq!(refused.reason, Reason::SampledReplaceOne);
+    replace.compose(&gauss(1.0), 1).unwrap();
+    let twice = replace.bracket(delta(1e-5)).unwrap().upper;
+    assert!((twice - 9.997_256_158).abs() < 1e-6);
+}
+
+proptest! {
+    #![proptest_config(crate::laws(40))]
+
+    #[test]
+    fn below_renyi_and_additive(
+        ln_q in -7.0f64..-0.7, z in 0.6f64..6.0, first in 1u64..3000, second in 1u64..3000,
+        ln_delta in -30.0f64..-4.0,
+    ) {
+        let (q, at) = (ln_q.exp(), ln_delta.exp());
+        let whole = bracket(q, z, first + second, at).unwrap();
+        let parts = composed(&[(step(q, z), first), (step(q, z), second)], at).unwrap();
+        prop_assert_eq!(whole, parts);
+        let mut renyi = RdpAccountant::new(Adjacency::AddRemove);
+        renyi.compose(&step(q, z), first + second).unwrap();
+        let renyi = renyi.epsilon(delta(at)).unwrap().epsilon;
+        prop_assert!(whole.upper <= renyi + 1e-4 * (1.0 + renyi), "{:?} {}", whole, renyi);
+        prop_assert!(whole.lower <= whole.estimate && whole.estimate <= whole.upper);
+    }
+
+    /// A bound may not fall, by more than both are wide, where the truth rises.
+    #[test]
+    fn monotone(
+        ln_q in -7.0f64..-1.5, z in 0.7f64..5.0, steps in 1u64..3000, ln_delta in -25.0f64..-4.0,
+    ) {
+        let (q, at) = (ln_q.exp(), ln_delta.exp());
+        let here = bracket(q, z, steps, at).unwrap().lower;
+        let more = [
+            bracket(q * 1.1, z, steps, at),
+            bracket(q, z / 1.1, steps, at),
+            bracket(q, z, steps + steps.div_ceil(10), at),
+            bracket(q, z, steps, at / 2.0),
+        ];
+        for b in more {
+            prop_assert!(b.unwrap().upper >= here);
+        }
+    }
+
+    /// Sampling with a rate just below one is nearly no sampling, in both bounds; this crosses from
+    /// the grid to the closed form.
+    #[test]
+    fn towards_no_sampling(z in 0.8f64..6.0, steps in 1u64..40, ln_delta in -25.0f64..-4.0) {
+        let at = ln_delta.exp();
+        let exact = bracket(1.0, z, steps, at).unwrap();
+        let near = bracket(1.0 - 1e-9, z, steps, at).unwrap();
+        prop_assert!(accept(&near, exact.upper, "rate one"));
+        let one = composed(&[(gauss(z / (steps as f64).sqrt()), 1)], at).unwrap();
+        prop_assert!((one.upper - exact.upper).abs() <= 1e-9 * (1.0 + exact.upper));
+    }
+}
