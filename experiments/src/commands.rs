@@ -6,7 +6,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::output::Output;
-use crate::usage::{exit_code, explain};
+use crate::usage::{OrUsage, exit_code, explain};
 
 mod account;
 mod calibrate;
@@ -36,6 +36,8 @@ pub fn finish(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    // The kernels would fall back in silence; a person who names a back end wants that one.
+    sphinx_he::simd::Backend::from_environment().or_usage("SPHINX_BACKEND")?;
     match cli.command {
         Command::Account(args) => account::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),

@@ -32,7 +32,7 @@ pub fn capture() -> Environment {
 /// The kernels chosen for this processor.
 fn backend() -> String {
     let backend = sphinx_he::simd::Backend::from_environment();
-    backend.map_or_else(|_| String::new(), |b| format!("{b:?}").to_lowercase())
+    backend.map_or_else(|_| String::new(), |b| b.to_string())
 }
 
 /// What git says about the source tree this binary was built from, if it is still there.

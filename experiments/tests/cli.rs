@@ -298,3 +298,18 @@ fn figures_need_a_run() {
     refused(&["figures", &path], &["config.toml"]);
     assert!(Path::new(&path).exists());
 }
+
+#[test]
+fn a_back_end_that_does_not_exist_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sphinx"))
+        .args([&["account", "--noise-multiplier", "1"], &RUN[..]].concat())
+        .env("SPHINX_BACKEND", "abacus")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("SPHINX_BACKEND") && told.contains("abacus"),
+        "{told}"
+    );
+}

@@ -40,7 +40,7 @@ const LN_CUT: f64 = -18.42;
 
 /// By how much, relative to one plus epsilon, the upper bound may exceed the estimate before the grid
 /// is refined.
-const EXCESS: f64 = 5e-5;
+const EXCESS: f64 = 2e-5;
 
 /// Multiples of the saddle point's tilt that are tried where it fails.
 const STRETCHES: [f64; 5] = [1.5, 0.6, 2.2, 3.5, 6.0];
