@@ -74,7 +74,8 @@ fn packed(plan: &Plan) -> Engine<Packed> {
         plan,
         Replica::initial(plan.grid()),
         &mut rng,
-    ).unwrap();
+    )
+    .unwrap();
     Engine::new(packed)
 }
 

@@ -102,7 +102,9 @@ pub enum Error {
         degree: usize,
     },
     /// Products could exceed 32-bit results.
-    #[error("layer {layer}: sums reach 2^{log2_bound:.1}, results hold 2^{bits}; use a smaller layer")]
+    #[error(
+        "layer {layer}: sums reach 2^{log2_bound:.1}, results hold 2^{bits}; use a smaller layer"
+    )]
     SumTooLarge {
         /// Index of the linear layer.
         layer: usize,

@@ -130,15 +130,22 @@ impl PlanLiteral {
     }
 }
 
-/// The checked network, if every linear layer of it has a ciphertext layout: convolutions have none
-/// yet.
+/// Whether every linear layer has a ciphertext layout: convolutions have none yet.
+#[must_use]
+pub fn has_layouts(network: &Network) -> bool {
+    without_layout(network.architecture()).is_none()
+}
+
+fn without_layout(architecture: &Architecture) -> Option<Error> {
+    let mut layers = architecture.layers.iter().copied().enumerate();
+    let (layer, found) = layers.find(|(_, spec)| matches!(spec, LayerSpec::Conv { .. }))?;
+    Some(Error::UnsupportedLayer { layer, found })
+}
+
+/// The checked network, if it has layouts.
 fn with_layouts(architecture: &Architecture) -> Result<Network, Error> {
     let network = Network::new(architecture)?;
-    let mut layers = architecture.layers.iter().copied().enumerate();
-    match layers.find(|(_, spec)| matches!(spec, LayerSpec::Conv { .. })) {
-        Some((layer, found)) => Err(Error::UnsupportedLayer { layer, found }),
-        None => Ok(network),
-    }
+    without_layout(architecture).map_or(Ok(network), Err)
 }
 
 /// A checked plan. Cheap to clone; equal if and only if the literals are.

@@ -88,7 +88,10 @@ pub fn clip(
         let (layer, x) = (layer.layer, layer.x);
         ClippedLayer { layer, x, d }
     });
-    (clipped.collect(), rows.iter().map(|(_, norm)| *norm).collect())
+    (
+        clipped.collect(),
+        rows.iter().map(|(_, norm)| *norm).collect(),
+    )
 }
 
 /// Clips one row and gives it with its squared norm; the same work whatever the row holds.

@@ -95,11 +95,7 @@ fn visit(shape: ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
         (inside < length).then_some(inside)
     };
     for row in 0..shape.patch() {
-        let (channel, a, e) = (
-            row / (kernel * kernel),
-            row / kernel % kernel,
-            row % kernel,
-        );
+        let (channel, a, e) = (row / (kernel * kernel), row / kernel % kernel, row % kernel);
         for i in 0..output.height {
             let Some(line) = place(i, a, input.height) else {
                 continue;

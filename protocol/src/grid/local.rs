@@ -69,13 +69,14 @@ fn affine(plan: &GridPlan, model: &FrozenReplica, layer: usize, x: &Integers) ->
                 *y = b + w.iter().zip(x).map(|(w, x)| w * x).sum::<i32>();
             }
         }),
-        LinearKind::Conv(conv) => y.par_rows_mut().enumerate().for_each_init(
-            Patches::default,
-            |patches, (j, out)| {
-                patches.spread(conv, x.row(j));
-                patches.forward(conv, weights, biases, out);
-            },
-        ),
+        LinearKind::Conv(conv) => {
+            y.par_rows_mut()
+                .enumerate()
+                .for_each_init(Patches::default, |patches, (j, out)| {
+                    patches.spread(conv, x.row(j));
+                    patches.forward(conv, weights, biases, out);
+                })
+        }
     }
     y
 }
@@ -119,10 +120,12 @@ impl Multiplier for Local {
                     }
                 }
             }),
-            LinearKind::Conv(conv) => dx.par_rows_mut().enumerate().for_each_init(
-                Patches::default,
-                |patches, (j, out)| patches.backward(conv, weights, d.row(j), out),
-            ),
+            LinearKind::Conv(conv) => dx
+                .par_rows_mut()
+                .enumerate()
+                .for_each_init(Patches::default, |patches, (j, out)| {
+                    patches.backward(conv, weights, d.row(j), out)
+                }),
         }
         Ok(dx)
     }
@@ -170,7 +173,14 @@ fn kernel_sum(conv: ConvShape, layer: &ClippedLayer) -> Vec<i64> {
     (0..layer.x.rows())
         .into_par_iter()
         .fold(
-            || (Patches::default(), Vec::new(), vec![0.0; conv.weights()], zero()),
+            || {
+                (
+                    Patches::default(),
+                    Vec::new(),
+                    vec![0.0; conv.weights()],
+                    zero(),
+                )
+            },
             |(mut patches, mut d, mut gradient, mut sum), j| {
                 patches.spread(conv, layer.x.row(j));
                 d.clear();

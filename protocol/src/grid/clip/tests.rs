@@ -115,9 +115,14 @@ fn outer(layer: &ClippedLayer) -> Vec<i64> {
 fn kernel(shape: ConvShape, layer: &ClippedLayer) -> Vec<i64> {
     let (input, output, k) = (shape.input(), shape.output(), shape.kernel());
     let pixel = |c: usize, u: isize, v: isize| {
-        let inside = (0..input.height as isize).contains(&u) && (0..input.width as isize).contains(&v);
+        let inside =
+            (0..input.height as isize).contains(&u) && (0..input.width as isize).contains(&v);
         let at = (c as isize * input.height as isize + u) * input.width as isize + v;
-        if inside { i64::from(layer.x.row(0)[at as usize]) } else { 0 }
+        if inside {
+            i64::from(layer.x.row(0)[at as usize])
+        } else {
+            0
+        }
     };
     let mut gradient = vec![0; shape.weights()];
     for (at, g) in gradient.iter_mut().enumerate() {

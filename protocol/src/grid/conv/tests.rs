@@ -64,11 +64,7 @@ fn terms(shape: ConvShape, mut term: impl FnMut(usize, usize, usize)) {
                         let pixel = (channel * input.height + line as usize) * input.width
                             + column as usize;
                         let weight = ((out * input.channels + channel) * k + a) * k + e;
-                        term(
-                            weight,
-                            (out * output.height + i) * output.width + j,
-                            pixel,
-                        );
+                        term(weight, (out * output.height + i) * output.width + j, pixel);
                     }
                 }
             }
