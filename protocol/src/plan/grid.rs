@@ -12,7 +12,7 @@ use sphinx_nn::network::{Architecture, LinearKind, LinearShape, Network};
 
 use super::{Limits, PlanChoices, bias_bound, check};
 use crate::error::Error;
-use crate::format::{D_SATURATION, LayerFormat, formats};
+use crate::format::{LayerFormat, formats};
 use crate::model::StepRule;
 
 /// What people write down of the grids: unchecked, serialisable.
@@ -208,7 +208,7 @@ fn check_sums(layer: usize, shape: &LinearShape, format: &LayerFormat) -> Result
         LinearKind::Dense => 1,
         LinearKind::Conv(conv) => conv.positions(),
     };
-    let gradient = positions as f64 * f64::from(format.x_limit) * f64::from(D_SATURATION);
+    let gradient = positions as f64 * f64::from(format.x_limit) * f64::from(format.g_limit);
     let sums = [
         (forward_bound(shape, format), 31_u32),
         (backward_bound(shape, format), 31),
