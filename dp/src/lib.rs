@@ -7,7 +7,7 @@
 //! - [`quantity`]: checked numbers; [`event`]: what was released.
 //! - [`accountant`], [`rdp`], [`pld`], [`gaussian`]: what it cost; [`calibrate`]: how much noise a budget needs.
 //! - [`sampler`], [`capacity`]: Poisson batches of a fixed public size.
-//! - [`noise`]: the exact discrete Gaussian.
+//! - [`noise`]: discrete Gaussians, exact or in constant time.
 //! - [`mechanism`]: clip, then release; [`ledger`]: the book that is charged first.
 //! - [`statement`]: what a run guarantees and what it does not.
 //!
@@ -64,9 +64,12 @@ pub use calibrate::{Budget, CalibrateError};
 pub use event::DpEvent;
 pub use ledger::{Ledger, LedgerBuilder, LedgerError, Receipt};
 pub use mechanism::{
-    ClipBound, ClipError, Clipped, GaussianMechanism, MechanismError, Noised, ReleaseError,
+    ClipBound, ClipError, Clipped, GaussianMechanism, MechanismError, NoiseSampler, Noised,
+    ReleaseError,
 };
-pub use noise::{DiscreteGaussian, IdealisedGaussian, NoiseKind, PreparedNoise};
+pub use noise::{
+    DiscreteGaussian, IdealisedGaussian, LadderGaussian, NoiseKind, PreparedNoise, RationalGaussian,
+};
 pub use pld::{PldAccountant, PldError};
 pub use quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, SamplingRate};
 pub use rdp::RdpAccountant;
