@@ -9,7 +9,7 @@
 //! - [`sampler`], [`capacity`]: Poisson batches of a fixed public size.
 //! - [`noise`]: discrete Gaussians, exact or in constant time.
 //! - [`mechanism`]: clip, then release; [`ledger`]: the book that is charged first.
-//! - [`statement`]: what a run guarantees and what it does not.
+//! - [`statement`]: what a run guarantees and what it does not; [`audit`]: what its outputs betray.
 //!
 //! A whole private run, without a network:
 //!
@@ -45,6 +45,7 @@
 //! ```
 
 pub mod accountant;
+pub mod audit;
 pub mod calibrate;
 pub mod capacity;
 pub mod event;

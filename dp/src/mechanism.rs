@@ -36,7 +36,7 @@ mod gaussian;
 
 pub use clipped::{ClipBound, ClipError, Clipped};
 pub use gaussian::{GRID_TRANSFER, GaussianMechanism, MIN_STD_DEV, MechanismError};
-pub use gaussian::{NoiseSampler, Noised, ReleaseError};
+pub use gaussian::{NoEntropy, NoiseSampler, Noised, ReleaseError};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The Gaussian mechanism on the integer grid.
 
+use rand::rngs::{SysError, SysRng};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use thiserror::Error;
@@ -71,6 +72,11 @@ pub enum ReleaseError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
+
+/// The operating system gave no randomness, so no noise was drawn.
+#[derive(Debug, Error)]
+#[error("the operating system gave no randomness for the noise ({0}): nothing may be released")]
+pub struct NoEntropy(SysError);
 
 /// Clip bound, noise and sampling rate of a run: one value that both releases and is accounted.
 #[derive(Debug, Clone)]
@@ -237,6 +243,16 @@ impl GaussianMechanism {
             Some(private) => private.sampler.draw(len, rng),
             None => PreparedNoise::none(len),
         }
+    }
+
+    /// As [`prepare`](Self::prepare), from a generator that is seeded here from the operating system
+    /// and used once.
+    ///
+    /// # Errors
+    /// [`NoEntropy`] if the operating system has no randomness to give.
+    pub fn prepare_from_os(&self, len: usize) -> Result<PreparedNoise, NoEntropy> {
+        let rng = ChaCha20Rng::try_from_rng(&mut SysRng);
+        Ok(self.prepare(len, &mut rng.map_err(NoEntropy)?))
     }
 
     /// Draws noise from a seed, for reproducible tests; marked as such from here on.

@@ -36,7 +36,7 @@ mod tables;
 
 use crate::quantity::{RangeError, require};
 use rungs::Rungs;
-use scan::{BLOCK, Block};
+use scan::{AddRung, BLOCK, Block, Repair};
 use tables::Tables;
 
 /// The bound on the total variation distance per draw between [`LadderGaussian`] and the exact
@@ -153,15 +153,22 @@ impl LadderGaussian {
         block.open.fill(0);
         for (rung, &multiplier) in self.rungs.multipliers().iter().enumerate() {
             rng.fill_bytes(block.bytes.as_mut_slice());
-            let coarse = self.tables.coarse();
-            self.arch
-                .dispatch(|| block.add_rung(coarse, rung as u32, multiplier));
+            self.arch.dispatch(AddRung {
+                block,
+                last: self.tables.groups(),
+                magnitudes: self.tables.magnitudes(),
+                rung: rung as u32,
+                multiplier,
+            });
         }
         for _ in 0..self.repairs {
             let word = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
             let value = self.tables.draw_rest(word);
-            self.arch
-                .dispatch(|| block.repair(self.rungs.multipliers(), value));
+            self.arch.dispatch(Repair {
+                block,
+                multipliers: self.rungs.multipliers(),
+                value,
+            });
         }
     }
 }

@@ -1,16 +1,22 @@
 //! A block of draws, and the passes over it. Every loop runs over all of its array.
 
+use pulp::{Simd, WithSimd};
 use zeroize::Zeroize;
 
 /// Draws per block.
 pub(super) const BLOCK: usize = 1024;
-/// Draws that one pass over the table serves.
-const LANES: usize = 64;
+/// Table entries that one pass over the block compares with.
+pub(super) const GROUP: usize = 8;
 
 /// Draws in the making. Wiped by [`Block::zeroize`].
 pub(super) struct Block {
     /// The random bytes of one rung, four for each draw.
     pub(super) bytes: Box<[u8; 4 * BLOCK]>,
+    /// Their upper 31 bits, and the lowest.
+    uniform: Box<[i32; BLOCK]>,
+    sign: Box<[i32; BLOCK]>,
+    /// For each draw the number of table entries that its word is not below.
+    counts: Box<[i32; BLOCK]>,
     /// What the draws add up to so far.
     pub(super) sums: Box<[i64; BLOCK]>,
     /// For each draw a bit per rung: set where the narrow draw fell into the rest and is missing.
@@ -21,23 +27,42 @@ impl Block {
     pub(super) fn new() -> Self {
         Self {
             bytes: Box::new([0; 4 * BLOCK]),
+            uniform: Box::new([0; BLOCK]),
+            sign: Box::new([0; BLOCK]),
+            counts: Box::new([0; BLOCK]),
             sums: Box::new([0; BLOCK]),
             open: Box::new([0; BLOCK]),
         }
     }
 
-    /// Adds `multiplier` times a narrow draw to every sum.
+    /// Adds `multiplier` times a narrow draw to every sum. `last` are the largest 31-bit numbers of
+    /// the magnitudes 0, 1, ..., of which there are `magnitudes`; the rest of the groups is padding.
     #[inline(always)]
-    pub(super) fn add_rung(&mut self, coarse: &[i32], rung: u32, multiplier: i64) {
-        let words = self.bytes.as_chunks::<{ 4 * LANES }>().0.iter();
-        let sums = self.sums.as_chunks_mut::<LANES>().0.iter_mut();
-        let open = self.open.as_chunks_mut::<LANES>().0.iter_mut();
-        for ((bytes, sums), open) in words.zip(sums).zip(open) {
-            let (values, missing) = narrow(bytes, coarse);
-            for lane in 0..LANES {
-                sums[lane] += multiplier * i64::from(values[lane]);
-                open[lane] |= missing[lane] << rung;
-            }
+    pub(super) fn add_rung(
+        &mut self,
+        last: &[[i32; GROUP]],
+        magnitudes: i32,
+        rung: u32,
+        multiplier: i64,
+    ) {
+        let words = self.bytes.as_chunks::<4>().0.iter();
+        let parts = self.uniform.iter_mut().zip(self.sign.iter_mut());
+        for (bytes, (uniform, sign)) in words.zip(parts) {
+            let word = u32::from_le_bytes(*bytes);
+            (*uniform, *sign) = ((word >> 1) as i32, -((word & 1) as i32));
+        }
+        self.counts.fill(0);
+        for group in last {
+            count(&self.uniform, group, &mut self.counts);
+        }
+        let drawn = self.sign.iter().zip(self.counts.iter());
+        let ends = self.sums.iter_mut().zip(self.open.iter_mut());
+        for ((&sign, &count), (sum, open)) in drawn.zip(ends) {
+            let lost = i32::from(count == magnitudes);
+            // Nothing is added where the draw is lost.
+            let magnitude = count & (lost - 1);
+            *sum += multiplier * i64::from((magnitude ^ sign) - sign);
+            *open |= (lost as u32) << rung;
         }
     }
 
@@ -71,35 +96,60 @@ impl Block {
     }
 }
 
-/// Narrow draws, zero where missing, and which are missing.
+/// [`Block::add_rung`], compiled for the vectors at hand. A closure would not be.
+pub(super) struct AddRung<'a> {
+    pub(super) block: &'a mut Block,
+    pub(super) last: &'a [[i32; GROUP]],
+    pub(super) magnitudes: i32,
+    pub(super) rung: u32,
+    pub(super) multiplier: i64,
+}
+
+impl WithSimd for AddRung<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.block
+            .add_rung(self.last, self.magnitudes, self.rung, self.multiplier);
+    }
+}
+
+/// [`Block::repair`], compiled for the vectors at hand.
+pub(super) struct Repair<'a> {
+    pub(super) block: &'a mut Block,
+    pub(super) multipliers: &'a [i64],
+    pub(super) value: i64,
+}
+
+impl WithSimd for Repair<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.block.repair(self.multipliers, self.value);
+    }
+}
+
+/// Adds to each count the number of entries that its number is above.
 #[inline(always)]
-fn narrow(bytes: &[u8; 4 * LANES], coarse: &[i32]) -> ([i32; LANES], [u32; LANES]) {
-    let words = bytes.as_chunks::<4>().0;
-    let mut uniform = [0i32; LANES];
-    for lane in 0..LANES {
-        uniform[lane] = (u32::from_le_bytes(words[lane]) >> 1) as i32;
-    }
-    let mut counts = [0i32; LANES];
-    for &end in coarse {
-        for lane in 0..LANES {
-            counts[lane] += i32::from(uniform[lane] >= end);
+fn count(uniform: &[i32; BLOCK], entries: &[i32; GROUP], counts: &mut [i32; BLOCK]) {
+    let entries = *entries;
+    for (count, &uniform) in counts.iter_mut().zip(uniform) {
+        let mut above = 0;
+        for entry in entries {
+            above += i32::from(uniform > entry);
         }
+        *count += above;
     }
-    let (mut values, mut missing) = ([0; LANES], [0; LANES]);
-    let all = coarse.len() as i32;
-    for lane in 0..LANES {
-        let lost = i32::from(counts[lane] == all);
-        let sign = -i32::from(words[lane][0] & 1);
-        let magnitude = counts[lane] & (lost - 1);
-        values[lane] = (magnitude ^ sign) - sign;
-        missing[lane] = lost as u32;
-    }
-    (values, missing)
 }
 
 impl Zeroize for Block {
     fn zeroize(&mut self) {
         self.bytes.zeroize();
+        self.uniform.zeroize();
+        self.sign.zeroize();
+        self.counts.zeroize();
         self.sums.zeroize();
         self.open.zeroize();
     }

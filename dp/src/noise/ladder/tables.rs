@@ -3,6 +3,7 @@
 use num_bigint::BigUint;
 use num_traits::{ToPrimitive, Zero};
 
+use super::scan::GROUP;
 use crate::noise::decide::enclose_exp;
 
 /// Probabilities are held as multiples of 2^-PRECISION.
@@ -21,6 +22,9 @@ pub(super) struct Tables {
     /// Running sums of c: a 31-bit number below entry m and not below the one before is magnitude
     /// m; one that is below no entry falls into the rest.
     coarse: Box<[i32]>,
+    /// The largest number of each magnitude, one less than its running sum, in groups; filled up
+    /// with a number that none is above.
+    groups: Box<[[i32; GROUP]]>,
     /// Running shares of the rest, in units of 2^-127; the last magnitude has no entry.
     fine: Box<[u128]>,
     rest: f64,
@@ -70,6 +74,7 @@ impl Tables {
         let rounding = entries * (8.0 * (-(PRECISION as f64)).exp2());
         let fine_rounding = rest * entries * (-(FINE as f64)).exp2();
         Self {
+            groups: groups(&coarse),
             coarse: coarse.into(),
             fine,
             rest,
@@ -77,8 +82,20 @@ impl Tables {
         }
     }
 
+    /// The running sums of the coarse table.
+    #[cfg(test)]
     pub(super) fn coarse(&self) -> &[i32] {
         &self.coarse
+    }
+
+    /// The coarse table as it is scanned.
+    pub(super) fn groups(&self) -> &[[i32; GROUP]] {
+        &self.groups
+    }
+
+    /// How many magnitudes the coarse table has.
+    pub(super) const fn magnitudes(&self) -> i32 {
+        self.coarse.len() as i32
     }
 
     /// The probability of the rest.
@@ -116,6 +133,17 @@ impl Tables {
             })
             .collect()
     }
+}
+
+fn groups(coarse: &[i32]) -> Box<[[i32; GROUP]]> {
+    let group = |ends: &[i32]| {
+        let mut last = [i32::MAX; GROUP];
+        for (last, end) in last.iter_mut().zip(ends) {
+            *last = end - 1;
+        }
+        last
+    };
+    coarse.chunks(GROUP).map(group).collect()
 }
 
 /// Folded weights of the magnitudes in units of 2^-PRECISION, rounded down, and a bound on the

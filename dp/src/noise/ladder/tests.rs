@@ -217,7 +217,7 @@ fn the_scan_finds_what_a_search_finds() {
         for (draw, word) in part.iter().enumerate() {
             block.bytes[4 * draw..][..4].copy_from_slice(&word.to_le_bytes());
         }
-        block.add_rung(coarse, 2, 1000);
+        block.add_rung(gaussian.tables.groups(), coarse.len() as i32, 2, 1000);
         for (draw, &word) in part.iter().enumerate() {
             let magnitude = coarse.partition_point(|&end| end <= (word >> 1) as i32);
             let lost = magnitude == coarse.len();
@@ -240,7 +240,13 @@ fn kernels_agree() {
     let mut rng = ChaCha20Rng::seed_from_u64(9);
     for (rung, &multiplier) in fast.multipliers().iter().enumerate() {
         rand_core::Rng::fill_bytes(&mut rng, plain.bytes.as_mut_slice());
-        plain.add_rung(fast.tables.coarse(), rung as u32, multiplier);
+        let tables = &fast.tables;
+        plain.add_rung(
+            tables.groups(),
+            tables.magnitudes(),
+            rung as u32,
+            multiplier,
+        );
     }
     assert_eq!(block.sums, plain.sums);
 }
