@@ -35,7 +35,7 @@ use sphinx_nn::{Network, init, metrics, pass};
 use sphinx_protocol::grid::{Engine, Frozen, Local};
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{FrozenReplica, Replica};
-use sphinx_protocol::plan::{Limits, Plan, PlanChoices, PlanLiteral};
+use sphinx_protocol::plan::{GridLiteral, GridPlan, Limits, Plan, PlanChoices, PlanLiteral};
 use sphinx_protocol::train::Streams;
 use sphinx_protocol::transport::Traffic;
 
@@ -92,7 +92,9 @@ pub struct Job {
     pub network: Network,
     /// What it costs.
     pub terms: Terms,
-    /// Grids and layouts, for engines on the integer grid.
+    /// Grids, for engines on the integer grid.
+    pub grid: Option<GridPlan>,
+    /// Layouts on these grids, for products by a server; none if a layer has no layout.
     pub plan: Option<Plan>,
 }
 
@@ -153,8 +155,12 @@ impl Job {
             .or_usage("the training data")?;
         split.test.check_fits(&network).or_usage("the test data")?;
         let terms = Terms::resolve(&config)?;
-        let plan = config
+        let grid = config
             .grid
+            .then(|| grids(&config, &network, &terms))
+            .transpose()?;
+        let has_layouts = grid.is_some() && sphinx_protocol::plan::has_layouts(&network);
+        let plan = (has_layouts || config.engine == crate::config::Engine::Packed)
             .then(|| design(&config, &network, &terms))
             .transpose()?;
         Ok(Self {
@@ -162,6 +168,7 @@ impl Job {
             split,
             network,
             terms,
+            grid,
             plan,
         })
     }
@@ -177,11 +184,11 @@ impl Job {
     /// The plan.
     ///
     /// # Errors
-    /// If the job runs in floating point.
+    /// If the job runs in floating point, or on layers without a ciphertext layout.
     pub fn plan(&self) -> Result<&Plan> {
         self.plan
             .as_ref()
-            .context("this run is not on the integer grid")
+            .context("this run has no layouts for encrypted products")
     }
 
     /// The float engine at the public initial weights.
@@ -207,8 +214,8 @@ impl Job {
         ledger: &mut Ledger,
         watch: &mut dyn Watch,
     ) -> Result<Trained> {
-        let (history, model) = if let Some(plan) = &self.plan {
-            let engine = Engine::new(Local::new(Replica::initial(plan)));
+        let (history, model) = if let Some(grid) = &self.grid {
+            let engine = Engine::new(Local::new(Replica::initial(grid)));
             let (engine, history) = drive::drive(self, engine, randomness, ledger, watch)?;
             let replica = sphinx_protocol::grid::Multiplier::replica(engine.multiplier()).clone();
             (history, Model::Grid(Box::new(replica)))
@@ -248,7 +255,9 @@ impl Job {
     /// Test accuracy of one version of the model, computed by the client from its replica: the
     /// same integers as the server's.
     fn accuracy_frozen(&self, model: &Arc<FrozenReplica>) -> Result<f64> {
-        let mut engine = Engine::new(Frozen::new(self.plan()?.clone(), Arc::clone(model)));
+        let grid = self.grid.as_ref();
+        let grid = grid.context("this run is not on the integer grid")?;
+        let mut engine = Engine::new(Frozen::new(grid.clone(), Arc::clone(model)));
         Ok(accuracy(&mut engine, &self.network, &self.split.test)?)
     }
 }
@@ -258,7 +267,20 @@ impl Job {
 /// # Errors
 /// [`UsageError`](crate::usage::UsageError) if no exact plan exists for it.
 pub fn design(config: &Config, network: &Network, terms: &Terms) -> Result<Plan> {
-    let choices = PlanChoices {
+    let literal = PlanLiteral::design(&choices(config, network, terms));
+    let literal = literal.or_usage("planning the run")?;
+    Plan::new(&literal, &Limits::default()).or_usage("planning the run")
+}
+
+/// The grids alone.
+fn grids(config: &Config, network: &Network, terms: &Terms) -> Result<GridPlan> {
+    let literal = GridLiteral::design(&choices(config, network, terms));
+    let literal = literal.or_usage("planning the run")?;
+    GridPlan::new(&literal, &Limits::default()).or_usage("planning the run")
+}
+
+fn choices(config: &Config, network: &Network, terms: &Terms) -> PlanChoices {
+    PlanChoices {
         architecture: network.architecture().clone(),
         capacity: terms.capacity,
         clip_bound: config.clip.unwrap_or(crate::config::DEFAULT_CLIP),
@@ -267,9 +289,7 @@ pub fn design(config: &Config, network: &Network, terms: &Terms) -> Result<Plan>
         divisor: config.batch,
         init_seed: config.public_seed(),
         tickets: config.tickets,
-    };
-    let literal = PlanLiteral::design(&choices).or_usage("planning the run")?;
-    Plan::new(&literal, &Limits::default()).or_usage("planning the run")
+    }
 }
 
 /// Share of `data` that `engine` gets right.

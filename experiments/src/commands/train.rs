@@ -43,7 +43,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
     };
     bar.finish();
     if let Some(replica) = trained.model.replica() {
-        SavedModel::new(replica, trained.id).write(&run)?;
+        SavedModel::new(replica, job.plan.as_ref(), trained.id).write(&run)?;
     }
     let statement = job.terms.statement(&ledger, &job.config)?;
     run.write(STATEMENT, &format!("{statement}\n"))?;
