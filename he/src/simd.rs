@@ -181,6 +181,10 @@ macro_rules! dispatch {
     };
 }
 
+mod switch;
+
+pub use switch::{MAX_ROWS, Permutation};
+
 impl Kernels {
     /// Those chosen for this process, at the first call.
     #[must_use]

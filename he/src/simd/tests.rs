@@ -2,6 +2,8 @@ use super::*;
 use crate::ntt::{NttTable, reference};
 use crate::zq::prime::transform_primes;
 
+mod switch;
+
 #[test]
 fn only_known_back_ends_are_accepted() {
     for backend in Backend::ALL {
