@@ -56,6 +56,12 @@ pub enum ParameterError {
         /// Twice the degree.
         two_n: u64,
     },
+    /// An automorphism `Y -> Y^g` was asked for with an even `g`, which has no inverse.
+    #[error("the exponent {exponent} of an automorphism is even; it must be odd")]
+    EvenExponent {
+        /// What was asked for.
+        exponent: u64,
+    },
     /// The number of primes is zero or too large.
     #[error("{got} {which} primes were asked for; {min}..={max} are supported")]
     PrimeCount {
