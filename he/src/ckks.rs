@@ -53,9 +53,9 @@ mod evaluator;
 pub mod reference;
 
 pub use ciphertext::{Ciphertext, Form, Level, Plaintext, Scale, SeededCiphertext};
-pub use encoder::Encoder;
+pub use encoder::{Encoder, EncoderScratch};
 pub use encryptor::{Decryptor, Encryptor};
-pub use evaluator::Evaluator;
+pub use evaluator::{Evaluator, HoistedCiphertext};
 pub use rustfft::num_complex::Complex64;
 
 #[cfg(test)]

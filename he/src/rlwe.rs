@@ -26,13 +26,23 @@
 //! # Ok::<(), sphinx_he::ParameterError>(())
 //! ```
 
+mod down;
 mod encryption;
+mod gadget;
+mod galois;
 mod keys;
 mod parameters;
 mod security;
+mod switching;
 
+pub use galois::{
+    GaloisKey, GaloisKeys, KeyGenerator, RelinearizationKey, conjugation_exponent,
+    rotation_exponent,
+};
 pub use keys::{PublicKey, SecretKey, SecretNorms};
 pub use parameters::{Parameters, ParametersLiteral};
 pub use security::Security;
+pub use switching::{Hoisted, SwitchingKey, Workspace};
 
+pub(crate) use down::Down;
 pub(crate) use encryption::{encrypt_public, encrypt_symmetric, expand_mask, phase_without_c0};

@@ -66,6 +66,7 @@ impl<'k> Encryptor<'k> {
                     parameters: parameters.clone(),
                     scale: plaintext.scale,
                     form: Form::FRESH,
+                    slots: plaintext.slots,
                     polys: vec![c0, c1],
                 })
             }
@@ -93,6 +94,7 @@ impl SeededCiphertext {
         Ok(Self {
             parameters: parameters.clone(),
             scale: plaintext.scale,
+            slots: plaintext.slots,
             seed,
             c0,
         })
@@ -129,6 +131,7 @@ impl<'k> Decryptor<'k> {
         Ok(Plaintext {
             parameters,
             scale: ciphertext.scale,
+            slots: ciphertext.slots,
             poly,
         })
     }

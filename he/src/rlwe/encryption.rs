@@ -26,7 +26,7 @@ pub(crate) fn expand_mask(
 }
 
 /// Fresh errors from a fresh secret seed.
-fn draw_errors<R: CryptoRng + ?Sized>(parameters: &Parameters, rng: &mut R) -> Zeroizing<Vec<i64>> {
+pub(super) fn draw_errors<R: CryptoRng + ?Sized>(parameters: &Parameters, rng: &mut R) -> Zeroizing<Vec<i64>> {
     let mut seed = Zeroizing::new([0u8; SEED_BYTES]);
     rng.fill_bytes(&mut *seed);
     let mut errors = Zeroizing::new(vec![0i64; parameters.degree()]);

@@ -5,7 +5,8 @@ use zeroize::Zeroizing;
 
 use super::Parameters;
 use super::encryption::encrypt_symmetric;
-use crate::error::DecodeError;
+use super::switching::Wide;
+use crate::error::{DecodeError, ParameterError};
 use crate::ring::{Coeff, Eval, Poly};
 use crate::sample::{SEED_BYTES, Stream, ternary};
 use crate::wire::{Header, Kind, Reader};
@@ -146,6 +147,24 @@ impl SecretKey {
 
     pub(crate) fn s2(&self) -> &Poly<Eval> {
         &self.s2
+    }
+
+    /// The secret modulo the primes of `level` and the special primes.
+    pub(crate) fn wide(&self, level: usize) -> Result<Zeroizing<Wide>, ParameterError> {
+        let down = self.parameters.switching()?;
+        let mut out = Zeroizing::new(Wide::zero(down, level));
+        let values = self.coefficients.iter().map(|&x| i64::from(x));
+        let values = Zeroizing::new(values.collect::<Vec<_>>());
+        for (r, row) in out.rows_mut().enumerate() {
+            if r <= level {
+                row.copy_from_slice(self.s.row(r));
+            } else {
+                let (q, table) = down.table(level, r);
+                crate::simd::add_signed_assign(q, row, &values);
+                table.forward(row);
+            }
+        }
+        Ok(out)
     }
 
     /// The secret as bytes, to be kept under the owner's own protection: the header of this
