@@ -39,7 +39,7 @@ impl Aligned {
     }
 
     /// Index of the first word at a multiple of 64 bytes.
-    fn start(words: &Vec<u64>) -> usize {
+    fn start(words: &[u64]) -> usize {
         let past = words.as_ptr().addr() / size_of::<u64>() % LINE;
         (LINE - past) % LINE
     }
