@@ -151,7 +151,8 @@ pub enum Error {
         right: Encoding,
     },
     /// The operands carry their slots at different scales.
-    #[error("{op}: scales differ, {left} on the left and {right} on the right; rescale or adjust")]
+    #[error("{op}: scales differ, {left} on the left and {right} on the right; rescale one, or \
+             adjust the one of higher level")]
     ScaleMismatch {
         /// The operation.
         op: &'static str,
@@ -161,7 +162,10 @@ pub enum Error {
         right: f64,
     },
     /// The flags (rescale pending, degree) of two slot ciphertexts differ.
-    #[error("{op}: flags (R, L) differ, {left:?} on the left and {right:?} on the right")]
+    #[error(
+        "{op}: flags (R, L) differ, {left:?} on the left and {right:?} on the right; rescale where \
+         R is 1, relinearise where L is 1"
+    )]
     FormMismatch {
         /// The operation.
         op: &'static str,
@@ -433,6 +437,15 @@ pub enum DecodeError {
     /// Padding bits that are not zero.
     #[error("padding bits are not zero")]
     NonZeroPadding,
+    /// A key whose digits do not fit the primes of the parameters.
+    #[error("the digits of the key do not fit the primes of these parameters")]
+    BadDigits,
+    /// An exponent that is even, too large or out of order.
+    #[error("{got} is no exponent of a map, or not above the one before it")]
+    BadExponent {
+        /// The exponent found.
+        got: u64,
+    },
     /// A secret that is no ternary polynomial of allowed norm.
     #[error("the bytes are no secret key of these parameters")]
     BadSecret,

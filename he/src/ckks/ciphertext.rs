@@ -128,6 +128,12 @@ impl Plaintext {
         self.parameters = parameters.clone();
     }
 
+    /// The polynomial.
+    #[must_use]
+    pub const fn polynomial(&self) -> &Poly<Eval> {
+        &self.poly
+    }
+
     /// How many slots differ: the others repeat them.
     #[must_use]
     pub const fn slots(&self) -> usize {

@@ -21,6 +21,7 @@ use super::{Complex64, Level, Plaintext, Scale};
 use crate::error::Error;
 use crate::ring::{Aligned, Eval, Poly};
 use crate::rlwe::Parameters;
+use crate::simd::{Kernels, parts, parts_mut};
 use coefficients::Reconstruction;
 
 /// The transforms of one number of slots.
@@ -159,10 +160,7 @@ impl Encoder {
         plan.forward.process_with_scratch(buffer, &mut scratch.transform);
         let factor = scale / slots as f64;
         let (real, imaginary) = scratch.coefficients[..2 * slots].split_at_mut(slots);
-        for (((x, w), re), im) in buffer.iter().zip(&plan.twist).zip(real).zip(imaginary) {
-            *re = (x.re * w.re + x.im * w.im) * factor;
-            *im = (x.im * w.re - x.re * w.im) * factor;
-        }
+        Kernels::active().untwist(real, imaginary, parts(buffer), parts(&plan.twist), factor);
     }
 
     /// The slots of the real polynomial of `2 slots` coefficients in the scratch, times `factor`,
@@ -171,10 +169,7 @@ impl Encoder {
         let plan = self.plan(slots);
         let (real, imaginary) = scratch.coefficients[..2 * slots].split_at(slots);
         let buffer = &mut scratch.values[..slots];
-        for (((x, w), re), im) in buffer.iter_mut().zip(&plan.twist).zip(real).zip(imaginary) {
-            let (re, im) = (re * factor, im * factor);
-            *x = Complex64::new(re * w.re - im * w.im, re * w.im + im * w.re);
-        }
+        Kernels::active().twist(parts_mut(buffer), real, imaginary, parts(&plan.twist), factor);
         scratch.transform.resize(plan.scratch().max(scratch.transform.len()), Complex64::ZERO);
         plan.inverse.process_with_scratch(buffer, &mut scratch.transform);
     }
@@ -185,7 +180,7 @@ impl Encoder {
     /// # Errors
     /// [`Error::BadSlotCount`], [`Error::TooManyValues`], [`Error::NoSuchLevel`],
     /// [`Error::NotFinite`], [`Error::ValueTooLarge`] where a scaled coefficient exceeds half the
-    /// modulus or `2^120`.
+    /// modulus or `2^120`; what `out` holds is undefined then.
     pub fn encode_into(
         &self,
         out: &mut Plaintext,
@@ -201,9 +196,6 @@ impl Encoder {
             let (got, limit) = (values.len(), slots);
             return Err(Error::TooManyValues { op, got, limit });
         }
-        if let Some(index) = values.iter().position(|z| !z.is_finite()) {
-            return Err(Error::NotFinite { op, index });
-        }
         if out.parameters != self.parameters || out.level() != level {
             let poly = Poly::<Eval>::zero(self.parameters.ring(), level.0)?;
             out.replace(&self.parameters, poly);
@@ -211,10 +203,12 @@ impl Encoder {
         (out.scale, out.slots) = (scale, slots);
         self.embed(values.iter().copied(), slots, scale.value(), scratch);
         let coefficients = &scratch.coefficients[..2 * slots];
-        coefficients::check(op, &self.parameters, level.0, coefficients)?;
         let integers = &mut scratch.integers[..2 * slots];
-        coefficients::write_rows(&mut out.poly, coefficients, integers);
-        Ok(())
+        coefficients::write_rows(op, &mut out.poly, coefficients, integers).map_err(|refused| {
+            // what is not finite leaves no coefficient that is
+            let index = values.iter().position(|z| !z.is_finite());
+            index.map_or(refused, |index| Error::NotFinite { op, index })
+        })
     }
 
     /// Encodes up to `N/2` complex numbers; the rest is zero.

@@ -18,7 +18,7 @@ use crate::simd::Kernels;
 /// Computes on ciphertexts of one parameter set; needs no key.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
-    parameters: Parameters,
+    pub(crate) parameters: Parameters,
 }
 
 impl Evaluator {
@@ -122,6 +122,26 @@ impl Evaluator {
         Ok(out)
     }
 
+    /// `a + b` into `out`.
+    ///
+    /// # Errors
+    /// As [`Self::add_assign`].
+    pub fn add_into(&self, out: &mut Ciphertext, a: &Ciphertext, b: &Ciphertext) -> Result<(), Error> {
+        let op = "add";
+        self.check_pair(op, a, b)?;
+        Self::check_form(op, a.form, b.form)?;
+        Self::check_scale(op, a.scale, b.scale)?;
+        self.shape(out, a.level(), a.degree());
+        (out.scale, out.form, out.slots) = (a.scale, a.form, a.slots.max(b.slots));
+        let kernels = Kernels::active();
+        for ((out, x), y) in out.polys.iter_mut().zip(&a.polys).zip(&b.polys) {
+            for (i, q) in self.parameters.moduli()[..=a.level().0].iter().enumerate() {
+                kernels.add(q, out.row_mut(i), x.row(i), y.row(i));
+            }
+        }
+        Ok(())
+    }
+
     /// `a - b`.
     ///
     /// # Errors
@@ -194,6 +214,26 @@ impl Evaluator {
             .iter_mut()
             .try_for_each(|x| x.mul_assign(&b.poly))?;
         Ok(Ciphertext { form, scale, ..out })
+    }
+
+    /// As [`Self::mul_plain`], into `out`.
+    ///
+    /// # Errors
+    /// As [`Self::mul_plain`].
+    pub fn mul_plain_into(&self, out: &mut Ciphertext, a: &Ciphertext, b: &Plaintext) -> Result<(), Error> {
+        let op = "mul_plain";
+        self.check_plain(op, a, b)?;
+        let form = Self::product_form(op, a.form)?;
+        let scale = a.scale.times(op, b.scale.value())?;
+        self.shape(out, a.level(), a.degree());
+        (out.scale, out.form, out.slots) = (scale, form, a.slots.max(b.slots));
+        let kernels = Kernels::active();
+        for (i, q) in self.parameters.moduli()[..=a.level().0].iter().enumerate() {
+            for (out, x) in out.polys.iter_mut().zip(&a.polys) {
+                kernels.mul(q, out.row_mut(i), x.row(i), b.poly.row(i));
+            }
+        }
+        Ok(())
     }
 
     /// `x a` for one real number, carried as `round(x scale)`: (0, L) to (1, L).

@@ -14,6 +14,7 @@ use crate::error::ParameterError;
 use crate::ntt::NttTable;
 use crate::ring::Ring;
 use crate::rns::Extension;
+use crate::simd;
 use crate::zq::{Modulus, Shoup};
 
 /// The ring of the special primes with the constants of divisions by them.
@@ -121,7 +122,21 @@ impl Down {
         finish: impl FnMut(Quotient<'_>),
     ) {
         let tables = self.special.tables().iter();
-        self.run(&self.plain, level + 1, tables, accumulator, buffer, finish);
+        self.run(&self.plain, level + 1, tables, accumulator, None, buffer, finish);
+    }
+
+    /// As [`Self::divide`], of the accumulator plus a polynomial of small coefficients, which are
+    /// negated on the way.
+    pub(crate) fn divide_noisy(
+        &self,
+        level: usize,
+        accumulator: &mut [u64],
+        errors: &mut [i64],
+        buffer: &mut [u64],
+        finish: impl FnMut(Quotient<'_>),
+    ) {
+        let (tables, errors) = (self.special.tables().iter(), Some(errors));
+        self.run(&self.plain, level + 1, tables, accumulator, errors, buffer, finish);
     }
 
     /// Divides by `P q_level`, `level` at least 1; every row below it goes through `finish`.
@@ -133,15 +148,17 @@ impl Down {
         finish: impl FnMut(Quotient<'_>),
     ) {
         let tables = self.ring.tables()[level..=level].iter().chain(self.special.tables());
-        self.run(&self.merged[level - 1], level, tables, accumulator, buffer, finish);
+        self.run(&self.merged[level - 1], level, tables, accumulator, None, buffer, finish);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one loop behind three entry points")]
     fn run<'a>(
         &self,
         divisor: &Divisor,
         kept: usize,
         tables: impl Iterator<Item = &'a NttTable>,
         accumulator: &mut [u64],
+        mut errors: Option<&mut [i64]>,
         buffer: &mut [u64],
         mut finish: impl FnMut(Quotient<'_>),
     ) {
@@ -150,10 +167,18 @@ impl Down {
         let rest = &mut rest[..divisor.extension.width() * n];
         for (table, row) in tables.zip(rest.chunks_exact_mut(n)) {
             table.inverse(row);
+            if let Some(errors) = &errors {
+                simd::add_signed_assign(&table.modulus(), row, errors);
+            }
         }
+        // the remainder is taken off, the errors are added
+        errors.iter_mut().for_each(|e| e.iter_mut().for_each(|x| *x = -*x));
         divisor.extension.prepare(rest);
         for (index, sum) in rows.chunks_exact_mut(n).enumerate() {
             divisor.extension.row(index, buffer, rest);
+            if let Some(errors) = &errors {
+                simd::add_signed_assign(&self.ring.moduli()[index], buffer, errors);
+            }
             self.ring.tables()[index].forward(buffer);
             finish(Quotient {
                 index,

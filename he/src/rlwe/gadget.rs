@@ -113,11 +113,6 @@ impl Gadget {
         self.digits.iter().map(|d| d.primes.len()).collect()
     }
 
-    /// The primes of group `d`.
-    pub(crate) fn primes(&self, d: usize) -> Range<usize> {
-        self.digits[d].primes.clone()
-    }
-
     /// The digits that are there at `level`; the last of them may have lost primes.
     pub(crate) fn at(&self, level: usize) -> impl Iterator<Item = LevelDigit<'_>> {
         self.digits

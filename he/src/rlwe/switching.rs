@@ -46,11 +46,14 @@ impl Zeroize for Wide {
 
 impl Wide {
     pub(crate) fn zero(down: &Down, level: usize) -> Self {
-        let degree = down.special().degree();
+        Self::with_rows(down.special().degree(), level + 1, down.special().moduli().len())
+    }
+
+    pub(crate) fn with_rows(degree: usize, primes: usize, special: usize) -> Self {
         Self {
-            words: Aligned::zeros(down.rows(level).end * degree),
+            words: Aligned::zeros((primes + special) * degree),
             degree,
-            primes: level + 1,
+            primes,
         }
     }
 

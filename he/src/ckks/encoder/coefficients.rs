@@ -4,62 +4,62 @@ use crate::error::Error;
 use crate::ring::{Aligned, Eval, Poly};
 use crate::rlwe::Parameters;
 use crate::rns::Extension;
-use crate::simd::{self, Kernels};
+use crate::simd::{self, Kernels, SIGNED_LIMIT};
 
 /// Scaled coefficients must stay below this power of two.
 const LARGEST_BITS: u32 = 120;
-/// Below this, a rounded coefficient is a signed word.
-const WORD: f64 = (1u64 << 62) as f64;
 /// Rows that [`Reconstruction::rebuild`] needs beside those of the plaintext.
 pub(super) const SPARE_ROWS: usize = 4;
 
-/// Refuses coefficients that do not fit half the modulus.
-pub(super) fn check(
-    op: &'static str,
-    parameters: &Parameters,
-    level: usize,
-    coefficients: &[f64],
-) -> Result<(), Error> {
-    let half = parameters.log2_q(level) - 1.0;
+/// The first coefficient that does not fit half the modulus, as an error.
+fn too_large(op: &'static str, log2_q: f64, coefficients: &[f64]) -> Option<Error> {
+    let half = log2_q - 1.0;
     let limit = half.min(f64::from(LARGEST_BITS)).exp2() - 0.5;
-    // an overflow of the transform may leave NaN, which is not below the limit either
-    match coefficients.iter().position(|x| !(x.abs() < limit)) {
-        None => Ok(()),
-        Some(index) => Err(Error::ValueTooLarge {
-            op,
-            index,
-            limit_bits: (half as u32).min(LARGEST_BITS),
-        }),
-    }
+    // an overflow of the transform may leave NaN, which compares with nothing
+    let within = |x: &f64| x.abs() < limit;
+    let index = coefficients.iter().position(|x| !within(x))?;
+    let limit_bits = (half as u32).min(LARGEST_BITS);
+    Some(Error::ValueTooLarge {
+        op,
+        index,
+        limit_bits,
+    })
 }
 
 /// Rounds the coefficients of a polynomial in `Y^gap`, `gap = N / coefficients.len()`, writes their
 /// residues and transforms them. `integers` is as long.
-pub(super) fn write_rows(out: &mut Poly<Eval>, coefficients: &[f64], integers: &mut [i64]) {
-    let (ring, level) = (out.ring().clone(), out.level());
+pub(super) fn write_rows(
+    op: &'static str,
+    out: &mut Poly<Eval>,
+    coefficients: &[f64],
+    integers: &mut [i64],
+) -> Result<(), Error> {
+    let (ring, level, kernels) = (out.ring().clone(), out.level(), Kernels::active());
     let gap = ring.degree() / coefficients.len();
-    let mut largest = 0.0f64;
-    for (integer, &x) in integers.iter_mut().zip(coefficients) {
-        let rounded = x.round_ties_even();
-        largest = largest.max(rounded.abs());
-        *integer = rounded as i64;
+    let log2_q = ring.basis().log2(level);
+    let limit = ((log2_q - 1.0).exp2() - 0.5).min(SIGNED_LIMIT);
+    let words = kernels.round(integers, coefficients, limit);
+    if !words && let Some(refused) = too_large(op, log2_q, coefficients) {
+        return Err(refused);
     }
     for (i, q) in ring.moduli()[..=level].iter().enumerate() {
         let row = out.row_mut(i);
-        row.fill(0);
-        if largest >= WORD {
+        if !words {
+            row.fill(0);
             for (x, c) in row.iter_mut().step_by(gap).zip(coefficients) {
                 *x = q.reduce_i128(c.round_ties_even() as i128);
             }
         } else if gap == 1 {
-            simd::add_signed_assign(q, row, integers);
+            kernels.signed_residues(q, row, integers);
         } else {
+            row.fill(0);
             for (x, &c) in row.iter_mut().step_by(gap).zip(&*integers) {
                 *x = q.reduce_i64(c);
             }
         }
         ring.tables()[i].forward(row);
     }
+    Ok(())
 }
 
 /// Rebuilds coefficients as floating-point numbers from their residues.
@@ -151,15 +151,9 @@ impl Columns<'_> {
 
     /// `v_0 + q_0 (v_1 + ...)`, from the digits up to `top`.
     fn horner(&self, moduli: &[crate::zq::Modulus], top: usize, out: &mut [f64]) {
-        let q = &moduli[top];
-        for (x, &v) in out.iter_mut().zip(self.row(top)) {
-            *x = q.centre(v) as f64;
-        }
-        for (i, q) in moduli[..top].iter().enumerate().rev() {
-            let factor = q.value() as f64;
-            for (x, &v) in out.iter_mut().zip(self.row(i)) {
-                *x = *x * factor + q.centre(v) as f64;
-            }
+        out.fill(0.0);
+        for (i, q) in moduli[..=top].iter().enumerate().rev() {
+            Kernels::active().add_centred(q, out, q.value() as f64, self.row(i));
         }
     }
 }

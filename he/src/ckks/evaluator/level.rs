@@ -1,7 +1,7 @@
 //! Rescaling and dropping primes.
 
 use super::Evaluator;
-use crate::ckks::{Ciphertext, Form, Level};
+use crate::ckks::{Ciphertext, Form, Level, Scale};
 use crate::error::Error;
 use crate::ring::Poly;
 use crate::rlwe::Workspace;
@@ -103,6 +103,35 @@ impl Evaluator {
         }
         a.polys.iter_mut().for_each(|poly| poly.truncate(right));
         Ok(a)
+    }
+
+    /// `factor a` at a lower level and another scale, by one product and one rescale: what brings
+    /// two operands together whose scales differ.
+    ///
+    /// The factor is rounded to a multiple of about the last scale over the prime, so that `scale`
+    /// should not be much smaller than that of `a`.
+    ///
+    /// # Errors
+    /// [`Error::LevelMismatch`] unless `a` is above `level`, and those of
+    /// [`Evaluator::mul_scalar`].
+    pub fn adjust(
+        &self,
+        a: &Ciphertext,
+        factor: f64,
+        level: Level,
+        scale: Scale,
+    ) -> Result<Ciphertext, Error> {
+        let op = "adjust";
+        self.check_home(op, &a.parameters)?;
+        let (left, right) = (a.level().0, level.0);
+        if left <= right {
+            return Err(Error::LevelMismatch { op, left, right });
+        }
+        let above = Level(right + 1);
+        let a = self.drop_to(a.clone(), above)?;
+        let prime = self.parameters.moduli()[above.0].value() as f64;
+        let by = scale.times(op, prime / a.scale.value())?;
+        self.rescale(self.mul_scalar(&a, factor, by)?)
     }
 
     /// Forgets the last prime: one level down, the same slots, scale and flags.

@@ -21,10 +21,6 @@ impl HoistedCiphertext<'_> {
     pub const fn ciphertext(&self) -> &Ciphertext {
         self.ciphertext
     }
-
-    pub(crate) const fn digits(&self) -> &Hoisted {
-        &self.digits
-    }
 }
 
 impl Evaluator {
@@ -283,6 +279,26 @@ impl Evaluator {
         Self::check_linear(op, a)?;
         let digits = workspace.switch.hoist(self.down(op)?, &key.key.gadget, &a.polys[1]);
         Ok(HoistedCiphertext { ciphertext: a, digits })
+    }
+
+    /// Computes the digits again, in place: what [`Self::hoist`] costs without its allocation.
+    ///
+    /// # Errors
+    /// As [`Self::apply_galois_into`], and [`Error::DigitMismatch`] where the key has other digits.
+    pub fn hoist_again(
+        &self,
+        a: &mut HoistedCiphertext<'_>,
+        key: &GaloisKey,
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        let op = "hoist";
+        self.check_key(op, a.ciphertext, &key.key, workspace)?;
+        if !a.digits.fits(&key.key) {
+            return Err(Error::DigitMismatch { op });
+        }
+        let (down, c1) = (self.down(op)?, &a.ciphertext.polys[1]);
+        workspace.switch.hoist_into(down, &key.key.gadget, c1, &mut a.digits);
+        Ok(())
     }
 
     /// As [`Self::apply_galois_into`], of a ciphertext whose digits are there.
