@@ -11,7 +11,7 @@
 //! to `scalar` then.
 //!
 //! - `avx512` wants AVX-512 F, DQ, VL and IFMA, and covers moduli below `2^50`; larger ones, and
-//!   transforms with `N < 16`, run the scalar code.
+//!   transforms with `N < 128`, run the scalar code.
 //! - `avx2` covers sums, differences and negations.
 //!
 //! ```
