@@ -174,7 +174,7 @@ fn operations(criterion: &mut Criterion) {
         }
         let mut f = Fixture::new(set);
         for merged in [false, true] {
-            let (error, limit) = (f.chain(merged), (17.0 - f64::from(set.log_scale)).exp2());
+            let (error, limit) = (f.chain(merged), (20.0 - f64::from(set.log_scale)).exp2());
             println!("{}: largest error {error:.2e} (merged: {merged})", set.name);
             assert!(error < limit);
         }

@@ -88,7 +88,7 @@ impl SwitchingKey {
             let mut b = Wide::zero(down, level);
             read_wide(reader, parameters, level, &mut b)?;
             let a = expand_digit(parameters, down, level, &seed, d);
-            Ok(KeyDigit { b, a })
+            Ok(KeyDigit::new(d, b, a))
         };
         let digits = (0..digits).map(digit).collect::<Result<_, _>>()?;
         Ok(Self {

@@ -14,7 +14,7 @@ use crate::error::ParameterError;
 use crate::ntt::NttTable;
 use crate::ring::Ring;
 use crate::rns::Extension;
-use crate::simd;
+use crate::simd::{self, Kernels};
 use crate::zq::{Modulus, Shoup};
 
 /// The ring of the special primes with the constants of divisions by them.
@@ -60,7 +60,7 @@ pub(crate) struct Quotient<'a> {
     pub(crate) modulus: &'a Modulus,
     /// The accumulated row `a`.
     pub(crate) sum: &'a mut [u64],
-    /// The remainder `r`, in evaluation form.
+    /// The remainder `r`, in evaluation form, lazy.
     pub(crate) remainder: &'a mut [u64],
     /// `1 / D`: the row of the quotient is `(a - r) / D`.
     pub(crate) inverse: Shoup,
@@ -179,7 +179,7 @@ impl Down {
             if let Some(errors) = &errors {
                 simd::add_signed_assign(&self.ring.moduli()[index], buffer, errors);
             }
-            self.ring.tables()[index].forward(buffer);
+            self.ring.tables()[index].forward_lazy_with(Kernels::active(), buffer);
             finish(Quotient {
                 index,
                 modulus: &self.ring.moduli()[index],

@@ -145,8 +145,7 @@ pub(crate) fn encrypt_symmetric_into<R: CryptoRng + ?Sized>(
     let tables = parameters.ring().tables();
     for (i, q) in parameters.moduli()[..=c0.level()].iter().enumerate() {
         let (row, mask) = (c0.row_mut(i), c1.row_mut(i));
-        row.fill(0);
-        simd::add_signed_assign(q, row, &memory.errors);
+        Kernels::active().signed_residues(q, row, &memory.errors);
         tables[i].forward(row);
         uniform_row(&mut stream, i as u64, q, mask);
         simd::mul_sub_assign(q, row, mask, secret.s().row(i));
@@ -178,8 +177,7 @@ pub(crate) fn encrypt_public_into<R: CryptoRng + ?Sized>(
         let [sum0, sum1] = &mut memory.sums;
         for (r, range) in down.rows(level).map(|r| (r, r * n..(r + 1) * n)) {
             let (q, table) = down.table(level, r);
-            memory.buffer.fill(0);
-            simd::add_signed_assign(q, &mut memory.buffer, &memory.errors);
+            kernels.signed_residues(q, &mut memory.buffer, &memory.errors);
             table.forward(&mut memory.buffer);
             kernels.mul(q, &mut sum0[range.clone()], &memory.buffer, key.b.row(level, r));
             kernels.mul(q, &mut sum1[range], &memory.buffer, key.a.row(level, r));
@@ -198,8 +196,7 @@ pub(crate) fn encrypt_public_into<R: CryptoRng + ?Sized>(
         return;
     }
     for (i, q) in ring.moduli()[..=level].iter().enumerate() {
-        memory.buffer.fill(0);
-        simd::add_signed_assign(q, &mut memory.buffer, &memory.errors);
+        kernels.signed_residues(q, &mut memory.buffer, &memory.errors);
         ring.tables()[i].forward(&mut memory.buffer);
         kernels.mul(q, c0.row_mut(i), &memory.buffer, key.b.row(level, i));
         kernels.mul(q, c1.row_mut(i), &memory.buffer, key.a.row(level, i));
@@ -207,8 +204,7 @@ pub(crate) fn encrypt_public_into<R: CryptoRng + ?Sized>(
     for (k, c) in [c0, c1].into_iter().enumerate() {
         memory.draw_errors(rng);
         for (i, q) in ring.moduli()[..=level].iter().enumerate() {
-            memory.buffer.fill(0);
-            simd::add_signed_assign(q, &mut memory.buffer, &memory.errors);
+            kernels.signed_residues(q, &mut memory.buffer, &memory.errors);
             ring.tables()[i].forward(&mut memory.buffer);
             kernels.add_assign(q, c.row_mut(i), &memory.buffer);
             if let (0, Some(message)) = (k, message) {

@@ -32,10 +32,24 @@ use crate::simd::{self, Kernels};
 /// Rows modulo the primes of a level and the special primes, back to back, in evaluation form.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Wide {
-    pub(crate) words: Aligned,
+    words: Aligned,
+    /// Words before the first row.
+    start: usize,
     degree: usize,
     /// Number of primes of `Q`.
     primes: usize,
+}
+
+/// Cache lines by which rows that are read side by side lie apart modulo a page: with degrees that
+/// are powers of two they would all fall on the same lines of the cache.
+const STAGGER: usize = 5;
+/// Words of a cache line, and cache lines of a page.
+const LINE: usize = 8;
+const PAGE: usize = 64;
+
+/// Words before row list `index` of those read side by side.
+const fn stagger(index: usize) -> usize {
+    (STAGGER * index % PAGE) * LINE
 }
 
 impl Zeroize for Wide {
@@ -52,24 +66,44 @@ impl Wide {
     pub(crate) fn with_rows(degree: usize, primes: usize, special: usize) -> Self {
         Self {
             words: Aligned::zeros((primes + special) * degree),
+            start: 0,
             degree,
             primes,
         }
     }
 
+    /// The same rows, placed for being read beside others.
+    fn staggered(self, index: usize) -> Self {
+        let start = stagger(index);
+        let rows = &self.words[self.start..];
+        let mut words = Aligned::zeros(start + rows.len());
+        words[start..].copy_from_slice(rows);
+        Self {
+            words,
+            start,
+            ..self
+        }
+    }
+
+    /// Bytes of the rows.
+    fn memory(&self) -> usize {
+        8 * (self.words.len() - self.start)
+    }
+
     /// Row `row` of an accumulator at `level`, at most this one's.
     pub(crate) fn row(&self, level: usize, row: usize) -> &[u64] {
         let index = if row <= level { row } else { row - level - 1 + self.primes };
-        &self.words[index * self.degree..(index + 1) * self.degree]
+        let from = self.start + index * self.degree;
+        &self.words[from..from + self.degree]
     }
 
     /// All rows in order.
     pub(crate) fn rows(&self) -> impl Iterator<Item = &[u64]> {
-        self.words.chunks_exact(self.degree)
+        self.words[self.start..].chunks_exact(self.degree)
     }
 
     pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = &mut [u64]> {
-        self.words.chunks_exact_mut(self.degree)
+        self.words[self.start..].chunks_exact_mut(self.degree)
     }
 }
 
@@ -78,6 +112,16 @@ impl Wide {
 pub(crate) struct KeyDigit {
     pub(crate) b: Wide,
     pub(crate) a: Wide,
+}
+
+impl KeyDigit {
+    /// The halves of digit `d`.
+    pub(crate) fn new(d: usize, b: Wide, a: Wide) -> Self {
+        Self {
+            b: b.staggered(3 * d),
+            a: a.staggered(3 * d + 1),
+        }
+    }
 }
 
 /// A key that carries ciphertexts from one secret to another.
@@ -148,7 +192,7 @@ impl SwitchingKey {
                     simd::add_assign(q, row, &lifted);
                 }
             }
-            KeyDigit { b, a }
+            KeyDigit::new(d, b, a)
         };
         Ok(Self {
             parameters: parameters.clone(),
@@ -174,7 +218,7 @@ impl SwitchingKey {
     /// Bytes of its residues in memory.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.digits.iter().map(|d| 8 * (d.a.words.len() + d.b.words.len())).sum()
+        self.digits.iter().map(|d| d.a.memory() + d.b.memory()).sum()
     }
 }
 
@@ -194,7 +238,7 @@ pub(crate) struct SwitchMemory {
     parameters: Parameters,
     /// Digits in coefficient form, each with a spare row.
     coefficients: Aligned,
-    /// One row per digit.
+    /// One row per digit, [`stagger`]ed by steps of three.
     rows: Aligned,
     /// The sums `u` and `v`.
     pub(crate) sums: [Aligned; 2],
@@ -212,7 +256,7 @@ pub struct Hoisted {
 
 impl std::fmt::Debug for Wide {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wide").field("rows", &(self.words.len() / self.degree)).finish()
+        f.debug_struct("Wide").field("rows", &self.rows().count()).finish()
     }
 }
 
@@ -227,7 +271,7 @@ impl Workspace {
         Self {
             switch: SwitchMemory {
                 coefficients: rows(2 * digits),
-                rows: rows(digits),
+                rows: Aligned::zeros(digits * (n + stagger(3))),
                 sums: [Aligned::zeros(words), Aligned::zeros(words)],
                 buffer: [rows(1), rows(1)],
                 parameters: parameters.clone(),
@@ -276,12 +320,13 @@ impl SwitchMemory {
         for r in down.rows(level) {
             let (q, table) = down.table(level, r);
             let target = if r <= level { r } else { r - level + max_level };
-            for ((d, digit), row) in key.gadget.at(level).enumerate().zip(self.rows.chunks_exact_mut(n)) {
+            for ((d, digit), row) in key.gadget.at(level).enumerate().zip(self.rows.chunks_exact_mut(n + stagger(3))) {
                 if !digit.contains(r) {
                     let start = (digit.first + d) * n;
                     let block = &self.coefficients[start..start + digit.extension.width() * n];
+                    let row = &mut row[..n];
                     digit.extension.row(target, row, block);
-                    table.forward(row);
+                    table.forward_lazy_with(kernels, row);
                 }
             }
             let mut terms: [(&[u64], &[u64], &[u64]); MAX_PRIMES] = [(&[], &[], &[]); MAX_PRIMES];
@@ -289,11 +334,11 @@ impl SwitchMemory {
             for (((digit, row), half), term) in key
                 .gadget
                 .at(level)
-                .zip(self.rows.chunks_exact(n))
+                .zip(self.rows.chunks_exact(n + stagger(3)))
                 .zip(&key.digits)
                 .zip(&mut terms)
             {
-                let digit = if digit.contains(r) { &c[r * n..(r + 1) * n] } else { row };
+                let digit = if digit.contains(r) { &c[r * n..(r + 1) * n] } else { &row[..n] };
                 *term = (digit, half.b.row(level, r), half.a.row(level, r));
                 count += 1;
             }
@@ -307,7 +352,7 @@ impl SwitchMemory {
         let zero = || Wide::zero(down, c.level());
         let mut out = Hoisted {
             level: c.level(),
-            digits: gadget.at(c.level()).map(|_| zero()).collect(),
+            digits: gadget.at(c.level()).enumerate().map(|(d, _)| zero().staggered(3 * d + 2)).collect(),
             groups: gadget.groups(),
         };
         self.hoist_into(down, gadget, c, &mut out);
@@ -328,7 +373,7 @@ impl SwitchMemory {
                 } else {
                     let target = if r <= level { r } else { r - level + max_level };
                     digit.extension.row(target, row, block);
-                    down.table(level, r).1.forward(row);
+                    down.table(level, r).1.forward_lazy_with(Kernels::active(), row);
                 }
             }
         }

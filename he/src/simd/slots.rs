@@ -50,7 +50,7 @@ impl Kernels {
         dispatch!(self, add(q, out, a, b));
     }
 
-    /// `out = values mod q` for signed words below `2^62` in magnitude.
+    /// `out = values mod q` for signed words.
     pub fn signed_residues(self, q: &Modulus, out: &mut [u64], values: &[i64]) {
         debug_assert_eq!(out.len(), values.len());
         dispatch!(self, signed_residues(q, out, values));

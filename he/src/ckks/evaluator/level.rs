@@ -82,7 +82,7 @@ impl Evaluator {
             ring.tables()[level].inverse(last);
             for (i, q) in ring.moduli()[..level].iter().enumerate() {
                 simd::centred_to(from, q, remainder, last);
-                ring.tables()[i].forward(remainder);
+                ring.tables()[i].forward_lazy_with(kernels, remainder);
                 let inverse = ring.basis().inverse(level, i);
                 kernels.sub_scale(q, c.row_mut(i), x.row(i), remainder, inverse);
             }

@@ -235,13 +235,17 @@ impl Evaluator {
         (out.scale, out.form, out.slots) = (a.scale, a.form, a.slots);
         let memory = &mut workspace.switch;
         let c0 = [Some(&a.polys[0]), None];
+        let [buffer, turning] = &mut memory.buffer;
         for ((sum, c0), c) in memory.sums.iter_mut().zip(c0).zip(&mut out.polys) {
-            down.divide(a.level().0, sum, &mut memory.buffer[0], |row| {
-                kernels.sub_scale_assign(row.modulus, row.sum, row.remainder, row.inverse);
+            down.divide(a.level().0, sum, buffer, |row| {
+                let (q, sum, remainder) = (row.modulus, row.sum, row.remainder);
                 if let Some(c0) = c0 {
-                    kernels.add_assign(row.modulus, row.sum, c0.row(row.index));
+                    turning.copy_from_slice(c0.row(row.index));
+                    kernels.sub_scale_add_assign(q, turning, sum, remainder, row.inverse);
+                } else {
+                    kernels.sub_scale(q, turning, sum, remainder, row.inverse);
                 }
-                key.map.apply_row(c.row_mut(row.index), row.sum);
+                key.map.apply_row(c.row_mut(row.index), turning);
             });
         }
         Ok(())

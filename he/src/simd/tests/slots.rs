@@ -21,8 +21,8 @@ fn sums_and_signed_residues() {
     for q in BITS.iter().flat_map(|&bits| moduli(bits, 3)) {
         for n in [0, 5, 8, 31] {
             let rows = rows(&q, n);
-            let limit = SIGNED_LIMIT as i64;
-            let ends = [0, 1, -1, limit - 1, 1 - limit, q.value() as i64, -(q.value() as i64)];
+            let (least, most) = (i64::MIN, i64::MAX);
+            let ends = [0, 1, -1, most, least, q.value() as i64, -(q.value() as i64)];
             let values: Vec<i64> = (0..n)
                 .map(|i| ends.get(i).copied().unwrap_or((rows[4][i] as i64 - 1) * (1 - 2 * (i as i64 & 1))))
                 .collect();
@@ -34,6 +34,10 @@ fn sums_and_signed_residues() {
                 kernels.signed_residues(&q, &mut out, &values);
                 let residue = |&v: &i64| i128::from(v).rem_euclid(i128::from(q.value())) as u64;
                 assert_eq!(out, values.iter().map(residue).collect::<Vec<_>>(), "{kernels:?}");
+                out.copy_from_slice(&rows[5]);
+                kernels.add_signed_assign(&q, &mut out, &values);
+                let sum = |(&a, &v): (&u64, &i64)| q.add(a, residue(&v));
+                assert_eq!(out, rows[5].iter().zip(&values).map(sum).collect::<Vec<_>>());
             }
         }
     }
