@@ -181,8 +181,10 @@ macro_rules! dispatch {
     };
 }
 
+mod slots;
 mod switch;
 
+pub use slots::{SIGNED_LIMIT, parts, parts_mut};
 pub use switch::{MAX_ROWS, Permutation};
 
 impl Kernels {
@@ -261,10 +263,10 @@ impl Kernels {
         dispatch!(self, sub_scale_assign(q, a, b, w));
     }
 
-    /// `a += value mod q` for signed words. Scalar code in every back end.
+    /// `a += value mod q` for signed words.
     pub fn add_signed_assign(self, q: &Modulus, a: &mut [u64], values: &[i64]) {
         debug_assert_eq!(a.len(), values.len());
-        scalar::add_signed_assign(q, a, values);
+        dispatch!(self, add_signed_assign(q, a, values));
     }
 
     /// `out = [a] mod to`, where the residues `a` of `from` stand for their centred
