@@ -72,6 +72,7 @@ pub mod network;
 pub mod optim;
 pub mod pass;
 pub mod pool;
+pub mod prepared;
 pub mod tensor;
 
 pub use activation::Activation;

@@ -53,6 +53,14 @@ pub enum ClearError {
         /// The grid.
         shift: u32,
     },
+    /// Not one clip bound per linear layer.
+    #[error("{found} clip bounds for {expected} linear layers; give one per layer")]
+    LayerBounds {
+        /// Bounds given.
+        found: usize,
+        /// Linear layers there are.
+        expected: usize,
+    },
     /// A learning rate, momentum or divisor that is no use.
     #[error("{name} = {value}; must be finite, {expected}")]
     Setting {
