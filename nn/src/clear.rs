@@ -35,6 +35,7 @@
 use crate::engine::{GradientSum, Infer, Train};
 use crate::loss::{self, Loss};
 use crate::network::{LinearKind, LinearShape, Network};
+use crate::norm::{Affine, Normalised};
 use crate::optim::Sgd;
 use crate::pass::Pass;
 use crate::prepared::{Batch, Bounds};
@@ -68,6 +69,8 @@ pub struct Clear {
 pub struct ClearHeld {
     layer: usize,
     x: Tensor,
+    /// Per row, if the layer is normalised.
+    normalised: Vec<Normalised>,
 }
 
 /// A submitted gradient, of one layer or of all.
@@ -86,6 +89,8 @@ struct LayerPart {
     layer: usize,
     x: Tensor,
     d: Tensor,
+    /// Per row the gradients of scales and shifts, if the layer has any.
+    affine: Option<Tensor>,
 }
 
 impl LayerPart {
@@ -152,6 +157,27 @@ impl Clear {
         let on_grid = |bound: &f32| bound_on_grid(*bound, self.config.shift);
         self.layer_bounds = Some(bounds.iter().map(on_grid).collect::<Result<_, _>>()?);
         Ok(())
+    }
+
+    /// The gradient of every row by itself, neither clipped nor summed: rows x parameters, laid out as
+    /// [`Network::layout`]; zero for rows without a label. Private data, and large: meant for
+    /// attacks, diagnostics and tests.
+    ///
+    /// # Errors
+    /// Images of another width, another number of labels, or a network too large for tables of
+    /// 32-bit places.
+    pub fn sample_gradients(
+        &self,
+        x: &Tensor,
+        labels: &[Option<u8>],
+        loss: Loss,
+    ) -> Result<Tensor, ClearError> {
+        let operation = "per-sample gradients";
+        expect(operation, 0, "columns", x.columns(), self.network.inputs())?;
+        expect(operation, 0, "labels", labels.len(), x.rows())?;
+        let gradients =
+            Batch::new(&self.network, false).sample_gradients(&self.parameters, x, labels, loss);
+        gradients.ok_or(ClearError::TooLarge { operation })
     }
 
     /// Makes passes go layer by layer over the whole batch, as engines do whose layers are computed
@@ -222,6 +248,55 @@ impl Clear {
         &self.parameters[self.network.layout()[layer].weights.clone()]
     }
 
+    /// The learned part of a layer's normalisation, if it has one.
+    fn affine(&self, layer: usize) -> Option<Affine<'_>> {
+        let span = &self.network.layout()[layer];
+        (!span.scales.is_empty()).then(|| Affine {
+            scales: &self.parameters[span.scales.clone()],
+            shifts: &self.parameters[span.shifts.clone()],
+        })
+    }
+
+    /// The linear map and the normalisation behind it.
+    fn normalised_forward(
+        &self,
+        layer: usize,
+        x: &Tensor,
+    ) -> Result<(Tensor, Vec<Normalised>), ClearError> {
+        let shape = self.shape("forward", layer)?;
+        expect("forward", layer, "columns", x.columns(), shape.inputs)?;
+        let biases = &self.parameters[self.network.layout()[layer].biases.clone()];
+        let weights = self.weights(layer);
+        let mut y = match shape.kind {
+            LinearKind::Dense => dense::forward(shape, weights, biases, x),
+            LinearKind::Conv(conv) => conv::forward(conv, weights, biases, x),
+        };
+        let Some(norm) = self.network.norm_after(layer) else {
+            return Ok((y, Vec::new()));
+        };
+        let affine = self.affine(layer);
+        let rows = 0..y.rows();
+        let kept = rows.map(|j| norm.forward(y.row_mut(j), affine)).collect();
+        Ok((y, kept))
+    }
+
+    /// From the gradient behind the normalisation to that before it, and per row the gradients of
+    /// scales and shifts.
+    fn before_norm(&self, layer: usize, d: &Tensor, held: &ClearHeld) -> (Tensor, Option<Tensor>) {
+        let mut d = d.clone();
+        let Some(norm) = self.network.norm_after(layer) else {
+            return (d, None);
+        };
+        let affine = self.affine(layer);
+        let channels = affine.map_or(0, |affine| affine.scales.len());
+        let mut gradients = Tensor::zeros(d.rows(), 2 * channels);
+        for (j, kept) in held.normalised.iter().enumerate() {
+            let (scales, shifts) = gradients.row_mut(j).split_at_mut(channels);
+            norm.backward(d.row_mut(j), kept, affine, scales, shifts);
+        }
+        (d, affine.map(|_| gradients))
+    }
+
     /// Checks the rows of a training batch against what `begin` announced.
     fn check_capacity(&self, layer: usize, rows: usize) -> Result<(), ClearError> {
         let operation = "forward";
@@ -272,14 +347,7 @@ impl Infer for Clear {
     type Error = ClearError;
 
     fn forward(&mut self, layer: usize, x: &Tensor) -> Result<Tensor, ClearError> {
-        let shape = self.shape("forward", layer)?;
-        expect("forward", layer, "columns", x.columns(), shape.inputs)?;
-        let biases = &self.parameters[self.network.layout()[layer].biases.clone()];
-        let weights = self.weights(layer);
-        Ok(match shape.kind {
-            LinearKind::Dense => dense::forward(shape, weights, biases, x),
-            LinearKind::Conv(conv) => conv::forward(conv, weights, biases, x),
-        })
+        Ok(self.normalised_forward(layer, x)?.0)
     }
 
     fn infer_whole(&mut self, x: &Tensor) -> Option<Result<Tensor, ClearError>> {
@@ -306,12 +374,14 @@ impl Train for Clear {
         x: &Tensor,
     ) -> Result<(Tensor, ClearHeld), ClearError> {
         self.check_capacity(layer, x.rows())?;
-        let y = self.forward(layer, x)?;
+        let (y, normalised) = self.normalised_forward(layer, x)?;
+        let x = x.clone();
         Ok((
             y,
             ClearHeld {
                 layer,
-                x: x.clone(),
+                x,
+                normalised,
             },
         ))
     }
@@ -325,9 +395,10 @@ impl Train for Clear {
         let shape = self.shape("backward", layer)?;
         check_against("backward", layer, shape, d, held)?;
         let weights = self.weights(layer);
+        let (d, _) = self.before_norm(layer, d, held);
         Ok(match shape.kind {
-            LinearKind::Dense => dense::backward(shape, weights, d),
-            LinearKind::Conv(conv) => conv::backward(conv, weights, d),
+            LinearKind::Dense => dense::backward(shape, weights, &d),
+            LinearKind::Conv(conv) => conv::backward(conv, weights, &d),
         })
     }
 
@@ -339,10 +410,12 @@ impl Train for Clear {
     ) -> Result<ClearPending, ClearError> {
         let shape = self.shape("gradient", layer)?;
         check_against("gradient", layer, shape, d, &held)?;
+        let (d, affine) = self.before_norm(layer, d, &held);
         Ok(ClearPending(Pending::Layer(LayerPart {
             layer,
             x: held.x,
-            d: d.clone(),
+            d,
+            affine,
         })))
     }
 

@@ -69,6 +69,7 @@ pub mod init;
 pub mod loss;
 pub mod metrics;
 pub mod network;
+pub mod norm;
 pub mod optim;
 pub mod pass;
 pub mod pool;

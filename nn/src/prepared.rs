@@ -42,6 +42,7 @@ mod batch;
 mod canvas;
 mod forward;
 mod layer;
+mod normalise;
 mod pack;
 mod predictor;
 mod workspace;
@@ -86,7 +87,8 @@ pub(crate) struct Prepared {
     joined_from: usize,
     /// Tables over the samples of a tile, for layers with one position.
     joints: Vec<Option<Joint>>,
-    /// Where each layer's sum lies: weights as its kind has them, then padded biases.
+    /// Where each layer's sum lies: weights as its kind has them, then padded biases,
+    /// scales and shifts.
     sums: Vec<Range<usize>>,
     /// Length of the sums of the layers that are not joined; they come first.
     explicit_len: usize,
@@ -140,7 +142,7 @@ impl Prepared {
             input = layer.next_input();
             layers.push(layer);
         }
-        let dense = layers.iter().rev().take_while(|layer| layer.is_single());
+        let dense = layers.iter().rev().take_while(|layer| layer.can_join());
         let joined_from = match joined {
             true => layers.len() - dense.count(),
             false => layers.len(),
@@ -160,8 +162,9 @@ impl Prepared {
                 true => layer.gradient_len(),
                 false => layer.outputs * layer.x.len(),
             };
-            sums.push(end..end + weights + layer.width);
-            end += weights + layer.width;
+            let length = weights + layer.width + layer.affine_len();
+            sums.push(end..end + length);
+            end += length;
             if l < joined_from {
                 explicit_len = end;
             }

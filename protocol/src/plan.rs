@@ -158,6 +158,8 @@ fn supported(architecture: &Architecture) -> Result<Network, Error> {
         LayerSpec::Conv { .. }
         | LayerSpec::MaxPool { .. }
         | LayerSpec::AvgPool { .. }
+        | LayerSpec::GroupNorm { .. }
+        | LayerSpec::BatchNorm
         | LayerSpec::Square => true,
     });
     match stranger {

@@ -73,7 +73,13 @@ fn add(
     {
         ghost::add_dense(&mut norms, &layer.d, &layer.x);
     }
+    for affine in pending.iter().filter_map(|l| l.affine.as_ref()) {
+        for (j, norm) in norms.iter_mut().enumerate() {
+            *norm += ghost::squared_norm(affine.row(j));
+        }
+    }
     let factors = add_convolutions(network, bound, &pending, &mut norms, sum);
+    add_affine(network, &pending, &factors, sum);
     for (j, factor) in factors.into_iter().enumerate() {
         total[j] += ghost::scaled_norm(norms[j], factor);
         if factor < 1.0 {
@@ -92,6 +98,21 @@ fn add(
         let (weights, biases) =
             sum[span.weights.start..span.biases.end].split_at_mut(span.weights.len());
         dense::gradient(shape(layer), &layer.d, &layer.x, weights, biases);
+    }
+}
+
+/// Adds the scaled gradients of scales and shifts.
+fn add_affine(network: &Network, pending: &[LayerPart], factors: &[f32], sum: &mut [f32]) {
+    for layer in pending {
+        let Some(affine) = &layer.affine else {
+            continue;
+        };
+        let span = &network.layout()[layer.layer];
+        let sum = &mut sum[span.scales.start..span.shifts.end];
+        for (j, factor) in factors.iter().enumerate().filter(|(_, f)| **f > 0.0) {
+            let row = sum.iter_mut().zip(affine.row(j));
+            row.for_each(|(s, g)| *s += factor * g);
+        }
     }
 }
 

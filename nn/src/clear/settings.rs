@@ -117,6 +117,14 @@ pub enum ClearError {
         /// Capacity named by `begin`.
         capacity: usize,
     },
+    /// A network beyond the tables of [`crate::prepared`].
+    #[error(
+        "{operation}: a layer needs more than 2^32 values of working space; use a smaller network"
+    )]
+    TooLarge {
+        /// What was asked for.
+        operation: &'static str,
+    },
     /// A collection that does not hold each layer once.
     #[error("collect: layer {layer} was submitted {found} times; each layer must be there once")]
     Collected {

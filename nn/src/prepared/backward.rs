@@ -11,6 +11,7 @@
 use super::after::Backward;
 use super::canvas::Canvas;
 use super::layer::{Back, BackKind, Layer};
+use super::normalise::{NormaliseBack, SPARE};
 use super::pack::Packed;
 use super::workspace::{PATCH_ROWS, Workspace};
 use super::{Bounds, Prepared, Rows};
@@ -100,6 +101,20 @@ impl Prepared {
             let x = &w.x[l][s * layer.x.len()..][..layer.x.len()];
             let gradient = &mut w.gradient[self.sums[l].clone()];
             let (weights, biases) = gradient.split_at_mut(layer.gradient_len());
+            let (biases, affine) = biases.split_at_mut(layer.width);
+            if let Some(shape) = layer.norm {
+                vectorised(NormaliseBack {
+                    shape,
+                    canvas: layer.d,
+                    bare: layer.y,
+                    d: &mut w.d[l],
+                    h: &w.normal[l][s * layer.y.len()..][..layer.y.len()],
+                    inverse: &w.inverse[l][s * layer.width..][..layer.width],
+                    scales: &packed.scales[l],
+                    gradient: affine,
+                    spare: &mut w.moments[..SPARE * layer.width],
+                });
+            }
             let left = Left::all(x, &layer.tap_rows, &layer.position_steps);
             multiply_at(left, &w.d[l], layer.width, Start::Zero, weights);
             biases.fill(0.0);

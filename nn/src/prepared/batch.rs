@@ -133,6 +133,33 @@ impl Batch {
         Some(results)
     }
 
+    /// The gradient of every row, rows x parameters; `None` if the network is too large. For a
+    /// batch that was made without joined layers.
+    pub(crate) fn sample_gradients(
+        &mut self,
+        parameters: &[f32],
+        x: &Tensor,
+        labels: &[Option<u8>],
+        loss: Loss,
+    ) -> Option<Tensor> {
+        self.pack(parameters);
+        let (prepared, packed) = (self.prepared.as_ref()?, &self.packed);
+        let mut gradients = Tensor::zeros(x.rows(), prepared.parameters);
+        let tile = prepared.tile;
+        let inputs = x.as_slice().par_chunks(tile * prepared.inputs);
+        let outputs = gradients.as_mut_slice();
+        outputs
+            .par_chunks_mut(tile * prepared.parameters)
+            .zip(inputs)
+            .zip(labels.par_chunks(tile))
+            .for_each(|((to, x), labels)| {
+                with_workspace(prepared, &self.workspaces, |w| {
+                    prepared.sample_gradients(packed, w, (x, labels), loss, to);
+                });
+            });
+        Some(gradients)
+    }
+
     /// Logits of the rows of `x`; `None` if the network is too large.
     pub(crate) fn logits(&mut self, parameters: &[f32], x: &Tensor) -> Option<Tensor> {
         self.pack(parameters);
@@ -205,6 +232,35 @@ impl Prepared {
                 norms: &mut rows.norms[range],
             };
             self.tile_step(packed, w, x, labels, how, &mut rows, sum);
+        }
+    }
+
+    /// The gradients of one tile of samples, none of whose layers is joined.
+    fn sample_gradients(
+        &self,
+        packed: &Packed,
+        w: &mut Workspace,
+        (x, labels): (&[f32], &[Option<u8>]),
+        loss: Loss,
+        to: &mut [f32],
+    ) {
+        let count = self.forward(packed, w, x, false);
+        let mut rows = Rows {
+            losses: &mut vec![0.0; count],
+            hits: &mut vec![false; count],
+            norms: &mut [],
+        };
+        self.losses(w, loss, labels, &mut rows);
+        for (s, to) in to.chunks_exact_mut(self.parameters).enumerate() {
+            self.back_one(packed, w, s);
+            for (l, layer) in self.layers.iter().enumerate() {
+                unpack(
+                    layer,
+                    &self.layout[l],
+                    &w.gradient[self.sums[l].clone()],
+                    to,
+                );
+            }
         }
     }
 

@@ -1,10 +1,12 @@
 //! The way from images to logits, for one tile of samples.
 
 use super::after::Forward;
+use super::normalise::{Normalise, SPARE};
 use super::pack::Packed;
 use super::workspace::Workspace;
 use super::{Layer, Prepared};
 use crate::gemm::{Left, Start, multiply_at, vectorised};
+use crate::norm::GroupShape;
 use rayon::prelude::*;
 
 /// A product is split over threads only if each gets at least this many multiplications.
@@ -28,6 +30,9 @@ impl Prepared {
         }
         for (l, layer) in self.layers.iter().enumerate() {
             self.linear(l, packed, w, count, split);
+            if let Some(norm) = layer.norm {
+                normalise(layer, norm, l, packed, w, count);
+            }
             if l + 1 < self.layers.len() {
                 self.after(layer, l, w, count);
             }
@@ -81,6 +86,32 @@ impl Prepared {
     /// Samples the workspace has room for.
     pub(super) fn tile_of(&self, w: &Workspace) -> usize {
         w.x[0].len() / self.layers[0].x.len()
+    }
+}
+
+/// The normalisation of layer `l`, in place.
+fn normalise(
+    layer: &Layer,
+    shape: GroupShape,
+    l: usize,
+    packed: &Packed,
+    w: &mut Workspace,
+    count: usize,
+) {
+    let y = w.slope[l].chunks_exact_mut(layer.y.len());
+    let h = w.normal[l].chunks_exact_mut(layer.y.len());
+    let inverse = w.inverse[l].chunks_exact_mut(layer.width);
+    for ((y, h), inverse) in y.zip(h).zip(inverse).take(count) {
+        vectorised(Normalise {
+            shape,
+            canvas: layer.y,
+            y,
+            h,
+            inverse,
+            scales: &packed.scales[l],
+            shifts: &packed.shifts[l],
+            spare: &mut w.moments[..SPARE * layer.width],
+        });
     }
 }
 

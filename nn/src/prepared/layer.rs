@@ -17,6 +17,7 @@ use crate::activation::Activation;
 use crate::conv::ConvShape;
 use crate::gemm::{LANES, Rows, Step, Steps};
 use crate::network::{ImageShape, LinearKind, Network};
+use crate::norm::GroupShape;
 use crate::pool::PoolShape;
 
 /// Direct backward products may have this many more places than positions, in quarters: beyond it
@@ -46,6 +47,8 @@ pub(super) struct Layer {
     /// How the gradient reaches the input; the first layer's input is data.
     pub(super) back: Option<Back>,
     /// What follows.
+    pub(super) norm: Option<GroupShape>,
+    pub(super) affine: bool,
     pub(super) activation: Activation,
     pub(super) pool: Option<PoolShape>,
 }
@@ -146,6 +149,8 @@ impl Layer {
             positions: rows(positions.iter().copied())?,
             order,
             back,
+            norm: network.norm_after(index),
+            affine: !network.layout()[index].scales.is_empty(),
             activation: between.activation,
             pool: between.pool,
         })
@@ -159,6 +164,16 @@ impl Layer {
     /// Whether there is one position only.
     pub(super) fn is_single(&self) -> bool {
         self.positions.len() == 1
+    }
+
+    /// Whether its gradient can be summed over samples by one product.
+    pub(super) fn can_join(&self) -> bool {
+        self.is_single() && self.norm.is_none()
+    }
+
+    /// Length of the gradients of scales and shifts, padding included.
+    pub(super) fn affine_len(&self) -> usize {
+        if self.affine { 2 * self.width } else { 0 }
     }
 
     /// Length of the weights' gradient of one sample, padding included.

@@ -11,6 +11,9 @@ pub(crate) struct Packed {
     pub(super) forward: Vec<Vec<f32>>,
     /// Per layer, padded with zeros.
     pub(super) biases: Vec<Vec<f32>>,
+    /// Per layer, padded with zeros; ones and zeros where nothing was learned.
+    pub(super) scales: Vec<Vec<f32>>,
+    pub(super) shifts: Vec<Vec<f32>>,
     /// Per layer as its [`Back`] says; empty for the first.
     pub(super) back: Vec<Vec<f32>>,
 }
@@ -22,16 +25,28 @@ impl Packed {
         self.forward.resize(layers, Vec::new());
         self.biases.resize(layers, Vec::new());
         self.back.resize(layers, Vec::new());
+        self.scales.resize(layers, Vec::new());
+        self.shifts.resize(layers, Vec::new());
         for (index, (layer, span)) in prepared.layers.iter().zip(&prepared.layout).enumerate() {
             let weights = &parameters[span.weights.clone()];
             pack_forward(layer, weights, &mut self.forward[index]);
             if let Some(back) = &layer.back {
                 pack_back(layer, back, weights, &mut self.back[index]);
             }
-            let biases = &mut self.biases[index];
-            biases.clear();
-            biases.extend_from_slice(&parameters[span.biases.clone()]);
-            biases.resize(layer.width, 0.0);
+            let pad = |to: &mut Vec<f32>, from: &[f32]| {
+                to.clear();
+                to.extend_from_slice(from);
+                to.resize(layer.width, 0.0);
+            };
+            pad(&mut self.biases[index], &parameters[span.biases.clone()]);
+            if layer.affine {
+                pad(&mut self.scales[index], &parameters[span.scales.clone()]);
+                pad(&mut self.shifts[index], &parameters[span.shifts.clone()]);
+            } else {
+                pad(&mut self.scales[index], &[]);
+                pad(&mut self.shifts[index], &[]);
+                self.scales[index][..layer.outputs].fill(1.0);
+            }
         }
     }
 }
@@ -87,8 +102,13 @@ pub(super) fn unpack(layer: &Layer, span: &ParameterSpan, from: &[f32], to: &mut
         let column = to_weights[*tap as usize..].iter_mut().step_by(taps);
         column.zip(row).for_each(|(to, v)| *to = *v);
     }
-    let biases = &biases[..layer.outputs];
-    to[span.biases.clone()].copy_from_slice(biases);
+    let (biases, affine) = biases.split_at(layer.width);
+    to[span.biases.clone()].copy_from_slice(&biases[..layer.outputs]);
+    if layer.affine {
+        let (scales, shifts) = affine.split_at(layer.width);
+        to[span.scales.clone()].copy_from_slice(&scales[..layer.outputs]);
+        to[span.shifts.clone()].copy_from_slice(&shifts[..layer.outputs]);
+    }
 }
 
 /// The same for a layer whose gradient was summed over rows: `[output][place of the input]`.

@@ -150,6 +150,62 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    /// Ghost norm = explicit norm, for every kind of layer: the norms of a step against those of the
+    /// gradients that are formed one by one; and the sums are the sums of the clipped gradients.
+    #[test]
+    fn norms_and_sums_are_those_of_explicit_gradients(
+        parts in proptest::collection::vec(layer(), 0..4),
+        (channels, height, width) in (1_usize..5, 1_usize..9, 1_usize..9),
+        (rows, bound) in (1_usize..30, 0.05_f64..3.0),
+    ) {
+        let input = ImageShape { channels, height, width };
+        let mut layers = parts.concat();
+        layers.push(LayerSpec::Dense { outputs: 3 });
+        if let Some(network) = build(layers, input) {
+            check_explicit(&network, rows, bound as f32);
+        }
+    }
+}
+
+fn check_explicit(network: &Network, rows: usize, bound: f32) {
+    let (x, labels) = (batch(rows, network.inputs(), 7), labels(rows, 3));
+    let config = ClearConfig {
+        shift: 40,
+        ..ClearConfig::default()
+    };
+    let mut free = Clear::new(network, parameters(network, 3), config).unwrap();
+    let gradients = free
+        .sample_gradients(&x, &labels, Loss::CrossEntropy)
+        .unwrap();
+    let config = ClearConfig {
+        clip_bound: Some(bound),
+        ..config
+    };
+    let mut clipping = Clear::new(network, parameters(network, 3), config).unwrap();
+    let ghosts = step(&mut free, &x, &labels, Loss::CrossEntropy).2;
+    let clipped = step(&mut clipping, &x, &labels, Loss::CrossEntropy).2;
+    let unit = 2.0_f64.powi(-40);
+    let mut want = vec![0.0_f64; network.parameter_count()];
+    for (j, ghost) in ghosts.norms_squared.iter().enumerate() {
+        let row = gradients.row(j).iter().map(|g| f64::from(*g));
+        let norm: f64 = row.clone().map(|g| g * g).sum();
+        let ghost = *ghost as f64 * unit * unit;
+        assert!(
+            (ghost - norm).abs() <= 1e-5 * norm + 1e-12,
+            "row {j}: {ghost} {norm}"
+        );
+        let factor = (f64::from(bound) / norm.sqrt()).min(1.0);
+        want.iter_mut()
+            .zip(row)
+            .for_each(|(want, g)| *want += if norm > 0.0 { factor * g } else { 0.0 });
+    }
+    for (got, want) in clipped.values.iter().zip(&want) {
+        assert!((*got as f64 * unit - want).abs() < 1e-4, "{got} {want}");
+    }
+}
+
 #[test]
 fn real_networks_agree_with_layer_by_layer() {
     for (name, channels, side, rows) in [

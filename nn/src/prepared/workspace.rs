@@ -2,6 +2,7 @@
 
 use super::Prepared;
 use super::layer::BackKind;
+use super::normalise::SPARE;
 
 /// Positions whose patches are computed before they are added up.
 pub(super) const PATCH_ROWS: usize = 24;
@@ -15,6 +16,11 @@ pub(crate) struct Workspace {
     pub(super) x: Vec<Vec<f32>>,
     /// Per layer, per sample: the derivatives of the activation; of the last layer the logits.
     pub(super) slope: Vec<Vec<f32>>,
+    /// Per layer, per sample: normalised values, and per channel one over their spread before.
+    pub(super) normal: Vec<Vec<f32>>,
+    pub(super) inverse: Vec<Vec<f32>>,
+    /// Working space of normalisations.
+    pub(super) moments: Vec<f64>,
     /// Per layer, per sample: which place of its window a maximum came from.
     pub(super) chosen: Vec<Vec<u32>>,
     /// Per layer: the gradient at the output; for joined layers per sample.
@@ -52,6 +58,7 @@ impl Workspace {
             Some((BackKind::Scattered { .. }, width)) if !prepared.is_joined(l) => width,
             _ => 0,
         };
+        let normal = |l: usize| layers[l].norm.map_or(0, |_| tile);
         let d = |l: usize| match prepared.is_joined(l) {
             true => tile * layers[l].d.len(),
             false => layers[l].d.len(),
@@ -59,6 +66,13 @@ impl Workspace {
         Self {
             x: layers.iter().map(|l| zeros(tile * l.x.len())).collect(),
             slope: layers.iter().map(|l| zeros(tile * l.y.len())).collect(),
+            normal: (0..layers.len())
+                .map(|l| zeros(normal(l) * layers[l].y.len()))
+                .collect(),
+            inverse: (0..layers.len())
+                .map(|l| zeros(normal(l) * layers[l].width))
+                .collect(),
+            moments: vec![0.0; SPARE * largest(&|l| layers[l].width)],
             chosen: (0..layers.len())
                 .map(|l| vec![0; tile * pooled(l)])
                 .collect(),
