@@ -67,6 +67,7 @@ pub mod ghost;
 pub mod gradient_check;
 pub mod init;
 pub mod loss;
+pub mod matching;
 pub mod metrics;
 pub mod network;
 pub mod norm;
