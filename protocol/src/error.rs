@@ -3,7 +3,7 @@
 use std::io;
 
 use sphinx_dp::mechanism::{ClipError, ReleaseError};
-use sphinx_nn::network::ArchitectureError;
+use sphinx_nn::network::{ArchitectureError, LayerSpec};
 use thiserror::Error;
 
 use crate::message::Refusal;
@@ -19,6 +19,17 @@ pub enum Error {
     /// The network is malformed.
     #[error("network: {0}")]
     Architecture(#[from] ArchitectureError),
+    /// The network is sound, but such a layer has no grid.
+    #[error(
+        "network: layer {layer} is {found:?}, which the integer and encrypted engines do not \
+         compute; use it without learned scales, or the clear engine without --grid"
+    )]
+    UnsupportedLayer {
+        /// Position in the description, from 0.
+        layer: usize,
+        /// What stands there.
+        found: LayerSpec,
+    },
     /// The network is sound, but a convolution has no ciphertext layout.
     #[error(
         "network: linear layer {layer} is a convolution padded by half its kernel or more, or with \

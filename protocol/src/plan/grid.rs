@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sphinx_nn::network::{Architecture, LinearKind, LinearShape, Network};
+use sphinx_nn::network::{Architecture, LayerSpec, LinearKind, LinearShape, Network};
 
 use super::{Limits, PlanChoices, bias_bound, check};
 use crate::error::Error;
@@ -91,13 +91,15 @@ impl PartialEq for GridPlan {
 }
 
 impl GridPlan {
-    /// Checks a literal: dense layers, convolutions, pooling and every activation have a grid.
+    /// Checks a literal: dense layers, convolutions, pooling, every activation and normalisation
+    /// without learned scales have a grid.
     ///
     /// # Errors
     /// Names the first thing that is wrong: the network, a limit, a rule, or sums that would leave
     /// the integers they are computed in ([`Error::SumTooLarge`]).
     pub fn new(literal: &GridLiteral, limits: &Limits) -> Result<Self, Error> {
         let network = Network::new(&literal.architecture)?;
+        check_layers(&literal.architecture)?;
         check_limits(literal, &network, limits)?;
         let formats = formats(&network);
         for (layer, (shape, format)) in network.linears().iter().zip(&formats).enumerate() {
@@ -153,6 +155,16 @@ impl GridPlan {
     pub fn bias_count(&self) -> usize {
         let spans = self.0.network.layout().iter();
         spans.map(|span| span.biases.len()).sum()
+    }
+}
+
+/// The update rule knows weights and biases only, no learned scales of a normalisation.
+fn check_layers(architecture: &Architecture) -> Result<(), Error> {
+    let mut layers = architecture.layers.iter().copied().enumerate();
+    let learned = |spec: &LayerSpec| matches!(spec, LayerSpec::GroupNorm { affine: true, .. });
+    match layers.find(|(_, spec)| learned(spec)) {
+        Some((layer, found)) => Err(Error::UnsupportedLayer { layer, found }),
+        None => Ok(()),
     }
 }
 
