@@ -31,6 +31,7 @@
 
 mod book;
 mod file;
+mod rewind;
 
 pub use book::{Entry, Ledger, LedgerBuilder, Receipt};
 pub use file::LedgerError;

@@ -158,6 +158,11 @@ impl Clear {
         &self.parameters
     }
 
+    /// The parameters, for a loop with an optimiser of its own.
+    pub fn parameters_mut(&mut self) -> &mut [f32] {
+        &mut self.parameters
+    }
+
     /// The network this engine computes for.
     pub fn network(&self) -> &Network {
         &self.network
