@@ -14,7 +14,9 @@
 //! That is valid for a schedule fixed in advance, also with early stopping at a public time. A run
 //! that chooses noise or rate in view of earlier outputs needs a filter at one order fixed at the
 //! start (Feldman, Zrnic 2021, *Individual Privacy Accounting via a Renyi Filter*,
-//! arXiv:2008.11193): make it with [`LedgerBuilder::fixed_order`].
+//! arXiv:2008.11193): make it with [`LedgerBuilder::fixed_order`]. A run whose steps are all known in
+//! advance can be priced as a whole, also by the privacy-loss accountant: make it with
+//! [`LedgerBuilder::fixed_plan`]; such a ledger refuses whatever the plan does not cover.
 //!
 //! ```
 //! use sphinx_dp::{Adjacency, Budget, Delta, DpEvent, Epsilon, Ledger, NoiseMultiplier};
@@ -31,10 +33,12 @@
 
 mod book;
 mod file;
+mod plan;
 mod rewind;
 
 pub use book::{Entry, Ledger, LedgerBuilder, Receipt};
 pub use file::LedgerError;
+pub use plan::FixedPlan;
 
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::accountant::{Accountant, NotFinite};
+use crate::accountant::NotFinite;
 use crate::calibrate::Budget;
 use crate::ledger::Ledger;
 use crate::mechanism::GRID_TRANSFER;
@@ -167,7 +167,11 @@ impl PrivacyStatement {
             && noise.iter().all(|kind| *kind == NoiseKind::Exact);
         let accountant = match ledger.fixed_order() {
             Some(order) => format!("Renyi filter at the fixed order {order}"),
-            None => ledger.accountant().name().to_owned(),
+            None => ledger.priced_by().title().to_owned(),
+        };
+        let accountant = match ledger.fixed_plan() {
+            Some(plan) => format!("{accountant}, for the fixed plan of {} steps", plan.steps),
+            None => accountant,
         };
         Ok(Self {
             epsilon: spent.epsilon,
@@ -178,7 +182,7 @@ impl PrivacyStatement {
             proven,
             budget: ledger.budget(),
             accountant,
-            conversion: ledger.accountant().conversion().to_owned(),
+            conversion: ledger.priced_by().conversion().to_owned(),
             order: spent.order,
             adjacency: ledger.adjacency(),
             sampling_rate: facts.rate.map(SamplingRate::get),

@@ -193,7 +193,7 @@ pub fn training_object(
         "delta": config.delta,
         "delta_total": number(statement.delta),
         "proven": statement.proven,
-        "accountant": "rdp",
+        "accountant": config.accountant.name(),
         "noise_multiplier": job.terms.noise.map(sphinx_dp::NoiseMultiplier::get),
         "steps": trained.history.steps.len(),
         "batch": config.batch,

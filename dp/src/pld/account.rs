@@ -1,6 +1,6 @@
 //! Keeping what was composed and bracketing its epsilon.
 
-use crate::accountant::{Accountant, NotFinite, Reason, Spent, Unsupported};
+use crate::accountant::{AccountError, Accountant, AccountantKind, Answer, Reason, Unsupported};
 use crate::event::DpEvent;
 use crate::gaussian;
 use crate::pld::PldError;
@@ -242,6 +242,10 @@ impl Side {
 }
 
 impl Accountant for PldAccountant {
+    fn kind(&self) -> AccountantKind {
+        AccountantKind::Pld
+    }
+
     fn adjacency(&self) -> Adjacency {
         self.adjacency
     }
@@ -250,24 +254,18 @@ impl Accountant for PldAccountant {
         Self::compose(self, event, count)
     }
 
-    /// The upper end of the bracket; [`NotFinite`] stands for every [`PldError`].
-    fn epsilon(&self, delta: Delta) -> Result<Spent, NotFinite> {
-        let bracket = self.bracket(delta).map_err(|_| NotFinite {
-            delta: delta.get(),
-            order: f64::NAN,
-        })?;
-        Ok(Spent {
-            epsilon: bracket.upper,
-            order: bracket.order,
+    fn epsilon_at(&self, delta: Delta) -> Result<Answer, AccountError> {
+        let bracket = self.bracket(delta)?;
+        Ok(Answer {
+            lower: Some(bracket.lower),
+            estimate: Some(bracket.estimate),
+            upper: Some(bracket.upper),
+            order: Some(bracket.order).filter(|order| order.is_finite()),
             at_edge: false,
         })
     }
 
-    fn name(&self) -> &'static str {
-        "privacy loss (PLD), both directions"
-    }
-
-    fn conversion(&self) -> &'static str {
-        "none: delta is read off the composed privacy loss"
+    fn delta_at(&self, _epsilon: f64) -> Result<Answer, AccountError> {
+        Err(PldError::Precision.into())
     }
 }

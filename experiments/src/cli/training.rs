@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::OutputArgs;
+use super::{AccountantName, OutputArgs};
 
 /// Data sets by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -96,6 +96,9 @@ pub struct TrainingArgs {
         default_value_t = 1e-5
     )]
     pub delta: f64,
+    /// Who prices the run: rdp at every step; pld and moments a plan fixed before the first
+    #[arg(long, value_enum, default_value = "rdp")]
+    pub accountant: AccountantName,
     /// Bound on the norm of one sample's gradient [default: 1]
     #[arg(long, allow_negative_numbers = true, value_name = "C")]
     pub clip: Option<f64>,

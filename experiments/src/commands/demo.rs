@@ -131,6 +131,7 @@ fn prepare(args: &DemoArgs) -> Result<Job> {
         train_size: split.train.len(),
         test_size: split.test.len(),
         steps: args.steps,
+        accountant: args.accountant.into(),
         seed,
         ..Config::default()
     };
