@@ -29,6 +29,32 @@ pub fn capture() -> Environment {
     }
 }
 
+/// How this process was called.
+#[must_use]
+pub fn command_line() -> String {
+    let words: Vec<String> = std::env::args().collect();
+    let name = words.first().map_or("", String::as_str);
+    let name = Path::new(name).file_name().unwrap_or_default();
+    let mut line = name.to_string_lossy().into_owned();
+    for word in words.iter().skip(1) {
+        line.push(' ');
+        line.push_str(word);
+    }
+    line
+}
+
+/// Version, commit and compiler in a few words.
+#[must_use]
+pub fn version(environment: &Environment) -> String {
+    let commit = environment.commit.get(..12).unwrap_or("unknown");
+    let dirty = if environment.dirty { ", changed" } else { "" };
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "{version} (commit {commit}{dirty}; {})",
+        environment.compiler
+    )
+}
+
 /// The kernels chosen for this processor.
 fn backend() -> String {
     let backend = sphinx_he::simd::Backend::from_environment();
@@ -65,6 +91,12 @@ pub fn peak_rss_mb() -> Option<f64> {
     let text = proc_value("/proc/self/status", "VmHWM")?;
     let kilobytes: f64 = text.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024.0 / 1e6)
+}
+
+/// Lets [`peak_rss_mb`] count from now on, where the system can do that.
+pub fn reset_peak_rss() {
+    // Without the right to it, the peak is that of the whole process.
+    let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
 /// The value of the first line `name : value` of a file.

@@ -80,6 +80,26 @@ impl Float {
         model
     }
 
+    /// Goes on from what [`Kept::keep`] gave; unchanged if it does not fit.
+    ///
+    /// # Errors
+    /// [`KeptError`] for the state of another network, engine or average.
+    pub fn restore(&mut self, state: &super::State) -> Result<(), KeptError> {
+        let len = self.velocity.len();
+        let weights = state.read_f32("weights", len)?;
+        let velocity = state.read_f32("velocity", len)?;
+        if let Some(average) = &mut self.average {
+            let values = state.read_f64("average", len)?;
+            if !average.restore(state.read_number("averaged_steps")?, values) {
+                return Err(KeptError::Missing { name: "average" });
+            }
+        }
+        self.clear.parameters_mut().copy_from_slice(&weights);
+        self.velocity = velocity;
+        self.step = state.step();
+        Ok(())
+    }
+
     fn update(&mut self, values: &[i64]) -> Result<(), ClearError> {
         let parameters = self.clear.parameters().len();
         if values.len() != parameters {
@@ -183,22 +203,6 @@ impl Kept for Float {
             state.number("averaged_steps", taken);
         }
         state
-    }
-
-    fn restore(&mut self, state: &super::State) -> Result<(), KeptError> {
-        let len = self.velocity.len();
-        let weights = state.read_f32("weights", len)?;
-        let velocity = state.read_f32("velocity", len)?;
-        if let Some(average) = &mut self.average {
-            let values = state.read_f64("average", len)?;
-            if !average.restore(state.read_number("averaged_steps")?, values) {
-                return Err(KeptError::Missing { name: "average" });
-            }
-        }
-        self.clear.parameters_mut().copy_from_slice(&weights);
-        self.velocity = velocity;
-        self.step = state.step();
-        Ok(())
     }
 }
 

@@ -25,9 +25,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::grid::{Engine, Local, Multiplier};
+use crate::grid::{Engine, Multiplier};
 use crate::model::{PrivateModel, Replica};
-use crate::packed::Packed;
 
 /// The metadata key under which everything but tensors stands.
 const KEY: &str = "sphinx";
@@ -242,16 +241,13 @@ impl State {
     }
 }
 
-/// An engine whose state can be kept and taken up again.
+/// An engine whose state can be kept.
+///
+/// Keys and encryption randomness are not part of it: who goes on with an encrypted engine opens the
+/// model again, with a fresh key, from [`restore_replica`].
 pub trait Kept {
     /// Everything that later steps depend on, except randomness.
     fn keep(&self) -> State;
-
-    /// Goes on from `state`; unchanged if it does not fit.
-    ///
-    /// # Errors
-    /// [`KeptError`] for the state of another engine or network.
-    fn restore(&mut self, state: &State) -> Result<(), KeptError>;
 }
 
 /// What has to be kept of a replica.
@@ -282,35 +278,8 @@ pub fn restore_replica(plan: &crate::plan::Plan, state: &State) -> Result<Replic
     Replica::import_private(plan, &kept).map_err(|e| KeptError::Model(Box::new(e)))
 }
 
-impl Kept for Engine<Local> {
+impl<M: Multiplier> Kept for Engine<M> {
     fn keep(&self) -> State {
         keep_replica(self.multiplier().replica())
-    }
-
-    fn restore(&mut self, state: &State) -> Result<(), KeptError> {
-        let plan = self.multiplier().replica().public().plan().clone();
-        *self.multiplier_mut() = Local::new(restore_replica(&plan, state)?);
-        Ok(())
-    }
-}
-
-/// The client's half. Keys and encryption randomness are not kept: who goes on opens the model
-/// again, with a fresh key, from [`restore_replica`]; a state is refused here once a connection
-/// stands.
-impl Kept for Engine<Packed> {
-    fn keep(&self) -> State {
-        keep_replica(self.multiplier().replica())
-    }
-
-    fn restore(&mut self, state: &State) -> Result<(), KeptError> {
-        let standing = self.multiplier().replica().public().step();
-        if state.step() == standing {
-            return Ok(());
-        }
-        let order = crate::Error::StepOrder {
-            expected: standing,
-            got: state.step(),
-        };
-        Err(KeptError::Model(Box::new(order)))
     }
 }
