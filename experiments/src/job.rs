@@ -34,7 +34,7 @@ use sphinx_nn::{Network, init, metrics, pass};
 use sphinx_protocol::grid::{Engine, Frozen, Local};
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{FrozenReplica, Replica};
-use sphinx_protocol::plan::{Limits, Plan, PlanChoices, PlanLiteral};
+use sphinx_protocol::plan::{GridLiteral, GridPlan, Limits, Plan, PlanChoices, PlanLiteral};
 use sphinx_protocol::train::{
     Float, KeptError, Position, Schedule, Streams, UpdateRule, restore_replica,
 };
@@ -102,7 +102,9 @@ pub struct Job {
     pub network: Network,
     /// What it costs.
     pub terms: Terms,
-    /// Grids and layouts, for engines on the integer grid.
+    /// Grids, for engines on the integer grid.
+    pub grid: Option<GridPlan>,
+    /// Layouts on these grids, for products by a server; none if a layer has no layout.
     pub plan: Option<Plan>,
 }
 
@@ -163,8 +165,12 @@ impl Job {
             .or_usage("the training data")?;
         split.test.check_fits(&network).or_usage("the test data")?;
         let terms = Terms::resolve(&config)?;
-        let plan = config
+        let grid = config
             .grid
+            .then(|| grids(&config, &network, &terms))
+            .transpose()?;
+        let has_layouts = grid.is_some() && sphinx_protocol::plan::has_layouts(&network);
+        let plan = (has_layouts || config.engine == crate::config::Engine::Packed)
             .then(|| design(&config, &network, &terms))
             .transpose()?;
         Ok(Self {
@@ -172,6 +178,7 @@ impl Job {
             split,
             network,
             terms,
+            grid,
             plan,
         })
     }
@@ -187,11 +194,11 @@ impl Job {
     /// The plan.
     ///
     /// # Errors
-    /// If the job runs in floating point.
+    /// If the job runs in floating point, or on layers without a ciphertext layout.
     pub fn plan(&self) -> Result<&Plan> {
         self.plan
             .as_ref()
-            .context("this run is not on the integer grid")
+            .context("this run has no layouts for encrypted products")
     }
 
     /// The float engine at the public initial weights.
@@ -222,15 +229,6 @@ impl Job {
         Ok(Float::new(clear, rule))
     }
 
-    /// The replica that a run on the grid starts or goes on from.
-    fn replica(&self, begun: &Begun) -> Result<Replica> {
-        let plan = self.plan()?;
-        Ok(match &begun.from {
-            Some(checkpoint) => restore_replica(plan, &checkpoint.state)?,
-            None => Replica::initial(plan),
-        })
-    }
-
     /// Trains in this process, from where `begun` says.
     ///
     /// # Errors
@@ -241,8 +239,8 @@ impl Job {
         begun: &mut Begun,
         watch: &mut dyn Watch,
     ) -> Result<Trained> {
-        let (history, model) = if self.plan.is_some() {
-            let engine = Engine::new(Local::new(self.replica(begun)?));
+        let (history, model) = if let Some(grid) = &self.grid {
+            let engine = Engine::new(Local::new(replica(grid, begun)?));
             let (engine, history) = drive::drive(self, engine, randomness, begun, watch)?;
             let replica = sphinx_protocol::grid::Multiplier::replica(engine.multiplier()).clone();
             (history, Model::Grid(Box::new(replica)))
@@ -285,9 +283,19 @@ impl Job {
     /// Test accuracy of one version of the model, computed by the client from its replica: the
     /// same integers as the server's.
     fn accuracy_frozen(&self, model: &Arc<FrozenReplica>) -> Result<f64> {
-        let mut engine = Engine::new(Frozen::new(self.plan()?.clone(), Arc::clone(model)));
+        let grid = self.grid.as_ref();
+        let grid = grid.context("this run is not on the integer grid")?;
+        let mut engine = Engine::new(Frozen::new(grid.clone(), Arc::clone(model)));
         Ok(accuracy(&mut engine, &self.network, &self.split.test)?)
     }
+}
+
+/// The replica that a run on these grids starts or goes on from.
+fn replica(grid: &GridPlan, begun: &Begun) -> Result<Replica> {
+    Ok(match &begun.from {
+        Some(checkpoint) => restore_replica(grid, &checkpoint.state)?,
+        None => Replica::initial(grid),
+    })
 }
 
 /// Grids and layouts for a configuration.
@@ -295,8 +303,20 @@ impl Job {
 /// # Errors
 /// [`UsageError`](crate::usage::UsageError) if no exact plan exists for it.
 pub fn design(config: &Config, network: &Network, terms: &Terms) -> Result<Plan> {
-    config.learning.check_integer()?;
-    let choices = PlanChoices {
+    let literal = PlanLiteral::design(&choices(config, network, terms));
+    let literal = literal.or_usage("planning the run")?;
+    Plan::new(&literal, &Limits::default()).or_usage("planning the run")
+}
+
+/// The grids alone.
+fn grids(config: &Config, network: &Network, terms: &Terms) -> Result<GridPlan> {
+    let literal = GridLiteral::design(&choices(config, network, terms));
+    let literal = literal.or_usage("planning the run")?;
+    GridPlan::new(&literal, &Limits::default()).or_usage("planning the run")
+}
+
+fn choices(config: &Config, network: &Network, terms: &Terms) -> PlanChoices {
+    PlanChoices {
         architecture: network.architecture().clone(),
         capacity: terms.capacity,
         clip_bound: config.clip.unwrap_or(crate::config::DEFAULT_CLIP),
@@ -305,9 +325,7 @@ pub fn design(config: &Config, network: &Network, terms: &Terms) -> Result<Plan>
         divisor: config.batch,
         init_seed: config.public_seed(),
         tickets: config.tickets,
-    };
-    let literal = PlanLiteral::design(&choices).or_usage("planning the run")?;
-    Plan::new(&literal, &Limits::default()).or_usage("planning the run")
+    }
 }
 
 /// Share of `data` that `engine` gets right.

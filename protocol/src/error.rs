@@ -19,10 +19,10 @@ pub enum Error {
     /// The network is malformed.
     #[error("network: {0}")]
     Architecture(#[from] ArchitectureError),
-    /// The network is sound, but only the float engine computes such a layer.
+    /// The network is sound, but such a layer has no ciphertext layout.
     #[error(
-        "network: layer {layer} is {found:?}, which the integer and encrypted engines do not compute \
-         yet; they take dense layers with relu, tanh or sigmoid between them"
+        "network: layer {layer} is {found:?}, which the encrypted engines do not compute yet; \
+         they take dense layers only, the clear engine (also with --grid) takes it"
     )]
     UnsupportedLayer {
         /// Position in the description, from 0.
@@ -102,12 +102,16 @@ pub enum Error {
         degree: usize,
     },
     /// Products could exceed 32-bit results.
-    #[error("layer {layer}: sums reach 2^{log2_bound:.1}, results hold 2^31; use fewer inputs")]
+    #[error(
+        "layer {layer}: sums reach 2^{log2_bound:.1}, results hold 2^{bits}; use a smaller layer"
+    )]
     SumTooLarge {
         /// Index of the linear layer.
         layer: usize,
         /// log2 of the bound.
         log2_bound: f64,
+        /// What they are computed in holds integers below `2^bits`.
+        bits: u32,
     },
     /// Inference masks are too short for the layer.
     #[error(
@@ -130,6 +134,9 @@ pub enum Error {
         /// Fraction bits of the finest input grid.
         least: u32,
     },
+    /// A model and a plan that do not belong together.
+    #[error("the model was not made on this plan's grids: open it with the plan it was trained by")]
+    OtherGrids,
     /// A product would not decode exactly.
     #[error(
         "layer {}: the {} product would not decode exactly: log2 of the failure probability {:.1} \

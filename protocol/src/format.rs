@@ -20,6 +20,9 @@ use sphinx_nn::tensor::Tensor;
 /// Fraction bits of the stored ("master") weights and biases.
 pub const MASTER_SHIFT: u32 = 24;
 
+/// Clipped output gradients saturate here; far beyond any clip bound in use.
+pub const D_SATURATION: i32 = i32::MAX >> 4;
+
 /// The grids of one linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerFormat {
@@ -38,12 +41,12 @@ pub struct LayerFormat {
 }
 
 impl LayerFormat {
-    /// The grid of a layer fed by `source`: 8-bit inputs for values in [-1, 1], and for ReLU
-    /// (unbounded above) a range up to 8 with two bits less.
+    /// The grid of a layer fed by `source`: 8-bit inputs for values in [-1, 1], and for ReLU and the
+    /// square (unbounded above) a range up to 8 with two bits less.
     #[must_use]
     pub fn after(source: Activation) -> Self {
         let (x_shift, x_limit) = match source {
-            Activation::Relu => (5, 255),
+            Activation::Relu | Activation::Square => (5, 255),
             _ => (7, 128),
         };
         Self {

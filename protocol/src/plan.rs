@@ -14,14 +14,16 @@ use sphinx_he::rlwe::{Parameters, ParametersLiteral, Security};
 use sphinx_nn::network::{Architecture, LayerSpec, Network};
 
 use crate::error::Error;
-use crate::format::{LayerFormat, formats};
-use crate::model::{BIAS_LIMIT, StepRule};
+use crate::format::LayerFormat;
+use crate::model::BIAS_LIMIT;
 use crate::packed::Upload;
 use crate::packed::layout::{DenseLayout, Tiling};
 
 mod exactness;
+mod grid;
 
 pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
+pub use grid::{GridLiteral, GridPlan};
 
 /// log2 of the encryption scale of layer inputs.
 const LOG2_SCALE_X: u32 = 28;
@@ -36,20 +38,10 @@ const LOG2_SCALE_BIAS: u32 = 59;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanLiteral {
-    /// The network.
-    pub architecture: Architecture,
+    /// Network, grids, clip bound and update rule.
+    pub grid: GridLiteral,
     /// Homomorphic parameters: one ring for training and inference.
     pub he: ParametersLiteral,
-    /// Rows of every batch, from the tail of the Poisson draw.
-    pub capacity: usize,
-    /// Fraction bits of the gradient grid shared by all parameters.
-    pub gradient_shift: u32,
-    /// L2 bound of one sample's gradient over all (W, b), in units of the gradient grid.
-    pub clip_bound: u64,
-    /// The update rule both parties apply.
-    pub rule: StepRule,
-    /// Seed of the public initialisation.
-    pub init_seed: u64,
     /// One tiling per linear layer for training.
     pub tilings: Vec<Tiling>,
     /// One tiling per linear layer for the preparation of inference tickets.
@@ -109,9 +101,9 @@ impl PlanLiteral {
     /// # Errors
     /// As [`Self::design`].
     pub fn design_with(choices: &PlanChoices, he: ParametersLiteral) -> Result<Self, Error> {
-        let network = supported(&choices.architecture)?;
+        let network = with_layouts(&choices.architecture)?;
         let degree = 1_usize << he.log_n.min(20);
-        let gradient_shift = gradient_shift(choices.clip_bound, choices.capacity)?;
+        let grid = GridLiteral::design(choices)?;
         let cheapest = |layer: usize, rows: usize, backward: bool| {
             let shape = network.linears()[layer];
             DenseLayout::cheapest(degree, shape.inputs, shape.outputs, rows, backward)
@@ -123,18 +115,8 @@ impl PlanLiteral {
         };
         let layers = 0..network.linears().len();
         Ok(Self {
-            architecture: choices.architecture.clone(),
+            grid,
             he,
-            capacity: choices.capacity,
-            gradient_shift,
-            clip_bound: (choices.clip_bound * f64::from(gradient_shift).exp2()).floor() as u64,
-            rule: StepRule::new(
-                choices.learning_rate,
-                choices.momentum,
-                choices.divisor,
-                gradient_shift,
-            )?,
-            init_seed: choices.init_seed,
             tilings: layers
                 .clone()
                 .map(|layer| cheapest(layer, choices.capacity, layer > 0))
@@ -148,36 +130,22 @@ impl PlanLiteral {
     }
 }
 
-/// The checked network, if it is one that the grids and layouts here are made for: convolutions
-/// have no layout yet, and the square leaves the range that an input's grid covers.
-fn supported(architecture: &Architecture) -> Result<Network, Error> {
-    let network = Network::new(architecture)?;
-    let mut layers = architecture.layers.iter().copied().enumerate();
-    let stranger = layers.find(|(_, spec)| match spec {
-        LayerSpec::Dense { .. } | LayerSpec::Relu | LayerSpec::Tanh | LayerSpec::Sigmoid => false,
-        LayerSpec::Conv { .. }
-        | LayerSpec::MaxPool { .. }
-        | LayerSpec::AvgPool { .. }
-        | LayerSpec::Square => true,
-    });
-    match stranger {
-        Some((layer, found)) => Err(Error::UnsupportedLayer { layer, found }),
-        None => Ok(network),
-    }
+/// Whether every linear layer has a ciphertext layout: convolutions have none yet.
+#[must_use]
+pub fn has_layouts(network: &Network) -> bool {
+    without_layout(network.architecture()).is_none()
 }
 
-/// The finest gradient grid, of at most 20 fraction bits, whose clipped sum stays below 2^29 units.
-fn gradient_shift(clip_bound: f64, capacity: usize) -> Result<u32, Error> {
-    let sum = clip_bound * capacity as f64;
-    let shift = 29.0 - sum.log2().ceil();
-    if sum > 0.0 && (10.0..=1e3).contains(&shift) {
-        Ok((shift as u32).min(20))
-    } else {
-        Err(Error::ClipBound {
-            clip_bound,
-            capacity,
-        })
-    }
+fn without_layout(architecture: &Architecture) -> Option<Error> {
+    let mut layers = architecture.layers.iter().copied().enumerate();
+    let (layer, found) = layers.find(|(_, spec)| matches!(spec, LayerSpec::Conv { .. }))?;
+    Some(Error::UnsupportedLayer { layer, found })
+}
+
+/// The checked network, if it has layouts.
+fn with_layouts(architecture: &Architecture) -> Result<Network, Error> {
+    let network = Network::new(architecture)?;
+    without_layout(architecture).map_or(Ok(network), Err)
 }
 
 /// A checked plan. Cheap to clone; equal if and only if the literals are.
@@ -187,8 +155,7 @@ pub struct Plan(Arc<Checked>);
 #[derive(Debug)]
 struct Checked {
     literal: PlanLiteral,
-    network: Network,
-    formats: Vec<LayerFormat>,
+    grid: GridPlan,
     parameters: Parameters,
     layouts: Vec<DenseLayout>,
     ticket_layouts: Vec<DenseLayout>,
@@ -250,8 +217,9 @@ impl Plan {
     }
 
     fn build(literal: &PlanLiteral, limits: &Limits, target: f64) -> Result<Self, Error> {
-        let network = supported(&literal.architecture)?;
-        check_limits(literal, &network, limits)?;
+        let network = with_layouts(&literal.grid.architecture)?;
+        check_limits(literal, limits)?;
+        let grid = GridPlan::new(&literal.grid, limits)?;
         let parameters = Parameters::new(&literal.he)?;
         if parameters.max_level() != 1 {
             return Err(Error::PrimeCount {
@@ -259,8 +227,7 @@ impl Plan {
                 expected: 2,
             });
         }
-        let formats = formats(&network);
-        let layouts = lay_out(&network, &parameters, literal.capacity, &literal.tilings)?;
+        let layouts = lay_out(&network, &parameters, grid.capacity(), &literal.tilings)?;
         let ticket_layouts = lay_out(
             &network,
             &parameters,
@@ -276,13 +243,12 @@ impl Plan {
         }
         let mut checked = Checked {
             literal: literal.clone(),
-            network,
-            formats,
+            grid,
             parameters,
             layouts,
             ticket_layouts,
             exactness: Vec::new(),
-            digest: digest(literal)?,
+            digest: digest(b"sphinx plan 2", literal)?,
         };
         checked.exactness = exactness::analyse(&checked)?;
         if let Some(bad) = checked.exactness.iter().find(|e| !e.holds(target)) {
@@ -297,16 +263,22 @@ impl Plan {
         &self.0.literal
     }
 
+    /// The part that does not speak of ciphertexts.
+    #[must_use]
+    pub fn grid(&self) -> &GridPlan {
+        &self.0.grid
+    }
+
     /// The checked network.
     #[must_use]
     pub fn network(&self) -> &Network {
-        &self.0.network
+        self.0.grid.network()
     }
 
     /// Grids, one per linear layer.
     #[must_use]
     pub fn formats(&self) -> &[LayerFormat] {
-        &self.0.formats
+        self.0.grid.formats()
     }
 
     /// The homomorphic parameters.
@@ -342,29 +314,19 @@ impl Plan {
     /// Rows of every batch.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.0.literal.capacity
+        self.0.grid.capacity()
     }
 
     /// Number of weights (without biases).
     #[must_use]
     pub fn weight_count(&self) -> usize {
-        self.0
-            .network
-            .layout()
-            .iter()
-            .map(|span| span.weights.len())
-            .sum()
+        self.0.grid.weight_count()
     }
 
     /// Number of biases.
     #[must_use]
     pub fn bias_count(&self) -> usize {
-        self.0
-            .network
-            .layout()
-            .iter()
-            .map(|span| span.biases.len())
-            .sum()
+        self.0.grid.bias_count()
     }
 
     /// Number of ciphertexts that carry all biases.
@@ -465,40 +427,11 @@ fn check(what: &'static str, got: usize, limit: usize) -> Result<(), Error> {
     }
 }
 
-fn check_limits(literal: &PlanLiteral, network: &Network, limits: &Limits) -> Result<(), Error> {
+fn check_limits(literal: &PlanLiteral, limits: &Limits) -> Result<(), Error> {
     let degree = 1_usize.checked_shl(literal.he.log_n).unwrap_or(usize::MAX);
     check("ring degree", degree, limits.degree)?;
-    check("parameters", network.parameter_count(), limits.parameters)?;
-    check("batch capacity", literal.capacity, limits.rows)?;
     check("tickets prepared at once", literal.tickets, limits.rows)?;
-    check("mask bits", literal.mask_bits as usize, 31)?;
-    check(
-        "gradient fraction bits",
-        literal.gradient_shift as usize,
-        26,
-    )?;
-    let least = formats(network)
-        .iter()
-        .map(|f| f.x_shift)
-        .max()
-        .unwrap_or(0);
-    if literal.gradient_shift < least {
-        return Err(Error::GradientGrid {
-            got: literal.gradient_shift,
-            least,
-        });
-    }
-    check("step shift", literal.rule.shift as usize + 1, 64)?;
-    check(
-        "momentum units",
-        literal.rule.momentum as usize + 1,
-        1 << 16,
-    )?;
-    check(
-        "clip bound",
-        usize::try_from(literal.clip_bound).unwrap_or(usize::MAX),
-        1 << 40,
-    )
+    check("mask bits", literal.mask_bits as usize, 31)
 }
 
 fn lay_out(
@@ -531,10 +464,11 @@ fn lay_out(
         .collect()
 }
 
-fn digest(literal: &PlanLiteral) -> Result<[u8; 32], Error> {
+/// SHA-256 of a literal's canonical text, under a name of its kind and version.
+fn digest<L: Serialize>(kind: &[u8], literal: &L) -> Result<[u8; 32], Error> {
     let canonical = serde_json::to_vec(literal).map_err(|_| Error::PlanText)?;
     let mut hash = Sha256::new();
-    hash.update(b"sphinx plan 1");
+    hash.update(kind);
     hash.update(&canonical);
     Ok(hash.finalize().into())
 }

@@ -154,7 +154,7 @@ fn steps_and_request(job: &Job) -> Result<Vec<Line>> {
 fn request(job: &Job, server: &Server, trained: &Trained) -> Result<f64> {
     let replica = trained.model.replica().context("a model on the grid")?;
     let id = ModelId(rand::random());
-    load_if_absent(server, id, replica)?;
+    load_if_absent(server, id, job.plan()?, replica)?;
     let feed = ModelFeed::new(replica.freeze());
     let mut asker = Asker::attach(server, id, job.plan()?, feed, &job.split.test, false)?;
     for index in 0..REQUESTS {

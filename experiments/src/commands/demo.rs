@@ -58,7 +58,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
         .model
         .replica()
         .context("the packed engine leaves a model")?;
-    SavedModel::new(replica, trained.id).write(&run)?;
+    SavedModel::new(replica, job.plan.as_ref(), trained.id).write(&run)?;
     let idle = requests::idle(&server, &trained, &job)?;
     drop(server);
 
@@ -148,7 +148,7 @@ fn train(
     out: Output,
 ) -> Result<(Trained, Answers)> {
     let id = ModelId(rand::random());
-    let feed = ModelFeed::new(Replica::initial(job.plan()?).freeze());
+    let feed = ModelFeed::new(Replica::initial(job.plan()?.grid()).freeze());
     let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let meanwhile = Meanwhile {
         server,

@@ -101,11 +101,11 @@ fn overview(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>) -
         ),
         (
             "gradient grid",
-            format!("2^-{}", plan.literal().gradient_shift),
+            format!("2^-{}", plan.literal().grid.gradient_shift),
         ),
         (
             "clip bound in grid units",
-            plan.literal().clip_bound.to_string(),
+            plan.literal().grid.clip_bound.to_string(),
         ),
         (
             "mask bits of inference",

@@ -49,7 +49,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         job.train_local(&randomness, &mut begun, &mut bar)?
     };
     bar.finish();
-    keep_model(&trained, &run)?;
+    keep_model(&job, &trained, &run)?;
     let statement = job.terms.statement(&begun.ledger, &job.config)?;
     run.write(STATEMENT, &format!("{statement}\n"))?;
     let opponent = Opponent::measure(&job)?;
@@ -125,9 +125,9 @@ fn standing(begun: &Begun) -> String {
 }
 
 /// Keeps the model: with its plan if it is on the grid, as plain tensors if not.
-fn keep_model(trained: &Trained, run: &RunDir) -> Result<()> {
+fn keep_model(job: &Job, trained: &Trained, run: &RunDir) -> Result<()> {
     match &trained.model {
-        Model::Grid(replica) => SavedModel::new(replica, trained.id).write(run),
+        Model::Grid(replica) => SavedModel::new(replica, job.plan.as_ref(), trained.id).write(run),
         Model::Float(model) => {
             let mut state = State::new(trained.history.steps.len() as u64);
             state.f32("weights", model.parameters());

@@ -40,8 +40,9 @@ impl Job {
         let before = server.cpu_seconds()?;
         let (start, cpu) = (Instant::now(), ProcessTime::now());
         let id = id.unwrap_or_else(new_id);
-        let replica = self.replica(begun)?;
-        let packed = Packed::open(server.link()?, id, replica, &mut rand::rng())
+        let plan = self.plan()?;
+        let replica = super::replica(plan.grid(), begun)?;
+        let packed = Packed::open(server.link()?, id, plan, replica, &mut rand::rng())
             .context("opening the model at the server")?;
         let (offline_seconds, offline_cpu) =
             (start.elapsed().as_secs_f64(), cpu.elapsed().as_secs_f64());

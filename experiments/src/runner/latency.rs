@@ -76,7 +76,7 @@ fn ask(runner: &Runner<'_>, job: &Job, requests: usize) -> Result<Answers> {
         .context("requests need a model on the grid")?;
     let server = runner.server()?;
     let id = ModelId(rand::random());
-    load_if_absent(&server, id, replica)?;
+    load_if_absent(&server, id, job.plan()?, replica)?;
     let feed = ModelFeed::new(replica.freeze());
     let mut asker = Asker::attach(&server, id, job.plan()?, feed, &job.split.test, false)?;
     for index in 0..requests {

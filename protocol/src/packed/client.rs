@@ -17,7 +17,7 @@ use crate::grid::{ClippedLayer, Forward, Multiplier};
 use crate::link::{Link, unexpected};
 use crate::message::{ModelId, Place, Returned, Sealed, ToClient, ToServer};
 use crate::model::{Change, Replica};
-use crate::plan::Plan;
+use crate::plan::{GridPlan, Plan};
 
 /// The level at which everything is uploaded: both primes.
 const TOP: usize = 1;
@@ -59,14 +59,19 @@ impl Packed {
     /// `rng` draws the secret key and seeds all encryption; give it operating-system randomness.
     ///
     /// # Errors
-    /// [`Error::Refused`], or [`Error::VersionMismatch`] if the server holds other weights.
+    /// [`Error::Refused`], [`Error::VersionMismatch`] if the server holds other weights, or
+    /// [`Error::OtherGrids`] if `replica` is not of this plan.
     pub fn open<R: CryptoRng + ?Sized>(
         mut link: Link,
         id: ModelId,
+        plan: &Plan,
         replica: Replica,
         rng: &mut R,
     ) -> Result<Self, Error> {
-        let plan = replica.public().plan().clone();
+        if replica.public().plan() != plan.grid() {
+            return Err(Error::OtherGrids);
+        }
+        let plan = plan.clone();
         let mut standing = link.open(id, &plan)?;
         if let Some((step, gradient)) = replica.last_update()
             && standing.step == step
@@ -331,13 +336,13 @@ fn form(plan: &Plan, upload: Upload) -> Form {
 }
 
 impl Forward for Packed {
-    fn plan(&self) -> &Plan {
-        &self.plan
+    fn plan(&self) -> &GridPlan {
+        self.plan.grid()
     }
 
     /// Outside a step the client answers from its replica: the same integers, no traffic.
     fn forward(&mut self, layer: usize, x: &Integers) -> Result<Integers, Error> {
-        crate::grid::Frozen::new(self.plan.clone(), self.replica.freeze()).forward(layer, x)
+        crate::grid::Frozen::new(self.plan.grid().clone(), self.replica.freeze()).forward(layer, x)
     }
 }
 

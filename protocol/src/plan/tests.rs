@@ -56,7 +56,10 @@ fn the_digest_names_the_content() {
     let plan = Plan::new(&literal(), &limits).unwrap();
     assert_eq!(plan, Plan::new(&literal(), &limits).unwrap());
     let other = PlanLiteral {
-        init_seed: 2,
+        grid: GridLiteral {
+            init_seed: 2,
+            ..literal().grid
+        },
         ..literal()
     };
     assert_ne!(plan, Plan::new(&other, &limits).unwrap());
@@ -69,16 +72,16 @@ fn the_digest_names_the_content() {
 fn every_refusal_names_its_reason() {
     assert!(refusal(|l| l.he.log_q = vec![60, 60]).contains("106"));
     assert!(refusal(|l| l.he.log_q = vec![47]).contains("primes"));
-    assert!(refusal(|l| l.capacity = 0).contains("batch capacity"));
-    assert!(refusal(|l| l.capacity = 1 << 20).contains("batch capacity"));
+    assert!(refusal(|l| l.grid.capacity = 0).contains("batch capacity"));
+    assert!(refusal(|l| l.grid.capacity = 1 << 20).contains("batch capacity"));
     assert!(refusal(|l| l.tickets = 0).contains("tickets"));
     assert!(refusal(|l| l.mask_bits = 32).contains("mask bits"));
     assert!(refusal(|l| l.mask_bits = 18).contains("more mask bits"));
     assert!(refusal(|l| l.tilings.truncate(1)).contains("tilings"));
     assert!(refusal(|l| l.tilings[0].samples_per_chunk = 1 << 13).contains("does not fit"));
-    assert!(refusal(|l| l.clip_bound = 1 << 36).contains("would not decode exactly"));
-    assert!(refusal(|l| l.gradient_shift = 60).contains("fraction bits"));
-    assert!(refusal(|l| l.gradient_shift = 3).contains("at least 7"));
+    assert!(refusal(|l| l.grid.clip_bound = 1 << 36).contains("would not decode exactly"));
+    assert!(refusal(|l| l.grid.gradient_shift = 60).contains("fraction bits"));
+    assert!(refusal(|l| l.grid.gradient_shift = 3).contains("at least 7"));
     // One sample in one tile of one input and one output: far too many polynomials to hold.
     let tiny = Tiling {
         inputs_per_tile: 1,
@@ -86,11 +89,11 @@ fn every_refusal_names_its_reason() {
         samples_per_chunk: 1,
     };
     let wide = |l: &mut PlanLiteral| {
-        l.architecture.input.width = 4096;
+        l.grid.architecture.input.width = 4096;
         l.ticket_tilings[0] = tiny;
     };
     assert!(refusal(wide).contains("polynomials held"));
-    assert!(refusal(|l| l.architecture.layers.clear()).contains("network"));
+    assert!(refusal(|l| l.grid.architecture.layers.clear()).contains("network"));
 }
 
 /// Sound networks that only the float engine computes, refused by both ways to a plan.
@@ -107,17 +110,12 @@ fn layers_without_an_engine_are_refused_by_name() {
     for (layers, at, found) in [
         (vec![conv, LayerSpec::Tanh, dense(3)], 0, conv),
         (vec![conv, LayerSpec::Relu, pool, dense(3)], 0, conv),
-        (
-            vec![dense(6), LayerSpec::Square, dense(3)],
-            1,
-            LayerSpec::Square,
-        ),
     ] {
         let mut literal = literal();
-        literal.architecture.layers = layers;
-        assert!(Network::new(&literal.architecture).is_ok());
+        literal.grid.architecture.layers = layers;
+        assert!(Network::new(&literal.grid.architecture).is_ok());
         let choices = PlanChoices {
-            architecture: literal.architecture.clone(),
+            architecture: literal.grid.architecture.clone(),
             capacity: 20,
             clip_bound: 1.0,
             learning_rate: 0.5,
@@ -144,7 +142,7 @@ fn layers_without_an_engine_are_refused_by_name() {
 #[test]
 fn designs_without_a_grid_are_refused() {
     let mut choices = PlanChoices {
-        architecture: literal().architecture,
+        architecture: literal().grid.architecture,
         capacity: 20,
         clip_bound: f64::NAN,
         learning_rate: 0.5,

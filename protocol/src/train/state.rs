@@ -266,7 +266,7 @@ pub fn keep_replica(replica: &Replica) -> State {
 ///
 /// # Errors
 /// [`KeptError`] for the state of another plan.
-pub fn restore_replica(plan: &crate::plan::Plan, state: &State) -> Result<Replica, KeptError> {
+pub fn restore_replica(plan: &crate::plan::GridPlan, state: &State) -> Result<Replica, KeptError> {
     let (weights, biases) = (plan.weight_count(), plan.bias_count());
     let kept = PrivateModel::from_parts(
         state.step(),

@@ -241,12 +241,12 @@ fn gradient_products_keep_their_bound() {
     let (inputs, outputs, rows) = (256, 4, 16);
     let mut literal = literal(&choices(architecture(inputs, &[], outputs), rows), [47, 42]);
     literal.tilings[0] = tiling(32, outputs, 8);
-    literal.clip_bound = 1 << 21;
+    literal.grid.clip_bound = 1 << 21;
     let plan = inexact(&literal);
     let (format, layout) = (plan.formats()[0], &plan.layouts()[0]);
     // The longest row of d that clipping lets through has length clip / 2^x_shift; here four
     // entries of equal size.
-    let longest = (literal.clip_bound >> format.x_shift) as i32;
+    let longest = (literal.grid.clip_bound >> format.x_shift) as i32;
     let mut rng = ChaCha20Rng::seed_from_u64(3);
     let mut tally = Tally::default();
     for seed in 0..12 {
