@@ -54,7 +54,7 @@ use serde::{Deserialize, Serialize};
 use sphinx_dp::AccountantKind;
 
 use crate::config::{Config, Engine};
-use crate::learning::Learning;
+use crate::learning::{Clipping, Learning};
 use crate::usage::{OrUsage, UsageError};
 
 /// What kind of experiment.
@@ -166,6 +166,9 @@ pub struct OptimiserPart {
     /// Which average of the weights is the model.
     #[serde(default)]
     pub averaging: sphinx_protocol::train::Averaging,
+    /// What is clipped to the bound.
+    #[serde(default)]
+    pub clipping: Clipping,
 }
 
 /// A learning rate for budgets up to some epsilon.
@@ -327,6 +330,7 @@ impl Definition {
             schedule: self.optimiser.schedule,
             nesterov: self.optimiser.nesterov,
             averaging: self.optimiser.averaging,
+            clipping: self.optimiser.clipping,
         }
     }
 

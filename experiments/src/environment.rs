@@ -3,15 +3,22 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::thread::available_parallelism;
 
 use sphinx_figures::load::Environment;
 
 use crate::run_dir::utc_now;
 
-/// Describes this machine and this build, now.
+/// Describes this machine and this build, as they were when first asked: a source tree that changes
+/// while a process runs changes nothing about the process.
 #[must_use]
 pub fn capture() -> Environment {
+    static FIRST: OnceLock<Environment> = OnceLock::new();
+    FIRST.get_or_init(look).clone()
+}
+
+fn look() -> Environment {
     let cores = available_parallelism().map_or(1, usize::from);
     let threads = std::env::var("RAYON_NUM_THREADS")
         .ok()

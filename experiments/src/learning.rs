@@ -1,4 +1,4 @@
-//! How a run learns beyond a learning rate and a momentum: schedule, Nesterov, averages.
+//! How a run learns beyond a learning rate and a momentum: schedule, Nesterov, averages, clipping.
 //!
 //! Part of a [`Config`](crate::config::Config) and of a definition. The defaults are those of a plain
 //! run and leave no trace in files, so that trials from before keep their names.
@@ -18,7 +18,19 @@ use sphinx_protocol::train::{Averaging, Shape};
 
 use crate::usage::UsageError;
 
-/// Schedule, Nesterov and averages.
+/// What is clipped to the bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clipping {
+    /// The gradient of one record over all layers jointly.
+    #[default]
+    Flat,
+    /// Every layer's part by itself, each to the bound over the root of their number: jointly they
+    /// are within the bound (McMahan et al., arXiv:1812.06210, section 3.1).
+    PerLayer,
+}
+
+/// Schedule, Nesterov, averages and clipping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Learning {
@@ -30,10 +42,12 @@ pub struct Learning {
     pub nesterov: bool,
     /// Which average of the weights is the model.
     pub averaging: Averaging,
+    /// What is clipped.
+    pub clipping: Clipping,
 }
 
 impl Learning {
-    /// Constant rate, Polyak's momentum, last iterate.
+    /// Constant rate, Polyak's momentum, last iterate, flat clipping.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
@@ -85,9 +99,9 @@ impl Learning {
             return Ok(());
         }
         Err(UsageError::Definition {
-            field: "schedule, warm-up, nesterov, averaging".to_owned(),
+            field: "schedule, warm-up, nesterov, averaging, clipping".to_owned(),
             problem: "only the float engine has them (engine clear without grid); the integer and \
-                      encrypted engines keep one learning rate and Polyak's momentum"
+                      encrypted engines keep one learning rate, Polyak's momentum and flat clipping"
                 .to_owned(),
         }
         .into())

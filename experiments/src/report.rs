@@ -16,6 +16,7 @@ use crate::environment;
 use crate::inference::Answers;
 use crate::job::{History, Job, StepSample, Trained};
 use crate::output::number;
+use crate::run_dir::utc_now;
 use crate::work_ratio::Opponent;
 
 /// The figures of one training run that are printed and recorded.
@@ -113,7 +114,7 @@ fn record(experiment: &str, config: &Config, engine: &str, trial: String) -> Rec
         .with_label(label::MACHINE, environment.machine())
         .with_label(label::COMMAND, environment::command_line())
         .with_label(label::VERSION, environment::version(&environment))
-        .with_label(label::FINISHED, environment.started.clone());
+        .with_label(label::FINISHED, utc_now());
     if config.validation.is_some() {
         record = record.with_label("tested-on", "held-out training records");
     }

@@ -227,6 +227,7 @@ fn from_flags(name: &str, model: &str, args: &SweepArgs) -> Definition {
             schedule: sphinx_protocol::train::Shape::Constant,
             nesterov: false,
             averaging: sphinx_protocol::train::Averaging::None,
+            clipping: crate::learning::Clipping::Flat,
         },
         privacy: privacy(),
         trials: TrialsPart { seeds: vec![1] },

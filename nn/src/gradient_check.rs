@@ -39,6 +39,8 @@ pub struct LayerDifference {
     pub weights: f64,
     /// Over the layer's biases.
     pub biases: f64,
+    /// Over the scales and shifts of its normalisation; 0 if it has none.
+    pub affine: f64,
 }
 
 /// Runs one step of `engine`, which must hold `parameters` and clip nothing, and compares the
@@ -76,6 +78,9 @@ pub fn check<E: Train>(
                 .map(&mut difference)
                 .fold(0.0, f64::max),
             biases: span.biases.clone().map(&mut difference).fold(0.0, f64::max),
+            affine: (span.scales.start..span.shifts.end)
+                .map(&mut difference)
+                .fold(0.0, f64::max),
         })
         .collect())
 }
@@ -132,6 +137,13 @@ fn plain_logits(network: &Network, parameters: &[f64], x: &[f32]) -> Vec<f64> {
             LinearKind::Dense => plain::dense(weights, biases, &current),
             LinearKind::Conv(conv) => plain::conv(conv, weights, biases, &current),
         };
+        if let Some(norm) = network.norm_after(layer) {
+            let affine = (!span.scales.is_empty()).then(|| {
+                let shifts = &parameters[span.shifts.clone()];
+                (&parameters[span.scales.clone()], shifts)
+            });
+            plain::normalise(norm, affine, &mut current);
+        }
         let between = network.between(layer);
         for y in &mut current {
             *y = plain::activation(between.activation, *y);

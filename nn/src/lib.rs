@@ -71,9 +71,11 @@ pub mod init;
 pub mod loss;
 pub mod metrics;
 pub mod network;
+pub mod norm;
 pub mod optim;
 pub mod pass;
 pub mod pool;
+pub mod prepared;
 pub mod scatter;
 pub mod tensor;
 

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use sphinx_protocol::train::{Averaging, Shape};
 
 use super::{AccountantName, OutputArgs};
-use crate::learning::Learning;
+use crate::learning::{Clipping, Learning};
 
 /// Data sets by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -170,6 +170,9 @@ pub struct TrainingArgs {
     /// The model is the mean of the weights over this last share of the steps (float engine)
     #[arg(long, value_name = "SHARE")]
     pub tail_average: Option<f64>,
+    /// Clip each layer by itself, to the bound over the root of their number (float engine)
+    #[arg(long)]
+    pub clip_per_layer: bool,
     /// Repeatable data, weights, batches and noise; a known seed protects nothing
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
@@ -194,6 +197,11 @@ impl TrainingArgs {
                 (Some(decay), _) => Averaging::Ema { decay },
                 (_, Some(share)) => Averaging::Tail { share },
                 _ => Averaging::None,
+            },
+            clipping: if self.clip_per_layer {
+                Clipping::PerLayer
+            } else {
+                Clipping::Flat
             },
         }
     }
@@ -227,7 +235,7 @@ pub struct TrainArgs {
     #[arg(long, requires = "run_dir", conflicts_with_all = [
         "dataset", "train_size", "test_size", "model", "engine", "grid", "epsilon",
         "noise_multiplier", "non_private", "delta", "clip", "batch", "epochs", "steps", "lr",
-        "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "seed",
+        "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "seed",
         "tickets", "accountant",
     ])]
     pub resume: bool,

@@ -12,6 +12,8 @@
 use sphinx_dp::mechanism::{ClipBound, Noised};
 use sphinx_nn::clear::{Clear, ClearError, ClearHeld, ClearPending};
 use sphinx_nn::engine::{GradientSum, Infer, Train};
+use sphinx_nn::loss::Loss;
+use sphinx_nn::pass::Pass;
 use sphinx_nn::tensor::Tensor;
 
 use super::average::{Average, Averaging};
@@ -137,6 +139,10 @@ impl Infer for Float {
     fn forward(&mut self, layer: usize, x: &Tensor) -> Result<Tensor, ClearError> {
         self.clear.forward(layer, x)
     }
+
+    fn infer_whole(&mut self, x: &Tensor) -> Option<Result<Tensor, ClearError>> {
+        self.clear.infer_whole(x)
+    }
 }
 
 impl Train for Float {
@@ -171,6 +177,15 @@ impl Train for Float {
         held: ClearHeld,
     ) -> Result<ClearPending, ClearError> {
         self.clear.submit_gradient(layer, d, held)
+    }
+
+    fn pass_whole(
+        &mut self,
+        x: &Tensor,
+        labels: &[Option<u8>],
+        loss: Loss,
+    ) -> Option<Result<Pass<ClearPending>, ClearError>> {
+        self.clear.pass_whole(x, labels, loss)
     }
 
     fn collect(&mut self, pending: Vec<ClearPending>) -> Result<GradientSum, ClearError> {
