@@ -91,6 +91,9 @@ pub struct Config {
     /// Who prices the run.
     #[serde(default = "renyi", skip_serializing_if = "is_renyi")]
     pub accountant: AccountantKind,
+    /// Spend at one Renyi order fixed in advance, which also covers steps chosen as the run goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renyi_filter: bool,
     /// The clip bound; without one the float engine does not clip.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
@@ -143,6 +146,7 @@ impl Default for Config {
             noise_multiplier: None,
             delta: 1e-5,
             accountant: renyi(),
+            renyi_filter: false,
             clip: Some(DEFAULT_CLIP),
             batch: 512.0,
             steps: DEFAULT_STEPS,
@@ -182,6 +186,7 @@ impl Config {
             noise_multiplier: args.noise_multiplier,
             delta: args.delta,
             accountant: args.accountant.into(),
+            renyi_filter: args.renyi_filter,
             clip: args.clip.or((private || grid).then_some(DEFAULT_CLIP)),
             batch: args.batch,
             steps: steps(args, train_size)?,
@@ -219,6 +224,11 @@ impl Config {
                 "--clip",
                 self.clip.is_none_or(|c| c > 0.0 && c.is_finite()),
                 "must be positive",
+            ),
+            (
+                "--renyi-filter",
+                !self.renyi_filter || self.accountant == AccountantKind::Rdp,
+                "is a filter of the accountant rdp",
             ),
             (
                 "--accountant",
@@ -395,7 +405,9 @@ pub fn load_named(name: &str, folder: Option<&Path>, options: &LoadOptions) -> R
     let elsewhere = std::env::var_os("SPHINX_DATA").map(PathBuf::from);
     let folder = folder.or(elsewhere.as_deref()).filter(|_| !procedural);
     if !procedural && folder.is_none() {
-        let problem = format!("the data set {name} is read from files: name their folder");
+        let problem = format!(
+            "the data set {name} is read from files: name their folder, or set SPHINX_DATA"
+        );
         return Err(UsageError::flag("--data", problem));
     }
     if options.train == Some(0) || options.test == Some(0) {

@@ -213,12 +213,15 @@ impl Job {
             shift: FLOAT_SHIFT,
         };
         let weights = init::glorot(&self.network, config.public_seed());
-        let mut clear = Clear::new(&self.network, weights, settings).or_usage("the float engine")?;
+        let mut clear =
+            Clear::new(&self.network, weights, settings).or_usage("the float engine")?;
         let learning = &config.learning;
         if let (Clipping::PerLayer, Some(clip)) = (learning.clipping, config.clip) {
             let layers = self.network.linears().len();
             let bound = (clip / (layers as f64).sqrt()) as f32;
-            clear.clip_per_layer(&vec![bound; layers]).or_usage("--clip")?;
+            clear
+                .clip_per_layer(&vec![bound; layers])
+                .or_usage("--clip")?;
         }
         let rule = UpdateRule {
             schedule: Schedule {

@@ -117,6 +117,9 @@ pub struct TrainingArgs {
     /// Who prices the run: rdp at every step; pld and moments a plan fixed before the first
     #[arg(long, value_enum, default_value = "rdp")]
     pub accountant: AccountantName,
+    /// With rdp: spend at one order fixed in advance, a filter that covers adaptive runs as well
+    #[arg(long)]
+    pub renyi_filter: bool,
     /// Bound on the norm of one sample's gradient [default: 1]
     #[arg(long, allow_negative_numbers = true, value_name = "C")]
     pub clip: Option<f64>,
@@ -236,7 +239,7 @@ pub struct TrainArgs {
         "dataset", "train_size", "test_size", "model", "engine", "grid", "epsilon",
         "noise_multiplier", "non_private", "delta", "clip", "batch", "epochs", "steps", "lr",
         "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "seed",
-        "tickets", "accountant",
+        "tickets", "accountant", "renyi_filter",
     ])]
     pub resume: bool,
     /// Steps between checkpoints, 0 for none [default: 1; with --seed 25]
