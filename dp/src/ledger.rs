@@ -36,6 +36,7 @@ mod book;
 mod file;
 mod mark;
 mod plan;
+mod rewind;
 
 pub use book::{Entry, Ledger, LedgerBuilder, Receipt};
 pub use file::LedgerError;

@@ -52,9 +52,9 @@ impl SavedModel {
     /// Writes it, readable by its owner only.
     ///
     /// # Errors
-    /// What the system says, also if there is one already.
+    /// What the system says.
     pub fn write(&self, run: &RunDir) -> Result<()> {
-        run.write_private(
+        run.replace(
             MODEL,
             &serde_json::to_vec(self).context("writing the model")?,
         )

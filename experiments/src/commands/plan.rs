@@ -47,7 +47,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
 fn records(args: &DataArgs) -> Result<usize> {
     match (args.train_size, args.dataset, &args.data) {
         (Some(records), ..) => Ok(records),
-        (None, Dataset::Mnist | Dataset::FashionMnist, Some(_)) => {
+        (None, Dataset::Mnist | Dataset::FashionMnist | Dataset::Cifar10, Some(_)) => {
             Ok(load_split(args, 0)?.train.len())
         }
         _ => Ok(RECORDS),
