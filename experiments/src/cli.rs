@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod accounting;
+mod experiments;
 mod training;
 
 pub use accounting::{AccountArgs, AccountantName, AdjacencyName, CalibrateArgs};
+pub use experiments::{BenchArgs, ReportArgs, RunArgs};
 pub use training::{DataArgs, Dataset, EngineName, PlanArgs, TrainArgs, TrainingArgs};
 
 const EXAMPLES: &str = "\
@@ -19,6 +21,7 @@ Examples:
   sphinx train --epsilon 2 --steps 100           private training under encryption
   sphinx train --engine clear --grid --steps 100 the same trajectory without encryption
   sphinx infer --run runs/2026-01-31T12-00-00Z-train-packed
+  sphinx run experiments/definitions/mnist-scatter.toml --data DIR
   sphinx account --sampling-rate 0.01 --noise-multiplier 1.1 --steps 3000 --delta 1e-5
 
 Exit codes: 0 success, 2 bad usage or input, 1 failure.";
@@ -49,8 +52,14 @@ pub enum Command {
     Account(AccountArgs),
     /// Find the noise multiplier (or steps, or sampling rate) that fits a budget
     Calibrate(CalibrateArgs),
+    /// Carry out an experiment from its definition, or what is left of it
+    Run(RunArgs),
+    /// Print tables of accuracies from the records of run directories
+    Report(ReportArgs),
     /// Draw all figures that the records of run directories allow
     Figures(FiguresArgs),
+    /// Measure this machine: transform, steps, a request, accountants, beside their slow twins
+    Bench(BenchArgs),
 }
 
 /// How results are told.

@@ -19,8 +19,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sphinx_dp::statement::{BiasRule, PrivacyStatement, RunFacts};
 use sphinx_dp::{
-    AccountError, AccountantKind, Adjacency, Budget, Calibrator, ClipBound, Delta, Epsilon,
-    FixedPlan, GaussianMechanism, Ledger, LedgerBuilder, NoiseMultiplier, PoissonSampler,
+    AccountError, AccountantKind, Adjacency, Budget, Calibrator, ClipBound, Delta, DpEvent,
+    Epsilon, FixedPlan, GaussianMechanism, Ledger, LedgerBuilder, NoiseMultiplier, PoissonSampler,
     SamplingRate, accountant, capacity,
 };
 
@@ -48,6 +48,8 @@ pub struct Terms {
     pub accountant: AccountantKind,
     /// Number of steps that are planned.
     pub steps: u64,
+    /// The one Renyi order at which the ledger spends, if the run asked for a filter.
+    pub filter_order: Option<f64>,
 }
 
 impl Terms {
@@ -67,6 +69,10 @@ impl Terms {
             (true, Some(z)) => given_noise(config, z, rate, delta)?,
             (true, None) => given_budget(config, rate, delta)?,
         };
+        let filter_order = match noise.filter(|_| config.renyi_filter) {
+            Some(z) => Some(best_order(z, rate, config.steps, delta)?),
+            None => None,
+        };
         Ok(Self {
             rate,
             capacity: usize::try_from(capacity)?,
@@ -74,6 +80,7 @@ impl Terms {
             budget,
             accountant: config.accountant,
             steps: config.steps,
+            filter_order,
         })
     }
 
@@ -113,6 +120,9 @@ impl Terms {
         let mut builder = LedgerBuilder::new(self.budget, Adjacency::AddRemove);
         if let (Some(plan), Some(_)) = (self.fixed_plan(), self.budget) {
             builder = builder.fixed_plan(plan).or_usage("--accountant")?;
+        }
+        if let Some(order) = self.filter_order {
+            builder = builder.fixed_order(order).context("the Renyi filter")?;
         }
         match path {
             Some(path) => builder.create(path).context("the ledger"),
@@ -155,6 +165,14 @@ impl Terms {
         }
         Ok(statement)
     }
+}
+
+/// The Renyi order that gives the least epsilon for the whole run: fixed before the first step, so that
+/// a filter at this order covers runs that adapt, at the price of the run as planned.
+fn best_order(z: NoiseMultiplier, rate: SamplingRate, steps: u64, delta: Delta) -> Result<f64> {
+    let mut accountant = AccountantKind::Rdp.accountant(Adjacency::AddRemove);
+    accountant.compose(&DpEvent::poisson_gaussian(rate, z), steps)?;
+    Ok(accountant.epsilon(delta)?.order)
 }
 
 fn given_noise(
@@ -212,6 +230,11 @@ mod tests {
         for config in [
             Config {
                 epsilon: Some(2.0),
+                ..Config::default()
+            },
+            Config {
+                epsilon: Some(2.0),
+                renyi_filter: true,
                 ..Config::default()
             },
             Config {

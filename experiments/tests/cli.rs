@@ -11,6 +11,7 @@ fn sphinx(arguments: &[&str]) -> Output {
     let binary = env!("CARGO_BIN_EXE_sphinx");
     Command::new(binary)
         .args(arguments)
+        .env_remove("SPHINX_DATA")
         .output()
         .expect("the binary runs")
 }

@@ -40,7 +40,7 @@ mod caption;
 pub mod epsilon_over_steps;
 pub mod latency;
 mod points;
-mod series;
+pub(crate) mod series;
 pub mod time_per_phase;
 pub mod training_curve;
 

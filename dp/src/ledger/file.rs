@@ -132,6 +132,17 @@ pub enum LedgerError {
         /// The number found.
         found: u64,
     },
+    /// Charges for real noise cannot be taken back.
+    #[error(
+        "entry {sequence} of the ledger {path} was charged for noise from no test seed: it stays \
+         charged"
+    )]
+    NotRewindable {
+        /// The path.
+        path: PathBuf,
+        /// The entry.
+        sequence: u64,
+    },
     /// An earlier write failed, so the file may hold a charge that was never confirmed.
     #[error("an earlier write to this ledger failed: open it again before going on")]
     Broken,
