@@ -21,9 +21,11 @@ use super::scalar;
 use crate::zq::{Modulus, Shoup};
 
 mod ntt;
+mod signed;
 mod switch;
 
 pub(crate) use ntt::Roots;
+pub(super) use signed::*;
 pub(super) use switch::*;
 
 /// Largest modulus, in bits: `4q` must fit in 52 bits.
