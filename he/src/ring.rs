@@ -195,6 +195,21 @@ impl<Form> Poly<Form> {
         &mut self.data[i * n..(i + 1) * n]
     }
 
+    /// Becomes zero.
+    pub(crate) fn clear(&mut self) {
+        self.data.fill(0);
+    }
+
+    /// The words of another polynomial of the same shape.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.data.copy_from_slice(&other.data);
+    }
+
+    /// All rows, back to back.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.data
+    }
+
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&Modulus, &[u64])> {
         self.ring
             .moduli()

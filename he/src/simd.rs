@@ -181,8 +181,10 @@ macro_rules! dispatch {
     };
 }
 
+mod slots;
 mod switch;
 
+pub use slots::{SIGNED_LIMIT, parts, parts_mut};
 pub use switch::{MAX_ROWS, Permutation};
 
 impl Kernels {

@@ -2,8 +2,10 @@
 
 use crate::zq::{Modulus, Shoup};
 
+mod slots;
 mod switch;
 
+pub(super) use slots::*;
 pub(super) use switch::*;
 
 /// `a += b`.

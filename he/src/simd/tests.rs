@@ -2,6 +2,7 @@ use super::*;
 use crate::ntt::{NttTable, reference};
 use crate::zq::prime::transform_primes;
 
+mod slots;
 mod switch;
 
 #[test]
