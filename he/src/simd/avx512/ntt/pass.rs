@@ -1,5 +1,10 @@
 //! Layers through memory: `2^K` registers are loaded, go through `K` layers, and are stored.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over indices unroll into registers, iterators over vectors do not"
+)]
+
 use std::arch::x86_64::*;
 
 use super::Root;
