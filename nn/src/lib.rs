@@ -70,11 +70,14 @@ pub mod ghost;
 pub mod gradient_check;
 pub mod init;
 pub mod loss;
+pub mod matching;
 pub mod metrics;
 pub mod network;
+pub mod norm;
 pub mod optim;
 pub mod pass;
 pub mod pool;
+pub mod prepared;
 pub mod scatter;
 pub mod tensor;
 
