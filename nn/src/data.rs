@@ -20,6 +20,7 @@ use thiserror::Error;
 
 mod archive;
 pub mod cifar;
+pub mod holdout;
 pub mod idx;
 pub mod synth_digits;
 pub mod synth_shapes;
