@@ -20,16 +20,16 @@
 //!
 //! # How it is computed
 //!
-//! As many images as a vector register has lanes (sixteen with AVX-512) go through the same steps side by side, one
-//! per lane of a vector register; then every Fourier transform, modulus and sum runs at full
+//! As many images as a vector register has lanes (sixteen with AVX-512) go through the same steps
+//! side by side, one per lane; then every Fourier transform, modulus and sum runs at full
 //! width without one shuffle. The smoothing and subsampling at the end is a small matrix on each
 //! side, since `phi` is separable, and saves one Fourier transform per map. Products with a
 //! filter visit only its support, and subsampling happens before the inverse transform.
 //!
 //! **Deviation** from Kymatio: filters are computed in double precision and rounded once, and
-//! filter values below `1e-7` of the largest are left out; results agree to about `1e-6` of the
-//! largest value. Only additions, multiplications and square roots are used, in an order that
-//! depends neither on the processor nor on threads.
+//! filter values below `1e-7` of the largest are left out; results agree to about `1e-5`. Only
+//! additions, multiplications and square roots are used, in an order that depends neither on the
+//! processor nor on threads.
 //!
 //! ```
 //! use sphinx_nn::data::synth_digits::generate;

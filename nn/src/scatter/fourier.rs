@@ -112,8 +112,8 @@ impl<S: Simd> Pass<'_, S> {
                 }
                 let values = B::apply(simd, values);
                 y[q] = values[0];
-                for k in 1..R {
-                    y[q + stride * k] = simd.twiddle(values[k], twiddles[k - 1]);
+                for (k, (value, w)) in values[1..].iter().zip(twiddles).enumerate() {
+                    y[q + stride * (k + 1)] = simd.twiddle(*value, *w);
                 }
             }
         }

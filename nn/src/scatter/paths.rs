@@ -488,11 +488,13 @@ impl<S: Simd> NullaryFnOnce for Parting<'_, S> {
             let there = &self.pair[opposite..opposite + width];
             let first = &mut first[y * width..(y + 1) * width];
             let second = &mut second[y * width..(y + 1) * width];
-            for x in 0..width {
-                let ([a, b], [c, d]) = (here[x], there[if x == 0 { 0 } else { width - x }]);
-                let half = |v| simd.mul_f32s(simd.splat_f32s(0.5), v);
-                first[x] = [half(simd.add_f32s(a, c)), half(simd.sub_f32s(b, d))];
-                second[x] = [half(simd.add_f32s(b, d)), half(simd.sub_f32s(c, a))];
+            // The opposite of column x is column width - x, and column 0 is its own.
+            let there = there[..1].iter().chain(there[1..].iter().rev());
+            let half = |v| simd.mul_f32s(simd.splat_f32s(0.5), v);
+            let cells = first.iter_mut().zip(second).zip(here.iter().zip(there));
+            for ((first, second), ([a, b], [c, d])) in cells {
+                *first = [half(simd.add_f32s(*a, *c)), half(simd.sub_f32s(*b, *d))];
+                *second = [half(simd.add_f32s(*b, *d)), half(simd.sub_f32s(*c, *a))];
             }
         }
     }
