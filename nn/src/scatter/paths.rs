@@ -168,11 +168,13 @@ impl Plan {
 
     /// All paths for one job.
     pub(super) fn run<S: Simd>(&self, buffers: &mut Buffers<S>, job: Job<'_>) {
-        let mut output = Output {
-            block: job.block,
-            features: job.features,
-        };
-        self.load(buffers, job.planes);
+        let Job {
+            planes,
+            features,
+            block,
+        } = job;
+        let mut output = Output { block, features };
+        self.load(buffers, planes);
         self.zeroth_order(buffers, &mut output);
         self.levels[0].forward(buffers);
         std::mem::swap(&mut buffers.whole, &mut buffers.pair);

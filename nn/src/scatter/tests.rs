@@ -130,8 +130,8 @@ fn plain(plane: &[f32], geometry: Geometry, settings: ScatterSettings) -> Vec<f6
         let j = n / angles;
         let one = modulus(&padded, &wavelets[n], 1 << j);
         first.extend(smooth(&one, j));
-        for m in (j + 1) * angles..scales * angles {
-            let two = modulus(&one, &wavelets[m].cut(j), 1 << (m / angles - j));
+        for (m, wavelet) in wavelets.iter().enumerate().skip((j + 1) * angles) {
+            let two = modulus(&one, &wavelet.cut(j), 1 << (m / angles - j));
             second.extend(smooth(&two, m / angles));
         }
     }
