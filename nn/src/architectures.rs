@@ -11,7 +11,7 @@
 //! | `minionn-cifar10` | 7 convolutions | ReLU | 164,954 | 3 x 32 x 32, 10 |
 //! | `minionn-cifar10-tanh` | the same | tanh | 164,954 | 3 x 32 x 32, 10 |
 //! | `papernot-tanh` | 2 convolutions, 1 dense | tanh | 26,010 | 28 x 28, 10 |
-//! | `scatter-linear` | none, on [features](crate::features) | none | 39,700 | 28 x 28, 10 |
+//! | `scatter-linear` | none, on [`features`] | none | 39,700 | 28 x 28, 10 |
 //!
 //! The two `minionn` networks are those of Liu, Juuti, Lu, Asokan, "Oblivious Neural Network
 //! Predictions via MiniONN Transformations", CCS 2017, which works on private inference have

@@ -15,7 +15,8 @@
 //! Normalization", ECCV 2018, without learned scales; `1e-5` is added to the variance). A record's
 //! features then have a norm close to the root of their number, which suits per-sample clipping.
 //!
-//! Computing is faster than reading from a disk would be, so nothing is cached in files.
+//! A whole data set takes seconds, so nothing is cached in files; in memory, 60,000 records of 3969
+//! features are 0.95 GB, and 50,000 of 15,552 are 3.1 GB.
 //!
 //! ```
 //! use sphinx_nn::data::{self, LoadOptions};

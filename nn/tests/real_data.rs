@@ -1,4 +1,4 @@
-//! The real MNIST and Fashion-MNIST, where they are at hand: in the folder that `SPHINX_DATA`
+//! The real MNIST, Fashion-MNIST and CIFAR-10, where they are at hand: in the folder that `SPHINX_DATA`
 //! names, or in `shared/data` beside the repository. Without them these tests say so and pass.
 
 use sphinx_nn::data::{self, DataError, LoadOptions};
@@ -132,4 +132,64 @@ fn files_under_each_others_names_are_noticed() {
             }
         }
     }
+}
+
+/// Unpacks xz, and meets the published mean and standard deviation of the training pixels.
+#[test]
+fn cifar10_is_the_published_set() {
+    let Some(dir) = folder("cifar10_is_the_published_set") else {
+        return;
+    };
+    if !dir.join("cifar10").is_dir() {
+        eprintln!(
+            "SKIPPED cifar10_is_the_published_set: no cifar10 in {}",
+            dir.display()
+        );
+        return;
+    }
+    let (split, notes) = data::load_noting("cifar10", Some(&dir), &LoadOptions::default()).unwrap();
+    assert_eq!((split.train.len(), split.test.len()), (50_000, 10_000));
+    eprintln!("cifar10: unknown content in {:?}", notes.unknown);
+    for (part, each) in [(&split.train, 5_000), (&split.test, 1_000)] {
+        for class in 0..10 {
+            assert_eq!(part.labels.iter().filter(|l| **l == class).count(), each);
+        }
+    }
+    let published = [(0.4914, 0.2470), (0.4822, 0.2435), (0.4465, 0.2616)];
+    for (channel, (mean, deviation)) in published.into_iter().enumerate() {
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for i in 0..split.train.len() {
+            for v in &split.train.images.row(i)[channel * 1024..(channel + 1) * 1024] {
+                sum += f64::from(*v);
+                squares += f64::from(*v) * f64::from(*v);
+            }
+        }
+        let n = 50_000.0 * 1024.0;
+        let spread = (squares / n - (sum / n).powi(2)).sqrt();
+        assert!((sum / n - mean).abs() < 1e-4 && (spread - deviation).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn cifar10_batches_under_each_others_names_are_noticed() {
+    let Some(dir) = folder("cifar10_batches_under_each_others_names_are_noticed") else {
+        return;
+    };
+    let source = dir.join("cifar10/data_batch_2.bin.xz");
+    if !source.is_file() {
+        eprintln!("SKIPPED: no {}", source.display());
+        return;
+    }
+    let mixed = tempfile::tempdir().unwrap();
+    std::fs::copy(source, mixed.path().join("data_batch_1.bin.xz")).unwrap();
+    let options = LoadOptions {
+        train: Some(10),
+        test: Some(0),
+        seed: 0,
+    };
+    let text = data::load("cifar10", Some(mixed.path()), &options)
+        .unwrap_err()
+        .to_string();
+    let want = "expected training batch 1 of cifar10, found training batch 2 of cifar10";
+    assert!(text.contains(want), "{text}");
 }
