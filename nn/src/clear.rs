@@ -191,7 +191,8 @@ impl Clear {
     pub fn clip_bound_on_grid(&self) -> Option<u64> {
         let joint = |bounds: &Vec<f64>| bounds.iter().map(|b| b * b).sum::<f64>().sqrt();
         let bound = self.layer_bounds.as_ref().map(joint).or(self.bound);
-        bound.map(|b| (b * (1_u64 << self.config.shift) as f64) as u64)
+        // A joint bound lies between grid steps: rounded up, so that no clipped row is above it.
+        bound.map(|b| (b * (1_u64 << self.config.shift) as f64).ceil() as u64)
     }
 
     /// Binary digits behind the point of the grid of sums.
@@ -227,6 +228,14 @@ impl Clear {
     /// The parameters as they are now.
     pub fn parameters(&self) -> &[f32] {
         &self.parameters
+    }
+
+    /// The parameters, for a loop with an optimiser of its own.
+    pub fn parameters_mut(&mut self) -> &mut [f32] {
+        if let Some(batch) = &mut self.batch {
+            batch.stale();
+        }
+        &mut self.parameters
     }
 
     /// The network this engine computes for.

@@ -16,6 +16,7 @@
 //! | [`matching`] | gradient matching: derivatives by the input of a function of the gradient |
 //! | [`optim`], [`init`] | momentum SGD; Glorot initialisation |
 //! | [`gradient_check`] | central differences against any engine |
+//! | [`scatter`], [`features`] | fixed wavelet features, normalised within each record |
 //! | [`data`] | IDX files (MNIST and its kin) and the procedural set synth-digits |
 //!
 //! Results never depend on the number of threads: work is split into blocks whose size depends
@@ -67,6 +68,7 @@ pub mod data;
 pub mod dense;
 pub mod elementary;
 pub mod engine;
+pub mod features;
 mod gemm;
 pub mod ghost;
 pub mod gradient_check;
@@ -80,6 +82,7 @@ pub mod optim;
 pub mod pass;
 pub mod pool;
 pub mod prepared;
+pub mod scatter;
 pub mod tensor;
 
 pub use activation::Activation;
