@@ -342,7 +342,7 @@ macro_rules! instruction_set {
                             match vectors {
                                 $($nv => {
                                     let mut row = 0;
-                                    $(while row + $mr <= task.rows.len() {
+                                    $(while task.rows.len() - row >= $mr {
                                         block_of::<$mr, $nv>(task, block, start, c, row, column);
                                         row += $mr;
                                     })*

@@ -8,21 +8,26 @@
 //! |---|---|
 //! | [`tensor`], [`dense`], [`conv`] | row-major `f32` matrices; the three products of a dense layer and of a convolution |
 //! | [`elementary`], [`activation`], [`pool`], [`between`], [`loss`], [`metrics`] | what happens between linear layers |
+//! | [`norm`] | group normalisation, as a layer and of data |
 //! | [`network`], [`architectures`] | a description, and the checked network built from it |
 //! | [`engine`], [`pass`] | the traits `Infer` and `Train`; one forward and backward pass |
 //! | [`clear`], [`ghost`] | the float engine, with per-sample clipping: ghost norms for dense layers, explicit gradients for convolutions |
+//! | [`prepared`] | the same step sample by sample while the data is in the cache: what [`Clear`] runs on; inference of one image |
+//! | [`matching`] | gradient matching: derivatives by the input of a function of the gradient |
 //! | [`optim`], [`init`] | momentum SGD; Glorot initialisation |
 //! | [`gradient_check`] | central differences against any engine |
 //! | [`scatter`], [`features`] | fixed wavelet features, normalised within each record |
 //! | [`data`], [`augment`] | IDX files (MNIST and its kin), CIFAR-10, the procedural sets synth-digits and synth-shapes; shifted and mirrored views |
 //!
 //! Results never depend on the number of threads: work is split into blocks whose size depends
-//! on the shapes alone, and the order of additions within a block is fixed. They can differ in
-//! the last bit between processors, because the matrix product picks its kernel by CPU.
+//! on the shapes alone, and the order of additions within a block is fixed. Nor do those of
+//! [`prepared`], and so of [`Clear`], depend on the processor. The products of [`dense`] and [`conv`],
+//! which serve engines that go layer by layer, can differ there in the last bit, because
+//! `matrixmultiply` picks its kernel by CPU.
 //!
 //! # Limits
 //!
-//! Dense layers and two-dimensional convolutions, no normalisation layers, `f32` only, no GPU, class labels in one byte.
+//! Dense layers and two-dimensional convolutions, group but not batch normalisation, `f32` only, no GPU, class labels in one byte.
 //!
 //! # Example
 //!

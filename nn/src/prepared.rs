@@ -5,7 +5,7 @@
 //! a few samples (a *tile*) through the whole network, forward and backward, and clips and adds
 //! their gradients at once: no per-sample gradient outlives its sample, and nothing is allocated
 //! after the first step. Channels lie side by side in memory and every product reads its left
-//! matrix through tables of places (see [`crate::gemm`]), so that no patches are copied.
+//! matrix through tables of places, so that no patches are copied.
 //!
 //! [`crate::Clear`] uses it where it is asked for a whole pass; the layer-by-layer engine is its
 //! slow twin in the tests.
@@ -191,13 +191,18 @@ impl Prepared {
         self.sums.last().map_or(0, |last| last.end)
     }
 
+    /// Multiplications of a forward pass.
+    fn work(&self) -> usize {
+        let work = |l: &Layer| l.positions.len() * l.width * l.order.len();
+        self.layers.iter().map(work).sum()
+    }
+
     /// Forward, backward, clip and add: one tile of samples.
     fn tile_step(
         &self,
         packed: &Packed,
         w: &mut workspace::Workspace,
-        images: &[f32],
-        labels: &[Option<u8>],
+        (images, labels): (&[f32], &[Option<u8>]),
         (loss, bounds): (Loss, Bounds<'_>),
         rows: &mut Rows<'_>,
         sum: &mut [f32],

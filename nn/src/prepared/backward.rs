@@ -97,7 +97,7 @@ impl Prepared {
         let tile = self.tile_of(w);
         for l in (0..self.joined_from).rev() {
             let layer = &self.layers[l];
-            self.into_output(l, w, s);
+            self.pull_to_output(l, w, s);
             let x = &w.x[l][s * layer.x.len()..][..layer.x.len()];
             let gradient = &mut w.gradient[self.sums[l].clone()];
             let (weights, biases) = gradient.split_at_mut(layer.gradient_len());
@@ -141,7 +141,7 @@ impl Prepared {
     }
 
     /// The gradient at the output of layer `l`, into its `d`.
-    fn into_output(&self, l: usize, w: &mut Workspace, s: usize) {
+    fn pull_to_output(&self, l: usize, w: &mut Workspace, s: usize) {
         let layer = &self.layers[l];
         let Some(next) = self.layers.get(l + 1) else {
             w.d[l][..layer.width].copy_from_slice(&w.top[s * layer.width..][..layer.width]);

@@ -167,7 +167,7 @@ impl Batch {
         let mut logits = Tensor::zeros(x.rows(), prepared.classes);
         if x.rows() == 1 {
             with_workspace(prepared, &self.workspaces, |w| {
-                prepared.forward(packed, w, x.as_slice(), true);
+                prepared.forward_split(packed, w, x.as_slice());
                 prepared.read_logits(w, logits.as_mut_slice());
             });
             return Some(logits);
@@ -231,7 +231,7 @@ impl Prepared {
                 hits: &mut rows.hits[range.clone()],
                 norms: &mut rows.norms[range],
             };
-            self.tile_step(packed, w, x, labels, how, &mut rows, sum);
+            self.tile_step(packed, w, (x, labels), how, &mut rows, sum);
         }
     }
 

@@ -40,6 +40,16 @@ impl Prepared {
         count
     }
 
+    /// [`Self::forward`] of one image, its work shared by all threads where that pays.
+    pub(super) fn forward_split(&self, packed: &Packed, w: &mut Workspace, image: &[f32]) {
+        if self.work() < 2 * SPLIT_WORK || rayon::current_num_threads() < 2 {
+            self.forward(packed, w, image, false);
+            return;
+        }
+        // Once into the pool, not once per layer.
+        rayon::join(|| self.forward(packed, w, image, true), || ());
+    }
+
     /// The linear map of layer `l`.
     fn linear(&self, l: usize, packed: &Packed, w: &mut Workspace, count: usize, split: bool) {
         let layer = &self.layers[l];

@@ -75,7 +75,7 @@ impl Predictor {
             return Err(PredictorError::Image { found, expected });
         }
         self.prepared
-            .forward(&self.packed, &mut self.workspace, image, true);
+            .forward_split(&self.packed, &mut self.workspace, image);
         self.prepared.read_logits(&self.workspace, &mut self.logits);
         Ok(&self.logits)
     }
