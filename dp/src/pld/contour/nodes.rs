@@ -109,7 +109,8 @@ impl Nodes {
         let z = step.noise_multiplier;
         let spacing = spacing(step, direction, tilt, frequency).min(finest * z.min(z * z));
         let (low, high) = range(step, direction, tilt);
-        if !((high - low) / spacing < MOST) {
+        let count = (high - low) / spacing;
+        if count.is_nan() || count >= MOST {
             return None;
         }
         let constant = (spacing / (TAU.sqrt() * z)).ln();
