@@ -59,7 +59,10 @@ const fn inverse_exponent(degree: usize, g: u64) -> u64 {
     x & mask
 }
 
-/// A key from `s^2` to `s`.
+/// A key from `s^2` to `s`: for each digit `d` a pair with `b_d + a_d s = P g_d s^2 + e_d mod Q P`.
+///
+/// It encrypts a function of `s` under `s` itself, so security assumes circularity, as in all
+/// schemes of this kind.
 #[derive(Clone, Debug)]
 pub struct RelinearizationKey {
     pub(crate) key: SwitchingKey,
@@ -73,7 +76,8 @@ impl RelinearizationKey {
     }
 }
 
-/// A key for one map `Y -> Y^g`.
+/// A key for one map `Y -> Y^g`: for each digit `d` a pair with
+/// `b_d + a_d s(Y^(1/g)) = P g_d s + e_d mod Q P`.
 #[derive(Clone, Debug)]
 pub struct GaloisKey {
     pub(crate) key: SwitchingKey,
