@@ -21,10 +21,12 @@ use super::scalar;
 use crate::zq::{Modulus, Shoup};
 
 mod ntt;
+mod signed;
 mod slots;
 mod switch;
 
 pub(crate) use ntt::Roots;
+pub(super) use signed::*;
 pub(super) use slots::*;
 pub(super) use switch::*;
 

@@ -25,7 +25,10 @@ const SCALE: u8 = 40;
 fn world(log_n: u32, primes: usize) -> World {
     let parameters = Parameters::new(&ParametersLiteral {
         log_n,
-        log_q: [50].into_iter().chain(std::iter::repeat_n(40, primes)).collect(),
+        log_q: [50]
+            .into_iter()
+            .chain(std::iter::repeat_n(40, primes))
+            .collect(),
         log_p: vec![45, 45],
         error_std_dev: 3.2,
         security: Security::Toy,
@@ -45,7 +48,10 @@ fn world(log_n: u32, primes: usize) -> World {
 impl World {
     fn encrypt(&mut self, values: &[Complex64], slots: usize) -> Ciphertext {
         let scale = Scale::power_of_two(SCALE);
-        let plain = self.encoder.encode_sparse(values, slots, self.top, scale).unwrap();
+        let plain = self
+            .encoder
+            .encode_sparse(values, slots, self.top, scale)
+            .unwrap();
         let encryptor = Encryptor::with_secret(&self.secret);
         encryptor.encrypt(&plain, &mut self.rng).unwrap()
     }
@@ -168,11 +174,25 @@ fn what_does_not_fit_is_refused() {
     let mul = |c: &Ciphertext, keys, workspace: &mut _| {
         matrix.mul(&w.evaluator, c, keys, workspace).map(|_| ())
     };
-    assert!(matches!(mul(&c, &keys, &mut w.workspace), Err(Error::BadSlotCount { .. })));
+    assert!(matches!(
+        mul(&c, &keys, &mut w.workspace),
+        Err(Error::BadSlotCount { .. })
+    ));
     let none = generator.rotations(&[], &mut w.rng).unwrap();
-    let plain = w.encoder.encode_sparse(&[Complex64::ONE], 8, w.top, scale).unwrap();
-    let few = Encryptor::with_secret(&w.secret).encrypt(&plain, &mut w.rng).unwrap();
-    assert!(matches!(mul(&few, &none, &mut w.workspace), Err(Error::NoGaloisKey { .. })));
+    let plain = w
+        .encoder
+        .encode_sparse(&[Complex64::ONE], 8, w.top, scale)
+        .unwrap();
+    let few = Encryptor::with_secret(&w.secret)
+        .encrypt(&plain, &mut w.rng)
+        .unwrap();
+    assert!(matches!(
+        mul(&few, &none, &mut w.workspace),
+        Err(Error::NoGaloisKey { .. })
+    ));
     let low = w.evaluator.drop_to(few, Level(0)).unwrap();
-    assert!(matches!(mul(&low, &keys, &mut w.workspace), Err(Error::LevelMismatch { .. })));
+    assert!(matches!(
+        mul(&low, &keys, &mut w.workspace),
+        Err(Error::LevelMismatch { .. })
+    ));
 }

@@ -95,7 +95,9 @@ fn integers(poly: &Poly<Eval>) -> Vec<BigInt> {
     let (ring, level) = (poly.ring().clone(), poly.level());
     let poly = poly.clone().into_coeff();
     let column = |k: usize| (0..=level).map(|i| poly.row(i)[k]).collect::<Vec<_>>();
-    (0..ring.degree()).map(|k| ring.basis().centred(level, &column(k))).collect()
+    (0..ring.degree())
+        .map(|k| ring.basis().centred(level, &column(k)))
+        .collect()
 }
 
 /// The product of integer polynomials modulo `Y^N + 1`.
@@ -126,7 +128,11 @@ fn phase(c: &Ciphertext, secret: &SecretKey) -> Vec<BigInt> {
     let q = BigInt::from(c.parameters().ring().basis().product(c.level().0));
     let mut sum = vec![BigInt::ZERO; n];
     for poly in c.polys.iter().rev() {
-        sum = product(&sum, &s).iter().zip(integers(poly)).map(|(x, y)| x + y).collect();
+        sum = product(&sum, &s)
+            .iter()
+            .zip(integers(poly))
+            .map(|(x, y)| x + y)
+            .collect();
     }
     let centre = |x: &BigInt| {
         let x = ((x % &q) + &q) % &q;
@@ -137,16 +143,18 @@ fn phase(c: &Ciphertext, secret: &SecretKey) -> Vec<BigInt> {
 
 #[test]
 fn decryption_and_key_switching_agree_with_big_integers() {
-    for (log_q, log_p) in [(&[50, 40, 40][..], &[50][..]), (&[30, 30, 40, 40], &[42, 42])] {
+    for (log_q, log_p) in [
+        (&[50, 40, 40][..], &[50][..]),
+        (&[30, 30, 40, 40], &[42, 42]),
+    ] {
         let mut k = keys(log_q, log_p);
         let level = log_q.len() - 1;
         let slots = vec![Complex64::new(0.5, -0.25); 128];
         let (a, b) = (k.s.encrypt(&slots, level), k.s.encrypt(&slots, level));
         let e = &k.s.evaluator;
         let product = e.mul(&a, &b).unwrap();
-        let decrypt = |c: &Ciphertext| {
-            integers(Decryptor::new(&k.s.secret).decrypt(c).unwrap().polynomial())
-        };
+        let decrypt =
+            |c: &Ciphertext| integers(Decryptor::new(&k.s.secret).decrypt(c).unwrap().polynomial());
         for c in [&a, &product] {
             assert_eq!(decrypt(c), phase(c, &k.s.secret));
         }
@@ -154,7 +162,9 @@ fn decryption_and_key_switching_agree_with_big_integers() {
         let model = crate::rlwe::NoiseModel::with_norms(&k.s.parameters, k.s.secret.norms());
         let groups = k.relinearization.switching().groups();
         let bound = BigInt::from((16.0 * model.key_switch_variance(level, &groups).sqrt()) as u64);
-        let linear = e.relinearize(&product, &k.relinearization, &mut k.workspace).unwrap();
+        let linear = e
+            .relinearize(&product, &k.relinearization, &mut k.workspace)
+            .unwrap();
         let (before, after) = (phase(&product, &k.s.secret), phase(&linear, &k.s.secret));
         for (x, y) in before.iter().zip(&after) {
             assert!(x - y < bound && y - x < bound);
@@ -172,7 +182,10 @@ fn zeros_made_ahead_are_used_once() {
     pool.put(ZeroEncryption::symmetric(&k.s.secret, 1, &mut k.s.rng).unwrap());
     pool.put(ZeroEncryption::public(&public, 1, &mut k.s.rng).unwrap());
     let values = vec![Complex64::new(1.0, 2.0); 128];
-    let plain = k.s.encoder.encode(&values, Level(1), Scale::power_of_two(SCALE)).unwrap();
+    let plain =
+        k.s.encoder
+            .encode(&values, Level(1), Scale::power_of_two(SCALE))
+            .unwrap();
     while let Some(zero) = pool.take() {
         let c = Ciphertext::from_zero(zero, &plain).unwrap();
         let gap = largest_gap(&k.s.decrypt(&c), values.iter().copied());
@@ -180,7 +193,10 @@ fn zeros_made_ahead_are_used_once() {
     }
     assert!(pool.is_empty());
     let low = ZeroEncryption::symmetric(&k.s.secret, 0, &mut k.s.rng).unwrap();
-    assert!(matches!(Ciphertext::from_zero(low, &plain), Err(Error::LevelMismatch { .. })));
+    assert!(matches!(
+        Ciphertext::from_zero(low, &plain),
+        Err(Error::LevelMismatch { .. })
+    ));
     assert!(ZeroEncryption::symmetric(&k.s.secret, 2, &mut k.s.rng).is_err());
 }
 
@@ -190,7 +206,9 @@ fn constants_and_sparse_slots() {
     let few: Vec<Complex64> = (0..4).map(|i| Complex64::new(f64::from(i), -0.5)).collect();
     let scale = Scale::power_of_two(SCALE);
     let plain = k.s.encoder.encode_sparse(&few, 4, Level(2), scale).unwrap();
-    let a = Encryptor::with_secret(&k.s.secret).encrypt(&plain, &mut k.s.rng).unwrap();
+    let a = Encryptor::with_secret(&k.s.secret)
+        .encrypt(&plain, &mut k.s.rng)
+        .unwrap();
     assert_eq!((a.slots(), k.s.decrypt(&a).len()), (4, 4));
     let e = &k.s.evaluator;
     let check = |c: &Ciphertext, f: &dyn Fn(usize) -> Complex64| {
@@ -204,16 +222,23 @@ fn constants_and_sparse_slots() {
     let key = k.galois.rotation("test", 5).unwrap();
     let turned = e.apply_galois(&a, key, &mut k.workspace).unwrap();
     check(&turned, &|j| few[(j + 5) % 4]);
-    let square = e.relinearize(&e.square(&a).unwrap(), &k.relinearization, &mut k.workspace).unwrap();
+    let square = e
+        .relinearize(&e.square(&a).unwrap(), &k.relinearization, &mut k.workspace)
+        .unwrap();
     let square = e.rescale(square).unwrap();
     check(&square, &|j| few[j] * few[j]);
     // in all slots the four repeat
-    let full = k.s.encoder.encode(&[Complex64::ZERO; 128], Level(2), scale).unwrap();
+    let full =
+        k.s.encoder
+            .encode(&[Complex64::ZERO; 128], Level(2), scale)
+            .unwrap();
     let all = e.add_plain(&a, &full).unwrap();
     assert_eq!(all.slots(), 128);
     check(&all, &|j| few[j % 4]);
     let met = e.adjust(&a, 1.0, square.level(), square.scale()).unwrap();
-    check(&e.add(&met, &square).unwrap(), &|j| few[j] + few[j] * few[j]);
+    check(&e.add(&met, &square).unwrap(), &|j| {
+        few[j] + few[j] * few[j]
+    });
     assert!(matches!(
         e.adjust(&a, 1.0, Level(2), scale),
         Err(Error::LevelMismatch { .. })
@@ -230,13 +255,21 @@ fn keys_that_do_not_fit_are_refused() {
     let one = vec![Complex64::ONE; 128];
     let (a, low) = (k.s.encrypt(&one, 2), k.s.encrypt(&one, 1));
     let generator = KeyGenerator::new(&k.s.secret).unwrap().at_level(1).unwrap();
-    let key = generator.galois(rotation_exponent(256, 1), &mut k.s.rng).unwrap();
+    let key = generator
+        .galois(rotation_exponent(256, 1), &mut k.s.rng)
+        .unwrap();
     let other = KeyGenerator::with_groups(&k.s.secret, &[3]).unwrap();
-    let other = other.galois(rotation_exponent(256, 1), &mut k.s.rng).unwrap();
+    let other = other
+        .galois(rotation_exponent(256, 1), &mut k.s.rng)
+        .unwrap();
     let (e, workspace) = (&k.s.evaluator, &mut k.workspace);
     assert!(matches!(
         e.apply_galois(&a, &key, workspace),
-        Err(Error::KeyTooLow { level: 2, key: 1, .. })
+        Err(Error::KeyTooLow {
+            level: 2,
+            key: 1,
+            ..
+        })
     ));
     let turned = e.apply_galois(&low, &key, workspace).unwrap();
     assert_eq!(turned.level(), Level(1));
@@ -250,7 +283,10 @@ fn keys_that_do_not_fit_are_refused() {
         e.apply_galois(&square, &other, workspace),
         Err(Error::NotLinear { got: 2, .. })
     ));
-    assert!(matches!(k.galois.rotation("test", 3), Err(Error::NoGaloisKey { .. })));
+    assert!(matches!(
+        k.galois.rotation("test", 3),
+        Err(Error::NoGaloisKey { .. })
+    ));
     assert!(generator.galois(4, &mut k.s.rng).is_err());
     assert!(KeyGenerator::new(&k.s.secret).unwrap().at_level(3).is_err());
     let foreign = keys(&[50, 40, 41], &[50]);
