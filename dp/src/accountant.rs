@@ -1,12 +1,32 @@
 //! What it cost: the interface every accountant meets.
 //!
 //! An accountant is told which events happened, in which number, and answers with an epsilon for
-//! a delta. It refuses, by name, any event it cannot price; it never guesses.
+//! a delta, or a delta for an epsilon. It refuses, by name, any event it cannot price; it never
+//! guesses. An [`Answer`] keeps apart what is a bound and what is only an estimate.
 //!
-//! What must be true of every implementation, kept by the law tests of [`crate::rdp`]: epsilon
-//! falls when delta or the noise multiplier grows, rises with sampling rate and count, does not
-//! depend on the order of composition, is zero for nothing and infinite for an unprotected
+//! What must be true of every implementation, kept by one suite of law tests over all of them:
+//! epsilon falls when delta or the noise multiplier grows, rises with sampling rate and count, does
+//! not depend on the order of composition, is zero for nothing and infinite for an unprotected
 //! release, and a refused event leaves the accountant as it was.
+//!
+//! [`AccountantKind`] picks one by name; [`price`] asks one about a run of identical steps:
+//!
+//! ```
+//! use sphinx_dp::{AccountantKind, Adjacency, Delta, NoiseMultiplier, SamplingRate, accountant};
+//!
+//! let (rate, z) = (SamplingRate::from_mean(500.0, 60_000)?, NoiseMultiplier::new(1.0)?);
+//! let (add, delta) = (Adjacency::AddRemove, Delta::new(1e-5)?);
+//! let epsilon = |kind| accountant::price(kind, add, rate, z, 3000, delta);
+//! let loss = epsilon(AccountantKind::Pld)?.upper;
+//! let renyi = epsilon(AccountantKind::Rdp)?.upper;
+//! let moments = epsilon(AccountantKind::Moments)?.upper;
+//! assert!(loss < renyi && renyi < moments);
+//! // The central limit promises less than the truth, and no bound.
+//! assert_eq!(epsilon(AccountantKind::Gdp)?.upper, None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! And step by step:
 //!
 //! ```
 //! use sphinx_dp::{Accountant, Adjacency, Delta, DpEvent, NoiseMultiplier, RdpAccountant};
@@ -18,11 +38,65 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod kind;
+
+use std::fmt::Debug;
+
+pub use kind::{AccountantKind, UnknownAccountant};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::event::DpEvent;
-use crate::quantity::{Adjacency, Delta, extended};
+use crate::pld::PldError;
+use crate::quantity::{Adjacency, Delta, NoiseMultiplier, SamplingRate, extended};
+
+/// An epsilon at some delta, or a delta at some epsilon, as far as the accountant knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Answer {
+    /// No smaller value holds for the worst pair of neighbouring outputs.
+    pub lower: Option<f64>,
+    /// The accountant's best guess; not a bound.
+    pub estimate: Option<f64>,
+    /// The bound to be relied on; infinite after an unprotected release.
+    pub upper: Option<f64>,
+    /// The Renyi order that gave the upper bound.
+    pub order: Option<f64>,
+    /// Whether that order is at the edge of the searched range, so that a tighter bound may lie
+    /// beyond it.
+    pub at_edge: bool,
+}
+
+impl Answer {
+    /// A value that is known exactly, from every side.
+    #[must_use]
+    pub const fn exact(value: f64) -> Self {
+        Self {
+            lower: Some(value),
+            estimate: Some(value),
+            upper: Some(value),
+            order: None,
+            at_edge: false,
+        }
+    }
+}
+
+/// No answer, and why.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// The event cannot be priced by this accountant.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// The arithmetic of the accountant left the range of floats.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+    /// The privacy loss could not be composed precisely enough.
+    #[error(transparent)]
+    Loss(#[from] PldError),
+    /// A bound was asked of an accountant that has none.
+    #[error("the accountant {0} gives an estimate, which may lie below the truth, and no bound")]
+    NoBound(AccountantKind),
+}
 
 /// What has been spent so far, at some delta.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -81,7 +155,10 @@ pub struct NotFinite {
 }
 
 /// Prices a sequence of events.
-pub trait Accountant {
+pub trait Accountant: Debug {
+    /// Which accountant this is.
+    fn kind(&self) -> AccountantKind;
+
     /// The neighbours that are protected.
     fn adjacency(&self) -> Adjacency;
 
@@ -91,15 +168,55 @@ pub trait Accountant {
     /// [`Unsupported`] names the sub-event that cannot be priced; nothing is added then.
     fn compose(&mut self, event: &DpEvent, count: u64) -> Result<(), Unsupported>;
 
+    /// Epsilon at `delta` for all that was composed.
+    ///
+    /// # Errors
+    /// [`AccountError`] if the arithmetic cannot deliver.
+    fn epsilon_at(&self, delta: Delta) -> Result<Answer, AccountError>;
+
+    /// Delta at `epsilon` (not below zero) for all that was composed.
+    ///
+    /// # Errors
+    /// [`AccountError`] if the arithmetic cannot deliver.
+    fn delta_at(&self, epsilon: f64) -> Result<Answer, AccountError>;
+
     /// An upper bound on epsilon at `delta` for all that was composed.
     ///
     /// # Errors
-    /// [`NotFinite`] if the arithmetic overflows.
-    fn epsilon(&self, delta: Delta) -> Result<Spent, NotFinite>;
+    /// [`AccountError`], also for an accountant that has no bound.
+    fn epsilon(&self, delta: Delta) -> Result<Spent, AccountError> {
+        let answer = self.epsilon_at(delta)?;
+        Ok(Spent {
+            epsilon: answer.upper.ok_or(AccountError::NoBound(self.kind()))?,
+            order: answer.order.unwrap_or(f64::MAX),
+            at_edge: answer.at_edge,
+        })
+    }
 
     /// The accountant's name, as printed in statements.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &'static str {
+        self.kind().title()
+    }
 
     /// The conversion to (epsilon, delta), with its source, as printed in statements.
-    fn conversion(&self) -> &'static str;
+    fn conversion(&self) -> &'static str {
+        self.kind().conversion()
+    }
+}
+
+/// Epsilon at `delta` of `steps` steps of the Poisson-sampled Gaussian.
+///
+/// # Errors
+/// [`AccountError`] where the accountant cannot price it.
+pub fn price(
+    kind: AccountantKind,
+    adjacency: Adjacency,
+    rate: SamplingRate,
+    noise_multiplier: NoiseMultiplier,
+    steps: u64,
+    delta: Delta,
+) -> Result<Answer, AccountError> {
+    let mut accountant = kind.accountant(adjacency);
+    accountant.compose(&DpEvent::poisson_gaussian(rate, noise_multiplier), steps)?;
+    accountant.epsilon_at(delta)
 }

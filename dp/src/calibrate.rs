@@ -1,8 +1,28 @@
-//! From a budget to a noise multiplier.
+//! From a budget to a noise multiplier, a number of steps or a sampling rate.
 //!
-//! [`noise_multiplier`] answers the question a run starts with: how much noise do `steps` steps at
-//! this sampling rate need so that the whole run stays within (epsilon, delta)? The answer is on
-//! the safe side: the accountant confirms it.
+//! A [`Calibrator`] answers the question a run starts with: how much noise do `steps` steps at
+//! this sampling rate need so that the whole run stays within (epsilon, delta)? And its siblings:
+//! how many steps, or how large a rate, does given noise allow? It asks any accountant. The answer
+//! is on the safe side: the accountant confirms it. (With [`AccountantKind::Gdp`] nothing is safe:
+//! that accountant has no bound, and its answer is an estimate.) [`noise_multiplier`] is the short
+//! form for the Renyi accountant.
+//!
+//! ```
+//! use sphinx_dp::{AccountantKind, Adjacency, Budget, Calibrator, Delta, Epsilon, SamplingRate};
+//!
+//! let calibrator = Calibrator {
+//!     accountant: AccountantKind::Pld,
+//!     budget: Budget { epsilon: Epsilon::new(2.0)?, delta: Delta::new(1e-5)? },
+//!     adjacency: Adjacency::AddRemove,
+//! };
+//! let rate = SamplingRate::from_mean(500.0, 60_000)?;
+//! let z = calibrator.noise_multiplier(rate, 3000)?;
+//! // The true value is 1.157539; the Renyi accountant asks for 1.2241.
+//! assert!((1.157_53..1.1577).contains(&z.get()));
+//! let steps = calibrator.steps(rate, z)?;
+//! assert!((3000..3010).contains(&steps));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! ```
 //! use sphinx_dp::{Adjacency, Budget, Delta, Epsilon, SamplingRate, calibrate};
@@ -17,7 +37,13 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::accountant::Accountant;
+mod search;
+
+pub use search::Calibrator;
+
+#[cfg(doc)]
+use crate::accountant::AccountantKind;
+use crate::accountant::{Accountant, Unsupported};
 use crate::event::DpEvent;
 use crate::quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, SamplingRate};
 use crate::rdp::{MAX_ORDER, MIN_ORDER, RdpAccountant, Step, spent};
@@ -32,7 +58,7 @@ pub struct Budget {
 }
 
 /// No noise multiplier could be found.
-#[derive(Debug, Clone, Copy, PartialEq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum CalibrateError {
     /// The run has no steps, so no noise is called for.
@@ -55,6 +81,24 @@ pub enum CalibrateError {
         /// Target delta.
         delta: f64,
     },
+    /// Even one step, or the smallest rate, spends too much with this noise.
+    #[error(
+        "noise multiplier {noise_multiplier} allows no {what} at all within epsilon {epsilon} at \
+         delta {delta}: raise the noise, epsilon or delta"
+    )]
+    TooLittleNoise {
+        /// What was to be found.
+        what: &'static str,
+        /// The noise multiplier.
+        noise_multiplier: f64,
+        /// Target epsilon.
+        epsilon: f64,
+        /// Target delta.
+        delta: f64,
+    },
+    /// The accountant does not price such a step.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
     /// A parameter was out of range.
     #[error(transparent)]
     Range(#[from] RangeError),

@@ -5,11 +5,12 @@
 //! down before it was released? From the bottom up:
 //!
 //! - [`quantity`]: checked numbers; [`event`]: what was released.
-//! - [`accountant`], [`rdp`], [`pld`], [`gaussian`]: what it cost; [`calibrate`]: how much noise a budget needs.
+//! - [`accountant`]: what it cost, by [`rdp`], [`moments`], [`pld`] or, as an estimate, [`gdp`];
+//!   [`gaussian`]: the closed form without sampling; [`calibrate`]: how much noise a budget needs.
 //! - [`sampler`], [`capacity`]: Poisson batches of a fixed public size.
-//! - [`noise`]: the exact discrete Gaussian.
+//! - [`noise`]: discrete Gaussians, exact or in constant time.
 //! - [`mechanism`]: clip, then release; [`ledger`]: the book that is charged first.
-//! - [`statement`]: what a run guarantees and what it does not.
+//! - [`statement`]: what a run guarantees and what it does not; [`audit`]: what its outputs betray.
 //!
 //! A whole private run, without a network:
 //!
@@ -45,12 +46,15 @@
 //! ```
 
 pub mod accountant;
+pub mod audit;
 pub mod calibrate;
 pub mod capacity;
 pub mod event;
 pub mod gaussian;
+pub mod gdp;
 pub mod ledger;
 pub mod mechanism;
+pub mod moments;
 pub mod noise;
 pub mod pld;
 pub mod quantity;
@@ -59,14 +63,21 @@ pub mod sampler;
 mod special;
 pub mod statement;
 
-pub use accountant::{Accountant, NotFinite, Spent, Unsupported};
-pub use calibrate::{Budget, CalibrateError};
-pub use event::DpEvent;
-pub use ledger::{Ledger, LedgerBuilder, LedgerError, Receipt};
-pub use mechanism::{
-    ClipBound, ClipError, Clipped, GaussianMechanism, MechanismError, Noised, ReleaseError,
+pub use accountant::{
+    AccountError, Accountant, AccountantKind, Answer, NotFinite, Spent, Unsupported,
 };
-pub use noise::{DiscreteGaussian, IdealisedGaussian, NoiseKind, PreparedNoise};
+pub use calibrate::{Budget, CalibrateError, Calibrator};
+pub use event::DpEvent;
+pub use gdp::GdpAccountant;
+pub use ledger::{FixedPlan, Ledger, LedgerBuilder, LedgerError, Receipt};
+pub use mechanism::{
+    ClipBound, ClipError, Clipped, GaussianMechanism, MechanismError, NoiseSampler, Noised,
+    ReleaseError,
+};
+pub use moments::MomentsAccountant;
+pub use noise::{
+    DiscreteGaussian, IdealisedGaussian, LadderGaussian, NoiseKind, PreparedNoise, RationalGaussian,
+};
 pub use pld::{PldAccountant, PldError};
 pub use quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, SamplingRate};
 pub use rdp::RdpAccountant;

@@ -5,10 +5,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+mod accounting;
+mod experiments;
 mod training;
 
+pub use accounting::{AccountArgs, AccountantName, AdjacencyName, CalibrateArgs};
+pub use experiments::{BenchArgs, ReportArgs, RunArgs};
 pub use training::{DataArgs, Dataset, EngineName, PlanArgs, TrainArgs, TrainingArgs};
 
 const EXAMPLES: &str = "\
@@ -17,6 +21,7 @@ Examples:
   sphinx train --epsilon 2 --steps 100           private training under encryption
   sphinx train --engine clear --grid --steps 100 the same trajectory without encryption
   sphinx infer --run runs/2026-01-31T12-00-00Z-train-packed
+  sphinx run experiments/definitions/mnist-scatter.toml --data DIR
   sphinx account --sampling-rate 0.01 --noise-multiplier 1.1 --steps 3000 --delta 1e-5
 
 Exit codes: 0 success, 2 bad usage or input, 1 failure.";
@@ -45,10 +50,16 @@ pub enum Command {
     Plan(PlanArgs),
     /// Price a run of DP-SGD: epsilon from noise
     Account(AccountArgs),
-    /// Find the noise multiplier that a budget needs
+    /// Find the noise multiplier (or steps, or sampling rate) that fits a budget
     Calibrate(CalibrateArgs),
+    /// Carry out an experiment from its definition, or what is left of it
+    Run(RunArgs),
+    /// Print tables of accuracies from the records of run directories
+    Report(ReportArgs),
     /// Draw all figures that the records of run directories allow
     Figures(FiguresArgs),
+    /// Measure this machine: transform, steps, a request, accountants, beside their slow twins
+    Bench(BenchArgs),
 }
 
 /// How results are told.
@@ -79,6 +90,9 @@ pub struct DemoArgs {
     /// Training steps
     #[arg(long, value_name = "N", default_value_t = 80)]
     pub steps: u64,
+    /// Who prices the run
+    #[arg(long, value_enum, default_value = "rdp")]
+    pub accountant: AccountantName,
     /// Seed of data, initial weights, batches and noise
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
@@ -142,89 +156,6 @@ pub struct ServeArgs {
     /// Leave when standard input ends: the parent process is gone
     #[arg(long, hide = true)]
     pub until_stdin_ends: bool,
-    /// How results are told.
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-/// Which accountant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AccountantName {
-    /// Renyi differential privacy
-    Rdp,
-    /// The moments accountant of Abadi et al. 2016
-    Moments,
-    /// Privacy loss distributions
-    Pld,
-    /// Gaussian differential privacy
-    Gdp,
-}
-
-/// Which data sets are neighbours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AdjacencyName {
-    /// One has one record more
-    AddRemove,
-    /// They differ in one record
-    Replace,
-}
-
-/// `sphinx account`.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Example:
-  sphinx account --sampling-rate 0.00833 --noise-multiplier 1.224 --steps 3000 --delta 1e-5")]
-pub struct AccountArgs {
-    /// The probability with which each record joins a batch
-    #[arg(long, allow_negative_numbers = true, value_name = "Q")]
-    pub sampling_rate: f64,
-    /// Noise standard deviation divided by the clip bound
-    #[arg(long, allow_negative_numbers = true, value_name = "Z")]
-    pub noise_multiplier: f64,
-    /// Number of steps
-    #[arg(long, value_name = "T")]
-    pub steps: u64,
-    /// The delta at which epsilon is wanted
-    #[arg(long, allow_negative_numbers = true, value_name = "D")]
-    pub delta: f64,
-    /// Which accountant
-    #[arg(long, value_enum, default_value = "rdp")]
-    pub accountant: AccountantName,
-    /// Which data sets are neighbours
-    #[arg(long, value_enum, default_value = "add-remove")]
-    pub adjacency: AdjacencyName,
-    /// Print the Renyi divergence of one step at this order as well
-    #[arg(long, allow_negative_numbers = true, value_name = "A")]
-    pub order: Option<f64>,
-    /// How results are told.
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-/// `sphinx calibrate`.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Example:
-  sphinx calibrate --epsilon 2 --delta 1e-5 --sampling-rate 0.00833 --steps 3000")]
-pub struct CalibrateArgs {
-    /// The largest epsilon of the whole run
-    #[arg(long, allow_negative_numbers = true, value_name = "E")]
-    pub epsilon: f64,
-    /// The delta at which it is measured
-    #[arg(long, allow_negative_numbers = true, value_name = "D")]
-    pub delta: f64,
-    /// The probability with which each record joins a batch
-    #[arg(long, allow_negative_numbers = true, value_name = "Q")]
-    pub sampling_rate: f64,
-    /// Number of steps
-    #[arg(long, value_name = "T")]
-    pub steps: u64,
-    /// Which accountant
-    #[arg(long, value_enum, default_value = "rdp")]
-    pub accountant: AccountantName,
-    /// Which data sets are neighbours
-    #[arg(long, value_enum, default_value = "add-remove")]
-    pub adjacency: AdjacencyName,
     /// How results are told.
     #[command(flatten)]
     pub output: OutputArgs,

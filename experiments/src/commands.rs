@@ -9,13 +9,18 @@ use crate::output::Output;
 use crate::usage::{OrUsage, exit_code, explain};
 
 mod account;
+mod bench;
 mod calibrate;
 mod demo;
 mod figures;
 mod infer;
 mod plan;
+mod report;
+mod run;
 mod serve;
 mod train;
+
+pub(crate) use train::facts;
 
 /// Parses the command line, runs the command, reports an error on standard error.
 #[must_use]
@@ -41,6 +46,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Account(args) => account::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Figures(args) => figures::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Train(args) => train::run(&args),

@@ -1,7 +1,8 @@
 //! What was asked, resolved: every default filled in, epochs turned into steps, nothing implied.
 //!
 //! A [`Config`] is written into the run directory as `config.toml`, and its hash names the trial:
-//! same configuration, same trial. [`load_split`] reads the data it names.
+//! same configuration, same trial. [`load_split`] reads the data it names, [`load_for`] those of a
+//! configuration.
 //!
 //! ```
 //! use sphinx_experiments::config::{Config, Engine};
@@ -14,14 +15,17 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use sphinx_dp::AccountantKind;
 use sphinx_nn::data::{self, LoadOptions, Split};
-use sphinx_nn::{Architecture, ImageShape, architectures};
+use sphinx_nn::{Architecture, ImageShape, architectures, features};
 
 use crate::cli::{DataArgs, EngineName, TrainingArgs};
+pub use crate::learning::Learning;
 use crate::usage::{OrUsage, UsageError};
 
 /// Epsilon when nothing else is said.
@@ -69,6 +73,9 @@ pub struct Config {
     pub train_size: usize,
     /// Test records.
     pub test_size: usize,
+    /// Test on so many training records, held out from training, and not on the test set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<usize>,
     /// Name of the network.
     pub model: String,
     /// Whether noise is added.
@@ -81,6 +88,12 @@ pub struct Config {
     pub noise_multiplier: Option<f64>,
     /// The delta at which epsilon is measured.
     pub delta: f64,
+    /// Who prices the run.
+    #[serde(default = "renyi", skip_serializing_if = "is_renyi")]
+    pub accountant: AccountantKind,
+    /// Spend at one Renyi order fixed in advance, which also covers steps chosen as the run goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renyi_filter: bool,
     /// The clip bound; without one the float engine does not clip.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
@@ -92,11 +105,27 @@ pub struct Config {
     pub lr: f64,
     /// Momentum.
     pub momentum: f64,
+    /// Schedule, Nesterov, averages.
+    #[serde(default, skip_serializing_if = "Learning::is_plain")]
+    pub learning: Learning,
     /// Seed of a repeatable run; without one, batches and noise are secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Inference tickets that are prepared at once.
     pub tickets: usize,
+}
+
+/// The accountant when nothing else is said; left out of files, where it was before it had a name.
+const fn renyi() -> AccountantKind {
+    AccountantKind::Rdp
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
+fn is_renyi(kind: &AccountantKind) -> bool {
+    *kind == renyi()
 }
 
 /// Hyper-parameters were chosen for the network `mlp` on synth-digits of seeds 11 to 13, at epsilon
@@ -110,16 +139,20 @@ impl Default for Config {
             data: None,
             train_size: 60_000,
             test_size: 10_000,
+            validation: None,
             model: "mlp".to_owned(),
             private: true,
             epsilon: Some(DEFAULT_EPSILON),
             noise_multiplier: None,
             delta: 1e-5,
+            accountant: renyi(),
+            renyi_filter: false,
             clip: Some(DEFAULT_CLIP),
             batch: 512.0,
             steps: DEFAULT_STEPS,
             lr: 4.0,
             momentum: 0.8,
+            learning: Learning::default(),
             seed: None,
             tickets: 32,
         }
@@ -146,16 +179,20 @@ impl Config {
             data: args.data.data.clone(),
             train_size,
             test_size,
+            validation: None,
             model: args.model.clone(),
             private,
             epsilon,
             noise_multiplier: args.noise_multiplier,
             delta: args.delta,
+            accountant: args.accountant.into(),
+            renyi_filter: args.renyi_filter,
             clip: args.clip.or((private || grid).then_some(DEFAULT_CLIP)),
             batch: args.batch,
             steps: steps(args, train_size)?,
             lr: args.lr,
             momentum: args.momentum,
+            learning: args.learning(),
             seed: args.seed,
             tickets: args.tickets,
         };
@@ -188,11 +225,25 @@ impl Config {
                 self.clip.is_none_or(|c| c > 0.0 && c.is_finite()),
                 "must be positive",
             ),
+            (
+                "--renyi-filter",
+                !self.renyi_filter || self.accountant == AccountantKind::Rdp,
+                "is a filter of the accountant rdp",
+            ),
+            (
+                "--accountant",
+                !self.private || self.accountant.is_bound(),
+                "gdp is an estimate that may lie below the truth; a run is priced by rdp, pld or \
+                 moments",
+            ),
         ];
         match checks.into_iter().find(|(_, holds, _)| !holds) {
             Some((flag, _, problem)) => Err(UsageError::flag(flag, problem)),
-            None if architectures::list().contains(&self.model.as_str()) => Ok(()),
-            None => Err(self.unknown_model()),
+            None if !architectures::list().contains(&self.model.as_str()) => {
+                Err(self.unknown_model())
+            }
+            None if self.grid => self.learning.check_integer(),
+            None => self.learning.check("optimiser"),
         }
     }
 
@@ -277,23 +328,86 @@ pub fn load_split(args: &DataArgs, seed: u64) -> Result<Split> {
     load_named(args.dataset.name(), args.data.as_deref(), &options)
 }
 
-/// Loads the test records of a finished run.
+/// Loads all that a configuration names, turned into its features; `folder` may say where the data
+/// files are now.
 ///
 /// # Errors
-/// As [`load_split`].
-pub fn load_test(config: &Config, folder: Option<&Path>) -> Result<data::Dataset> {
+/// As [`load_split`]; [`UsageError`] for features that do not fit the images.
+pub fn load_for(config: &Config, folder: Option<&Path>) -> Result<Arc<Split>> {
+    let held_out = config.validation.unwrap_or(0);
     let options = LoadOptions {
-        train: Some(1),
-        test: Some(config.test_size),
+        train: Some(config.train_size + held_out),
+        test: Some(if held_out > 0 { 1 } else { config.test_size }),
         seed: config.public_seed(),
     };
     let folder = folder.or(config.data.as_deref());
-    Ok(load_named(&config.dataset, folder, &options)?.test)
+    let split = load_named(&config.dataset, folder, &options)?;
+    Ok(Arc::new(featured(
+        &config.model,
+        hold_out(split, held_out),
+    )?))
 }
 
-fn load_named(name: &str, folder: Option<&Path>, options: &LoadOptions) -> Result<Split> {
-    if name != "synth-digits" && folder.is_none() {
-        let problem = format!("the data set {name} is read from files: name their folder");
+/// The split as the network sees it: features in the place of images, for networks on features.
+///
+/// # Errors
+/// [`UsageError`] for images that the features cannot be computed of.
+pub fn featured(model: &str, split: Split) -> Result<Split> {
+    features::prepare(model, split).or_usage(format!("the features of {model}"))
+}
+
+/// Loads the test records of a finished run.
+///
+/// # Errors
+/// As [`load_for`].
+pub fn load_test(config: &Config, folder: Option<&Path>) -> Result<data::Dataset> {
+    // Held-out records are the last of the training set; otherwise one training record will do.
+    let train_size = config.validation.map_or(1, |_| config.train_size);
+    let least = Config {
+        train_size,
+        ..config.clone()
+    };
+    let split = load_for(&least, folder)?;
+    Ok(split.test.clone())
+}
+
+/// The split with its last `records` training records in the place of the test records.
+#[must_use]
+pub fn hold_out(split: Split, records: usize) -> Split {
+    if records == 0 {
+        return split;
+    }
+    let all = split.train;
+    let cut = all.len().saturating_sub(records);
+    let part = |rows: std::ops::Range<usize>| {
+        let positions: Vec<u32> = rows.clone().map(|i| i as u32).collect();
+        data::Dataset {
+            name: all.name.clone(),
+            shape: all.shape,
+            classes: all.classes,
+            images: all.images.gather(&positions, positions.len()),
+            labels: all.labels[rows].to_vec(),
+        }
+    };
+    Split {
+        train: part(0..cut),
+        test: part(cut..all.len()),
+    }
+}
+
+/// Loads a data set by name; without a folder, files are looked for where the environment variable
+/// `SPHINX_DATA` says.
+///
+/// # Errors
+/// As [`load_split`].
+pub fn load_named(name: &str, folder: Option<&Path>, options: &LoadOptions) -> Result<Split> {
+    let procedural = name.starts_with("synth-");
+    let elsewhere = std::env::var_os("SPHINX_DATA").map(PathBuf::from);
+    let folder = folder.or(elsewhere.as_deref()).filter(|_| !procedural);
+    if !procedural && folder.is_none() {
+        let problem = format!(
+            "the data set {name} is read from files: name their folder, or set SPHINX_DATA"
+        );
         return Err(UsageError::flag("--data", problem));
     }
     if options.train == Some(0) || options.test == Some(0) {
@@ -329,6 +443,22 @@ mod tests {
             }
             .trial_id()
         );
+    }
+
+    #[test]
+    fn held_out_records_are_the_last_and_in_no_other_part() {
+        let options = LoadOptions {
+            train: Some(10),
+            test: Some(2),
+            seed: 3,
+        };
+        let whole = load_named("synth-digits", None, &options).unwrap();
+        let split = hold_out(whole.clone(), 4);
+        assert_eq!((split.train.len(), split.test.len()), (6, 4));
+        assert_eq!(split.train.images.row(5), whole.train.images.row(5));
+        assert_eq!(split.test.images.row(0), whole.train.images.row(6));
+        assert_eq!(split.test.labels, whole.train.labels[6..]);
+        assert_eq!(hold_out(whole.clone(), 0), whole);
     }
 
     #[test]

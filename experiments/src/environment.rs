@@ -3,15 +3,22 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::thread::available_parallelism;
 
 use sphinx_figures::load::Environment;
 
 use crate::run_dir::utc_now;
 
-/// Describes this machine and this build, now.
+/// Describes this machine and this build, as they were when first asked: a source tree that changes
+/// while a process runs changes nothing about the process.
 #[must_use]
 pub fn capture() -> Environment {
+    static FIRST: OnceLock<Environment> = OnceLock::new();
+    FIRST.get_or_init(look).clone()
+}
+
+fn look() -> Environment {
     let cores = available_parallelism().map_or(1, usize::from);
     let threads = std::env::var("RAYON_NUM_THREADS")
         .ok()
@@ -27,6 +34,32 @@ pub fn capture() -> Environment {
         threads: threads.filter(|&n| n > 0).unwrap_or(cores),
         started: utc_now(),
     }
+}
+
+/// How this process was called.
+#[must_use]
+pub fn command_line() -> String {
+    let words: Vec<String> = std::env::args().collect();
+    let name = words.first().map_or("", String::as_str);
+    let name = Path::new(name).file_name().unwrap_or_default();
+    let mut line = name.to_string_lossy().into_owned();
+    for word in words.iter().skip(1) {
+        line.push(' ');
+        line.push_str(word);
+    }
+    line
+}
+
+/// Version, commit and compiler in a few words.
+#[must_use]
+pub fn version(environment: &Environment) -> String {
+    let commit = environment.commit.get(..12).unwrap_or("unknown");
+    let dirty = if environment.dirty { ", changed" } else { "" };
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "{version} (commit {commit}{dirty}; {})",
+        environment.compiler
+    )
 }
 
 /// The kernels chosen for this processor.
@@ -65,6 +98,12 @@ pub fn peak_rss_mb() -> Option<f64> {
     let text = proc_value("/proc/self/status", "VmHWM")?;
     let kilobytes: f64 = text.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024.0 / 1e6)
+}
+
+/// Lets [`peak_rss_mb`] count from now on, where the system can do that.
+pub fn reset_peak_rss() {
+    // Without the right to it, the peak is that of the whole process.
+    let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
 /// The value of the first line `name : value` of a file.

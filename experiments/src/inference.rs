@@ -172,7 +172,7 @@ impl<'a> Asker<'a> {
     ) -> Result<bool> {
         let Some(model) = model else { return Ok(false) };
         let network: &Network = self.plan.network();
-        let mut local = Engine::new(Frozen::new(self.plan.clone(), model));
+        let mut local = Engine::new(Frozen::new(self.plan.grid().clone(), model));
         Ok(pass::infer(&mut local, network, x)? == *logits)
     }
 
@@ -190,11 +190,11 @@ impl<'a> Asker<'a> {
 ///
 /// # Errors
 /// If the server is gone or refuses the model.
-pub fn load_if_absent(server: &Server, id: ModelId, replica: &Replica) -> Result<()> {
-    if server.link()?.attach(id, replica.public().plan()).is_ok() {
+pub fn load_if_absent(server: &Server, id: ModelId, plan: &Plan, replica: &Replica) -> Result<()> {
+    if server.link()?.attach(id, plan).is_ok() {
         return Ok(());
     }
-    let packed = Packed::open(server.link()?, id, replica.clone(), &mut rand::rng())
+    let packed = Packed::open(server.link()?, id, plan, replica.clone(), &mut rand::rng())
         .context("loading the model at the server")?;
     packed.close().context("loading the model at the server")?;
     Ok(())

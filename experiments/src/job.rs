@@ -7,7 +7,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use sphinx_experiments::config::{Config, Engine};
-//! use sphinx_experiments::job::{Job, Randomness, Unwatched};
+//! use sphinx_experiments::job::{Begun, Job, Randomness, Unwatched};
 //! use sphinx_nn::data::{self, LoadOptions};
 //!
 //! let config = Config {
@@ -16,8 +16,8 @@
 //! };
 //! let options = LoadOptions { train: Some(300), test: Some(50), seed: 1 };
 //! let job = Job::new(config, Arc::new(data::load("synth-digits", None, &options)?))?;
-//! let mut ledger = job.terms.ledger(None)?;
-//! let trained = job.train_local(&Randomness::Seeded(1), &mut ledger, &mut Unwatched)?;
+//! let mut begun = Begun::unkept(job.terms.ledger(None)?);
+//! let trained = job.train_local(&Randomness::Seeded(1), &mut begun, &mut Unwatched)?;
 //! assert_eq!(trained.history.steps.len(), 2);
 //! # Ok::<(), anyhow::Error>(())
 //! ```
@@ -27,7 +27,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
-use sphinx_dp::Ledger;
 use sphinx_nn::clear::{Clear, ClearConfig};
 use sphinx_nn::data::{Dataset, Split};
 use sphinx_nn::engine::Infer;
@@ -35,18 +34,23 @@ use sphinx_nn::{Network, init, metrics, pass};
 use sphinx_protocol::grid::{Engine, Frozen, Local};
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{FrozenReplica, Replica};
-use sphinx_protocol::plan::{Limits, Plan, PlanChoices, PlanLiteral};
-use sphinx_protocol::train::Streams;
+use sphinx_protocol::plan::{GridLiteral, GridPlan, Limits, Plan, PlanChoices, PlanLiteral};
+use sphinx_protocol::train::{
+    Float, KeptError, Position, Schedule, Streams, UpdateRule, restore_replica,
+};
 use sphinx_protocol::transport::Traffic;
 
 use crate::config::Config;
+use crate::learning::Clipping;
 use crate::privacy::Terms;
 use crate::usage::OrUsage;
 
 mod drive;
 mod remote;
+mod saving;
 
 pub use drive::{History, StepSample, Unwatched, Watch};
+pub use saving::{Begun, CHECKPOINT, Saving};
 
 /// Fraction bits of the float engine's gradient sums.
 const FLOAT_SHIFT: u32 = 20;
@@ -73,11 +77,18 @@ impl Randomness {
         )
     }
 
-    fn streams(&self) -> Streams {
-        match self {
-            Self::Seeded(seed) => Streams::seeded_for_experiments(*seed),
-            Self::Secret(root) => Streams::secret(&mut root.as_ref().clone()),
-        }
+    /// The streams from the start, or where a seeded run left them. A secret run never goes on with
+    /// old randomness.
+    fn streams(&self, position: Option<&Position>) -> Result<Streams> {
+        Ok(match (self, position) {
+            (Self::Seeded(seed), None) => Streams::seeded_for_experiments(*seed),
+            (Self::Seeded(seed), Some(position)) => {
+                let name = "position of the seeded streams";
+                let streams = position.streams.ok_or(KeptError::Missing { name })?;
+                Streams::resume_seeded(*seed, &streams)
+            }
+            (Self::Secret(root), _) => Streams::secret(&mut root.as_ref().clone()),
+        })
     }
 }
 
@@ -92,7 +103,9 @@ pub struct Job {
     pub network: Network,
     /// What it costs.
     pub terms: Terms,
-    /// Grids and layouts, for engines on the integer grid.
+    /// Grids, for engines on the integer grid.
+    pub grid: Option<GridPlan>,
+    /// Layouts on these grids, for products by a server; none if a layer has no layout.
     pub plan: Option<Plan>,
 }
 
@@ -153,8 +166,12 @@ impl Job {
             .or_usage("the training data")?;
         split.test.check_fits(&network).or_usage("the test data")?;
         let terms = Terms::resolve(&config)?;
-        let plan = config
+        let grid = config
             .grid
+            .then(|| grids(&config, &network, &terms))
+            .transpose()?;
+        let has_layouts = grid.is_some() && sphinx_protocol::plan::has_layouts(&network);
+        let plan = (has_layouts || config.engine == crate::config::Engine::Packed)
             .then(|| design(&config, &network, &terms))
             .transpose()?;
         Ok(Self {
@@ -162,6 +179,7 @@ impl Job {
             split,
             network,
             terms,
+            grid,
             plan,
         })
     }
@@ -177,45 +195,71 @@ impl Job {
     /// The plan.
     ///
     /// # Errors
-    /// If the job runs in floating point.
+    /// If the job runs in floating point, or on layers without a ciphertext layout.
     pub fn plan(&self) -> Result<&Plan> {
         self.plan
             .as_ref()
-            .context("this run is not on the integer grid")
+            .context("this run has no layouts for encrypted products")
     }
 
     /// The float engine at the public initial weights.
-    pub(crate) fn float_engine(&self) -> Result<Clear> {
-        let config = ClearConfig {
-            clip_bound: self.config.clip.map(|c| c as f32),
-            learning_rate: self.config.lr,
-            momentum: self.config.momentum,
-            divisor: self.config.batch,
+    pub(crate) fn float_engine(&self) -> Result<Float> {
+        let config = &self.config;
+        let settings = ClearConfig {
+            clip_bound: config.clip.map(|c| c as f32),
+            learning_rate: config.lr,
+            momentum: config.momentum,
+            divisor: config.batch,
             shift: FLOAT_SHIFT,
         };
-        let weights = init::glorot(&self.network, self.config.public_seed());
-        Clear::new(&self.network, weights, config).or_usage("the float engine")
+        let weights = init::glorot(&self.network, config.public_seed());
+        let mut clear =
+            Clear::new(&self.network, weights, settings).or_usage("the float engine")?;
+        let learning = &config.learning;
+        if let (Clipping::PerLayer, Some(clip)) = (learning.clipping, config.clip) {
+            let layers = self.network.linears().len();
+            let bound = (clip / (layers as f64).sqrt()) as f32;
+            clear
+                .clip_per_layer(&vec![bound; layers])
+                .or_usage("--clip")?;
+        }
+        let rule = UpdateRule {
+            schedule: Schedule {
+                base: config.lr,
+                warm_up: learning.warm_up,
+                shape: learning.schedule,
+            },
+            momentum: config.momentum,
+            nesterov: learning.nesterov,
+            divisor: config.batch,
+            steps: config.steps,
+            averaging: learning.averaging,
+        };
+        Ok(Float::new(clear, rule))
     }
 
-    /// Trains in this process.
+    /// Trains in this process, from where `begun` says.
     ///
     /// # Errors
     /// Whatever stops the run.
     pub fn train_local(
         &self,
         randomness: &Randomness,
-        ledger: &mut Ledger,
+        begun: &mut Begun,
         watch: &mut dyn Watch,
     ) -> Result<Trained> {
-        let (history, model) = if let Some(plan) = &self.plan {
-            let engine = Engine::new(Local::new(Replica::initial(plan)));
-            let (engine, history) = drive::drive(self, engine, randomness, ledger, watch)?;
+        let (history, model) = if let Some(grid) = &self.grid {
+            let engine = Engine::new(Local::new(replica(grid, begun)?));
+            let (engine, history) = drive::drive(self, engine, randomness, begun, watch)?;
             let replica = sphinx_protocol::grid::Multiplier::replica(engine.multiplier()).clone();
             (history, Model::Grid(Box::new(replica)))
         } else {
-            let engine = self.float_engine()?;
-            let (engine, history) = drive::drive(self, engine, randomness, ledger, watch)?;
-            (history, Model::Float(Box::new(engine)))
+            let mut engine = self.float_engine()?;
+            if let Some(checkpoint) = &begun.from {
+                engine.restore(&checkpoint.state)?;
+            }
+            let (engine, history) = drive::drive(self, engine, randomness, begun, watch)?;
+            (history, Model::Float(Box::new(engine.model())))
         };
         Ok(Trained {
             accuracy: self.accuracy(&model)?,
@@ -237,20 +281,30 @@ impl Job {
     pub fn accuracy(&self, model: &Model) -> Result<f64> {
         match model {
             Model::Grid(replica) => self.accuracy_frozen(&replica.freeze()),
-            Model::Float(engine) => Ok(accuracy(
-                &mut engine.as_ref().clone(),
-                &self.network,
-                &self.split.test,
-            )?),
+            Model::Float(engine) => self.accuracy_float(engine.as_ref().clone()),
         }
+    }
+
+    fn accuracy_float(&self, mut engine: Clear) -> Result<f64> {
+        Ok(accuracy(&mut engine, &self.network, &self.split.test)?)
     }
 
     /// Test accuracy of one version of the model, computed by the client from its replica: the
     /// same integers as the server's.
     fn accuracy_frozen(&self, model: &Arc<FrozenReplica>) -> Result<f64> {
-        let mut engine = Engine::new(Frozen::new(self.plan()?.clone(), Arc::clone(model)));
+        let grid = self.grid.as_ref();
+        let grid = grid.context("this run is not on the integer grid")?;
+        let mut engine = Engine::new(Frozen::new(grid.clone(), Arc::clone(model)));
         Ok(accuracy(&mut engine, &self.network, &self.split.test)?)
     }
+}
+
+/// The replica that a run on these grids starts or goes on from.
+fn replica(grid: &GridPlan, begun: &Begun) -> Result<Replica> {
+    Ok(match &begun.from {
+        Some(checkpoint) => restore_replica(grid, &checkpoint.state)?,
+        None => Replica::initial(grid),
+    })
 }
 
 /// Grids and layouts for a configuration.
@@ -258,7 +312,20 @@ impl Job {
 /// # Errors
 /// [`UsageError`](crate::usage::UsageError) if no exact plan exists for it.
 pub fn design(config: &Config, network: &Network, terms: &Terms) -> Result<Plan> {
-    let choices = PlanChoices {
+    let literal = PlanLiteral::design(&choices(config, network, terms));
+    let literal = literal.or_usage("planning the run")?;
+    Plan::new(&literal, &Limits::default()).or_usage("planning the run")
+}
+
+/// The grids alone.
+fn grids(config: &Config, network: &Network, terms: &Terms) -> Result<GridPlan> {
+    let literal = GridLiteral::design(&choices(config, network, terms));
+    let literal = literal.or_usage("planning the run")?;
+    GridPlan::new(&literal, &Limits::default()).or_usage("planning the run")
+}
+
+fn choices(config: &Config, network: &Network, terms: &Terms) -> PlanChoices {
+    PlanChoices {
         architecture: network.architecture().clone(),
         capacity: terms.capacity,
         clip_bound: config.clip.unwrap_or(crate::config::DEFAULT_CLIP),
@@ -267,9 +334,7 @@ pub fn design(config: &Config, network: &Network, terms: &Terms) -> Result<Plan>
         divisor: config.batch,
         init_seed: config.public_seed(),
         tickets: config.tickets,
-    };
-    let literal = PlanLiteral::design(&choices).or_usage("planning the run")?;
-    Plan::new(&literal, &Limits::default()).or_usage("planning the run")
+    }
 }
 
 /// Share of `data` that `engine` gets right.

@@ -5,10 +5,11 @@
 //! and every figure can be made again: definition, then trials, then figure.
 //!
 //! - [`cli`]: the command line; [`commands`]: one module per command.
-//! - [`config`]: what was asked, resolved; [`privacy`]: what it costs.
+//! - [`definition`]: an experiment in TOML; [`runner`]: carries it out, and goes on where it stopped.
+//! - [`config`], [`learning`]: what was asked, resolved; [`privacy`]: what it costs.
 //! - [`job`]: one training run by any engine; [`inference`]: private requests; [`child`]: the server
 //!   beside them; [`work_ratio`]: the client that trains alone, as the opponent.
-//! - [`sweep`]: experiments over many trials.
+//! - [`sweep`]: the experiments that have a binary of their own.
 //! - [`usage`]: whose fault an error is, and so the exit code; [`output`], [`progress`],
 //!   [`table`]: what a person or a script sees.
 //! - [`run_dir`], [`environment`], [`report`], [`saved_model`]: what is kept.
@@ -19,14 +20,17 @@ pub mod child;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod definition;
 pub mod environment;
 pub mod inference;
 pub mod job;
+pub mod learning;
 pub mod output;
 pub mod privacy;
 pub mod progress;
 pub mod report;
 pub mod run_dir;
+pub mod runner;
 pub mod saved_model;
 pub mod sweep;
 pub mod table;

@@ -2,7 +2,9 @@
 //!
 //! Batches are Poisson samples at rate `mean / records`, padded to a public capacity that the
 //! tail of all steps exceeds with probability at most 2^-40 ([`DELTA_CAP`], a term of delta). The
-//! noise is calibrated by the Renyi accountant so that the last step still fits into the budget.
+//! noise is calibrated by the chosen accountant so that the last step still fits into the budget.
+//! With the Renyi accountant the ledger composes what is charged; with any other it is bound to the
+//! plan of so many steps of this kind, and refuses whatever the plan does not cover.
 //!
 //! ```
 //! use sphinx_experiments::{config::Config, privacy::Terms};
@@ -17,8 +19,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sphinx_dp::statement::{BiasRule, PrivacyStatement, RunFacts};
 use sphinx_dp::{
-    Accountant, Adjacency, Budget, ClipBound, Delta, DpEvent, Epsilon, GaussianMechanism, Ledger,
-    NoiseMultiplier, PoissonSampler, RdpAccountant, SamplingRate, calibrate, capacity,
+    AccountError, AccountantKind, Adjacency, Budget, Calibrator, ClipBound, Delta, DpEvent,
+    Epsilon, FixedPlan, GaussianMechanism, Ledger, LedgerBuilder, NoiseMultiplier, PoissonSampler,
+    SamplingRate, accountant, capacity,
 };
 
 use crate::config::Config;
@@ -41,6 +44,12 @@ pub struct Terms {
     pub noise: Option<NoiseMultiplier>,
     /// What may be spent.
     pub budget: Option<Budget>,
+    /// Who prices the run.
+    pub accountant: AccountantKind,
+    /// Number of steps that are planned.
+    pub steps: u64,
+    /// The one Renyi order at which the ledger spends, if the run asked for a filter.
+    pub filter_order: Option<f64>,
 }
 
 impl Terms {
@@ -57,14 +66,21 @@ impl Terms {
         let delta = Delta::new(config.delta).or_usage("--delta")?;
         let (noise, budget) = match (config.private, config.noise_multiplier) {
             (false, _) => (None, None),
-            (true, Some(z)) => given_noise(z, rate, config.steps, delta)?,
+            (true, Some(z)) => given_noise(config, z, rate, delta)?,
             (true, None) => given_budget(config, rate, delta)?,
+        };
+        let filter_order = match noise.filter(|_| config.renyi_filter) {
+            Some(z) => Some(best_order(z, rate, config.steps, delta)?),
+            None => None,
         };
         Ok(Self {
             rate,
             capacity: usize::try_from(capacity)?,
             noise,
             budget,
+            accountant: config.accountant,
+            steps: config.steps,
+            filter_order,
         })
     }
 
@@ -75,7 +91,7 @@ impl Terms {
     pub fn epsilon_of_run(&self, config: &Config) -> Result<Option<f64>> {
         let Some(z) = self.noise else { return Ok(None) };
         let delta = Delta::new(config.delta).or_usage("--delta")?;
-        Ok(Some(price(z, self.rate, config.steps, delta)?))
+        Ok(Some(price(config, z, self.rate, delta)?))
     }
 
     /// The mechanism for an engine whose clip bound is `bound` grid units.
@@ -101,11 +117,32 @@ impl Terms {
     /// # Errors
     /// If the file exists or cannot be written.
     pub fn ledger(&self, path: Option<&Path>) -> Result<Ledger> {
-        let adjacency = Adjacency::AddRemove;
-        match path {
-            Some(path) => Ledger::create(path, self.budget, adjacency).context("the ledger"),
-            None => Ok(Ledger::in_memory(self.budget, adjacency)),
+        let mut builder = LedgerBuilder::new(self.budget, Adjacency::AddRemove);
+        if let (Some(plan), Some(_)) = (self.fixed_plan(), self.budget) {
+            builder = builder.fixed_plan(plan).or_usage("--accountant")?;
         }
+        if let Some(order) = self.filter_order {
+            builder = builder.fixed_order(order).context("the Renyi filter")?;
+        }
+        match path {
+            Some(path) => builder.create(path).context("the ledger"),
+            None => Ok(builder.in_memory()),
+        }
+    }
+
+    /// The plan that the ledger is bound to; none for the Renyi accountant, which prices whatever
+    /// is charged, and for runs without noise.
+    #[must_use]
+    pub fn fixed_plan(&self) -> Option<FixedPlan> {
+        let noise_multiplier = self
+            .noise
+            .filter(|_| self.accountant != AccountantKind::Rdp)?;
+        Some(FixedPlan {
+            accountant: self.accountant,
+            rate: self.rate,
+            noise_multiplier,
+            steps: self.steps,
+        })
     }
 
     /// The statement for what `ledger` holds.
@@ -130,14 +167,22 @@ impl Terms {
     }
 }
 
+/// The Renyi order that gives the least epsilon for the whole run: fixed before the first step, so that
+/// a filter at this order covers runs that adapt, at the price of the run as planned.
+fn best_order(z: NoiseMultiplier, rate: SamplingRate, steps: u64, delta: Delta) -> Result<f64> {
+    let mut accountant = AccountantKind::Rdp.accountant(Adjacency::AddRemove);
+    accountant.compose(&DpEvent::poisson_gaussian(rate, z), steps)?;
+    Ok(accountant.epsilon(delta)?.order)
+}
+
 fn given_noise(
+    config: &Config,
     z: f64,
     rate: SamplingRate,
-    steps: u64,
     delta: Delta,
 ) -> Result<(Option<NoiseMultiplier>, Option<Budget>)> {
     let z = NoiseMultiplier::new(z).or_usage("--noise-multiplier")?;
-    let epsilon = price(z, rate, steps, delta)? * (1.0 + SLACK);
+    let epsilon = price(config, z, rate, delta)? * (1.0 + SLACK);
     let epsilon = Epsilon::new(epsilon).or_usage("the epsilon of --noise-multiplier")?;
     Ok((Some(z), Some(Budget { epsilon, delta })))
 }
@@ -153,20 +198,27 @@ fn given_budget(
             "a private run needs a budget or a noise",
         ));
     };
-    let budget = Budget {
-        epsilon: Epsilon::new(epsilon).or_usage("--epsilon")?,
-        delta,
+    let calibrator = Calibrator {
+        accountant: config.accountant,
+        budget: Budget {
+            epsilon: Epsilon::new(epsilon).or_usage("--epsilon")?,
+            delta,
+        },
+        adjacency: Adjacency::AddRemove,
     };
-    let z = calibrate::noise_multiplier(budget, rate, config.steps, Adjacency::AddRemove)
+    let z = calibrator
+        .noise_multiplier(rate, config.steps)
         .or_usage("calibrating the noise")?;
-    Ok((Some(z), Some(budget)))
+    Ok((Some(z), Some(calibrator.budget)))
 }
 
-/// Epsilon of `steps` steps.
-fn price(z: NoiseMultiplier, rate: SamplingRate, steps: u64, delta: Delta) -> Result<f64> {
-    let mut accountant = RdpAccountant::new(Adjacency::AddRemove);
-    accountant.compose(&DpEvent::poisson_gaussian(rate, z), steps)?;
-    Ok(accountant.epsilon(delta)?.epsilon)
+/// Epsilon of all steps, an upper bound.
+fn price(config: &Config, z: NoiseMultiplier, rate: SamplingRate, delta: Delta) -> Result<f64> {
+    let kind = config.accountant;
+    let answer = accountant::price(kind, Adjacency::AddRemove, rate, z, config.steps, delta);
+    answer
+        .and_then(|answer| answer.upper.ok_or(AccountError::NoBound(kind)))
+        .or_usage(format!("--accountant {kind}"))
 }
 
 #[cfg(test)]
@@ -181,8 +233,23 @@ mod tests {
                 ..Config::default()
             },
             Config {
+                epsilon: Some(2.0),
+                renyi_filter: true,
+                ..Config::default()
+            },
+            Config {
                 epsilon: None,
                 noise_multiplier: Some(1.1),
+                ..Config::default()
+            },
+            Config {
+                accountant: AccountantKind::Pld,
+                ..Config::default()
+            },
+            Config {
+                epsilon: None,
+                noise_multiplier: Some(1.1),
+                accountant: AccountantKind::Moments,
                 ..Config::default()
             },
         ] {
@@ -195,6 +262,8 @@ mod tests {
             assert!(ledger.would_exceed(&mechanism.event()));
             let statement = terms.statement(&ledger, &config).unwrap();
             assert!(statement.proven && statement.delta > config.delta);
+            let planned = terms.epsilon_of_run(&config).unwrap().unwrap();
+            assert_eq!(statement.epsilon, planned);
         }
     }
 

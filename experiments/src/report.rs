@@ -16,6 +16,7 @@ use crate::environment;
 use crate::inference::Answers;
 use crate::job::{History, Job, StepSample, Trained};
 use crate::output::number;
+use crate::run_dir::utc_now;
 use crate::work_ratio::Opponent;
 
 /// The figures of one training run that are printed and recorded.
@@ -64,6 +65,8 @@ pub fn training_record(
         .with_security(security(job))
         .with_label(label::PRIVATE, if config.private { "yes" } else { "no" })
         .with_label("arithmetic", config.arithmetic())
+        .with_label(label::ACCOUNTANT, config.accountant.to_string())
+        .with_label(label::NOISE, noise(config))
         .with_metric(metric::ACCURACY, trained.accuracy)
         .with_metric(metric::DELTA, config.delta);
     // Rounded up it is still a bound, and runs to one budget stand at one place in a figure.
@@ -84,6 +87,12 @@ pub fn training_record(
         ("server_cpu_s", trained.server_cpu_s),
     ];
     metrics.extend(job.terms.noise.map(|z| ("noise_multiplier", z.get())));
+    metrics.push(("sampling_rate", job.terms.rate.get()));
+    if summary.is_none() {
+        let step = stats::median(&walls(&trained.history)).ok();
+        metrics.extend(step.map(|seconds| ("seconds_per_step", seconds)));
+        metrics.extend(environment::peak_rss_mb().map(|mb| ("peak_rss_mb", mb)));
+    }
     if let Some(summary) = summary {
         metrics.push(("seconds_per_step", summary.seconds_per_step));
         metrics.push(("client_work_ratio", summary.client_work_ratio));
@@ -100,12 +109,28 @@ pub fn training_record(
 fn record(experiment: &str, config: &Config, engine: &str, trial: String) -> Record {
     let seed = config.seed.unwrap_or(0);
     let (model, dataset) = (config.model.as_str(), config.dataset.as_str());
+    let environment = environment::capture();
     let mut record = Record::new(experiment, trial, engine, model, dataset, seed)
-        .with_label(label::MACHINE, environment::capture().machine());
+        .with_label(label::MACHINE, environment.machine())
+        .with_label(label::COMMAND, environment::command_line())
+        .with_label(label::VERSION, environment::version(&environment))
+        .with_label(label::FINISHED, utc_now());
+    if config.validation.is_some() {
+        record = record.with_label("tested-on", "held-out training records");
+    }
     if let Ok(Value::Object(fields)) = serde_json::to_value(config) {
         record.config = fields.into_iter().collect();
     }
     record
+}
+
+/// Where the noise of a run comes from.
+const fn noise(config: &Config) -> &'static str {
+    match (config.private, config.seed) {
+        (false, _) => "none",
+        (true, Some(_)) => "exact discrete Gaussian, from a seed",
+        (true, None) => "exact discrete Gaussian",
+    }
 }
 
 /// The security level of a job's encryption.
@@ -193,7 +218,7 @@ pub fn training_object(
         "delta": config.delta,
         "delta_total": number(statement.delta),
         "proven": statement.proven,
-        "accountant": "rdp",
+        "accountant": config.accountant.name(),
         "noise_multiplier": job.terms.noise.map(sphinx_dp::NoiseMultiplier::get),
         "steps": trained.history.steps.len(),
         "batch": config.batch,

@@ -5,22 +5,24 @@
 //! | `config.toml` | the resolved configuration |
 //! | `environment.json` | machine and build |
 //! | `ledger.jsonl` | every release, charged before it left |
+//! | `checkpoint.safetensors` | where an interrupted run goes on, readable by its owner only |
 //! | `trials.jsonl` | one record per trial, every timing sample kept |
 //! | `model.json` | the trained model with its **biases in the clear**, readable by its owner only |
+//! | `work/` | what trials of a series leave behind while they run |
 //! | `statement.txt` | the privacy statement |
 //! | `server.log` | what a server started for the run said |
 //! | `figures/` | drawn from the records |
 //!
-//! An existing folder is refused: nothing is ever overwritten.
+//! An existing folder is refused: nothing is ever overwritten. An interrupted run goes on in its own
+//! folder.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use sphinx_figures::load::{CONFIG, TRIALS};
+use sphinx_figures::load::{CONFIG, ENVIRONMENT, Environment, TRIALS};
 use sphinx_figures::record::{self, Record};
 
 use crate::environment;
@@ -56,21 +58,36 @@ impl RunDir {
         Ok(Self { path })
     }
 
-    /// Goes on in an existing run directory, or makes it.
+    /// Goes on in an existing run directory, or makes it. A record that was cut short is removed.
     ///
     /// # Errors
     /// What the system says.
     pub fn reopen(path: &Path) -> Result<Self> {
-        if path.join(CONFIG).exists() {
-            return Ok(Self {
-                path: path.to_owned(),
-            });
-        }
         fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
-        environment::capture().write(path)?;
+        // Absent, or cut short by a crash.
+        let known = fs::read_to_string(path.join(ENVIRONMENT)).unwrap_or_default();
+        if serde_json::from_str::<Environment>(&known).is_err() {
+            environment::capture().write(path)?;
+        }
+        let trials = path.join(TRIALS);
+        if trials.exists() {
+            record::repair(&trials)?;
+        }
         Ok(Self {
             path: path.to_owned(),
         })
+    }
+
+    /// Goes on in the run directory of an interrupted run.
+    ///
+    /// # Errors
+    /// [`UsageError`] if there is no run, or what the system says.
+    pub fn resume(path: &Path) -> Result<Self> {
+        if !path.join(CONFIG).exists() {
+            let problem = format!("{} holds no run to go on with", path.display());
+            return Err(UsageError::flag("--resume", problem));
+        }
+        Self::reopen(path)
     }
 
     /// The folder.
@@ -85,17 +102,29 @@ impl RunDir {
         self.path.join("ledger.jsonl")
     }
 
-    /// A ledger of its own for one of several trials; another one where an earlier attempt at the
-    /// trial left its ledger, because what was charged stays charged.
-    #[must_use]
-    pub fn ledger_of(&self, trial: &str) -> PathBuf {
-        let mut path = self.path.join(format!("ledger-{trial}.jsonl"));
-        let mut attempt = 2;
-        while path.exists() {
-            path = self.path.join(format!("ledger-{trial}-{attempt}.jsonl"));
-            attempt += 1;
+    /// A folder for one of several trials while it runs; made if it is not there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn work(&self, trial: &str) -> Result<PathBuf> {
+        let path = self.path.join("work").join(trial);
+        fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Removes the folder of a trial that is recorded, and of all if it was the last.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn clear_work(&self, trial: &str) -> Result<()> {
+        let all = self.path.join("work");
+        let path = all.join(trial);
+        if path.exists() {
+            fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
         }
-        path
+        // Not empty, or gone already: either is well.
+        let _ = fs::remove_dir(all);
+        Ok(())
     }
 
     /// Writes the resolved configuration.
@@ -103,10 +132,19 @@ impl RunDir {
     /// # Errors
     /// What the serialiser or the system says.
     pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
-        self.write(
-            CONFIG,
-            &toml::to_string_pretty(config).context("writing the configuration")?,
-        )
+        let text = toml::to_string_pretty(config).context("writing the configuration")?;
+        self.replace(CONFIG, text.as_bytes())
+    }
+
+    /// Puts a file in the place of an older one, durably and all at once, for its owner only.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        Ok(sphinx_protocol::train::replace(
+            &self.path.join(name),
+            bytes,
+        )?)
     }
 
     /// Writes a text file.
@@ -116,23 +154,6 @@ impl RunDir {
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.path.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-    }
-
-    /// Writes a new file that only its owner can read.
-    ///
-    /// # Errors
-    /// What the system says, also if the file exists.
-    pub fn write_private(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.path.join(name);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options
-            .open(&path)
-            .with_context(|| format!("creating {}", path.display()))?;
-        file.write_all(bytes)
-            .with_context(|| format!("writing {}", path.display()))
     }
 
     /// Appends one record.
@@ -171,6 +192,12 @@ fn unused(name: &str) -> PathBuf {
 /// The time now, to be part of a file name.
 fn file_time() -> String {
     utc_now().replace(':', "-")
+}
+
+/// The day in UTC, to be part of a file name.
+#[must_use]
+pub fn file_date() -> String {
+    utc_now().chars().take(10).collect()
 }
 
 /// The time now in UTC, as RFC 3339 to the second.
@@ -228,11 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn a_private_file_is_private_and_new() {
+    fn a_private_file_is_private_and_replaced_as_a_whole() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(Some(&folder.path().join("run")), "train", "packed").unwrap();
-        run.write_private(MODEL, b"{}").unwrap();
-        assert!(run.write_private(MODEL, b"{}").is_err());
+        for content in [&b"{}"[..], b"[]"] {
+            run.replace(MODEL, content).unwrap();
+            assert_eq!(fs::read(run.path().join(MODEL)).unwrap(), content);
+        }
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -242,5 +271,12 @@ mod tests {
                 .mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    fn only_a_run_can_be_resumed() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = RunDir::resume(folder.path()).unwrap_err();
+        assert_eq!(crate::usage::exit_code(&error), 2);
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{PrivateModel, Replica};
-use sphinx_protocol::plan::{Limits, Plan, PlanLiteral};
+use sphinx_protocol::plan::{GridLiteral, GridPlan, Limits, Plan, PlanLiteral};
 
 use crate::run_dir::{MODEL, RunDir};
 use crate::usage::{OrUsage, UsageError};
@@ -25,8 +25,10 @@ pub struct SavedModel {
     version: String,
     /// The model's name at the server, if it has one.
     id: Option<[u8; 16]>,
-    /// The plan, as people write it.
-    plan: PlanLiteral,
+    /// The grids it was trained on.
+    grid: GridLiteral,
+    /// The layouts for encrypted products, unless its layers have none.
+    plan: Option<PlanLiteral>,
     /// Weights, biases, velocities.
     model: PrivateModel,
 }
@@ -36,12 +38,13 @@ const NOTE: &str = "private: holds the biases in the clear; keep this file to yo
 impl SavedModel {
     /// What has to be kept of `replica`.
     #[must_use]
-    pub fn new(replica: &Replica, id: Option<ModelId>) -> Self {
+    pub fn new(replica: &Replica, plan: Option<&Plan>, id: Option<ModelId>) -> Self {
         Self {
             note: NOTE.to_owned(),
             version: replica.public().version().to_string(),
             id: id.map(|id| id.0),
-            plan: replica.public().plan().literal().clone(),
+            grid: replica.public().plan().literal().clone(),
+            plan: plan.map(|plan| plan.literal().clone()),
             model: replica.export_private(),
         }
     }
@@ -49,9 +52,9 @@ impl SavedModel {
     /// Writes it, readable by its owner only.
     ///
     /// # Errors
-    /// What the system says, also if there is one already.
+    /// What the system says.
     pub fn write(&self, run: &RunDir) -> Result<()> {
-        run.write_private(
+        run.replace(
             MODEL,
             &serde_json::to_vec(self).context("writing the model")?,
         )
@@ -80,12 +83,26 @@ impl SavedModel {
         self.id.map(ModelId)
     }
 
+    /// The checked plan, for products by a server.
+    ///
+    /// # Errors
+    /// [`UsageError`] for a model without layouts, or a plan that does not pass the checks.
+    pub fn plan(&self) -> Result<Plan> {
+        let Some(literal) = &self.plan else {
+            let problem = "this model has layers without a ciphertext layout, so no server can \
+                           answer requests with it yet; train a network of dense layers";
+            return Err(UsageError::flag("--run", problem));
+        };
+        Plan::new(literal, &Limits::default()).or_usage("the plan of the model")
+    }
+
     /// The checked model.
     ///
     /// # Errors
-    /// [`UsageError`] for a plan or weights that do not pass the checks.
+    /// [`UsageError`] for grids or weights that do not pass the checks.
     pub fn replica(&self) -> Result<Replica> {
-        let plan = Plan::new(&self.plan, &Limits::default()).or_usage("the plan of the model")?;
-        Replica::import_private(&plan, &self.model).or_usage("the weights of the model")
+        let grid =
+            GridPlan::new(&self.grid, &Limits::default()).or_usage("the grids of the model")?;
+        Replica::import_private(&grid, &self.model).or_usage("the weights of the model")
     }
 }

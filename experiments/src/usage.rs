@@ -32,6 +32,14 @@ pub enum UsageError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A field of a definition or configuration with an unusable value.
+    #[error("{field}: {problem}")]
+    Definition {
+        /// The field, with the table it stands in.
+        field: String,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
     /// A lower layer refused the input.
     #[error("{context}")]
     Rejected {

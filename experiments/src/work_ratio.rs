@@ -7,8 +7,8 @@
 use anyhow::Result;
 use sphinx_figures::stats;
 
-use crate::config::{Config, Engine};
-use crate::job::{Job, Randomness, Unwatched};
+use crate::config::{Config, Engine, Learning};
+use crate::job::{Begun, Job, Randomness, Unwatched};
 
 /// Steps that are measured, after a first one that is not.
 const STEPS: u64 = 7;
@@ -38,8 +38,9 @@ impl Opponent {
         let mut alone = job.with(config)?;
         // The terms stay those of the real run: the same capacity and noise, fewer steps.
         alone.config.steps = STEPS + 1;
-        let mut ledger = alone.terms.ledger(None)?;
-        let trained = alone.train_local(&Randomness::new(None), &mut ledger, &mut Unwatched)?;
+        alone.config.learning = Learning::default();
+        let mut begun = Begun::unkept(alone.terms.ledger(None)?);
+        let trained = alone.train_local(&Randomness::new(None), &mut begun, &mut Unwatched)?;
         let steady = trained.history.steady();
         let samples: Vec<f64> = steady.iter().map(|s| s.cpu_s).collect();
         let walls: Vec<f64> = steady.iter().map(|s| s.report.seconds).collect();

@@ -11,6 +11,7 @@ fn sphinx(arguments: &[&str]) -> Output {
     let binary = env!("CARGO_BIN_EXE_sphinx");
     Command::new(binary)
         .args(arguments)
+        .env_remove("SPHINX_DATA")
         .output()
         .expect("the binary runs")
 }
@@ -189,16 +190,169 @@ fn bad_flags_are_refused_with_advice() {
     refused(&["account", "--sampling-rate", "2"], &["--delta"]);
 }
 
+fn account(name: &str) -> Value {
+    let flags = [
+        "account",
+        "--noise-multiplier",
+        "1",
+        "--json",
+        "--accountant",
+    ];
+    object(&sphinx(&[&flags[..], &[name], &RUN[..]].concat()))
+}
+
+/// The true value is 2.6052511; published accountants say 2.874688 by Renyi divergence, 3.353157 by
+/// moments and 2.437 by the central limit.
 #[test]
-fn accountants_of_other_versions_are_named_as_such() {
-    for name in ["pld", "moments", "gdp"] {
-        let arguments = [
-            &["account", "--noise-multiplier", "1", "--accountant", name],
-            &RUN[..],
-        ]
-        .concat();
-        refused(&arguments, &[name, "not in this version"]);
+fn every_accountant_answers_in_its_own_way() {
+    let loss = account("pld");
+    let side = |key: &str| loss[key].as_f64().unwrap();
+    assert!((2.605_25..2.605_61).contains(&side("epsilon")), "{loss}");
+    assert!(
+        side("lower") <= 2.605_251_2 && side("lower") > 2.58,
+        "{loss}"
+    );
+    assert!(side("lower") <= side("estimate") && side("estimate") <= side("epsilon"));
+    let moments = account("moments");
+    assert!((moments["epsilon"].as_f64().unwrap() - 3.353_157).abs() < 1e-5);
+    assert!(
+        moments["lower"].is_null() && moments["order"].is_f64(),
+        "{moments}"
+    );
+    let limit = account("gdp");
+    assert!(limit["epsilon"].is_null(), "no bound: {limit}");
+    assert!((limit["estimate"].as_f64().unwrap() - 2.437).abs() < 1e-3);
+}
+
+#[test]
+fn every_accountant_calibrates() {
+    for (name, low, high) in [
+        ("rdp", 1.223, 1.2241),
+        ("moments", 1.368, 1.3687),
+        ("pld", 1.157_53, 1.158_6),
+        ("gdp", 1.123, 1.127),
+    ] {
+        let flags = [
+            "calibrate",
+            "--epsilon",
+            "2",
+            "--json",
+            "--accountant",
+            name,
+        ];
+        let value = object(&sphinx(&[&flags[..], &RUN[..]].concat()));
+        let z = value["noise_multiplier"].as_f64().unwrap();
+        assert!((low..high).contains(&z), "{name}: {z}");
     }
+}
+
+#[test]
+fn any_two_of_rate_steps_and_noise_give_the_third() {
+    let flags = [
+        "calibrate",
+        "--accountant",
+        "pld",
+        "--epsilon",
+        "2",
+        "--delta",
+        "1e-5",
+        "--json",
+    ];
+    let with = |more: &[&'static str]| object(&sphinx(&[&flags[..], more].concat()));
+    let (rate, steps, z) = ("0.008333333333333333", "3000", "1.1576");
+    let found = with(&["--sampling-rate", rate, "--noise-multiplier", z]);
+    assert!(
+        (3000..3005).contains(&found["steps"].as_u64().unwrap()),
+        "{found}"
+    );
+    let found = with(&["--steps", steps, "--noise-multiplier", z]);
+    assert!(
+        (found["sampling_rate"].as_f64().unwrap() * 120.0 - 1.0).abs() < 1e-3,
+        "{found}"
+    );
+    let all = [
+        "--steps",
+        steps,
+        "--noise-multiplier",
+        z,
+        "--sampling-rate",
+        rate,
+    ];
+    refused(&[&flags[..], &all].concat(), &["exactly two"]);
+    refused(
+        &[&flags[..], &["--steps", steps]].concat(),
+        &["exactly two"],
+    );
+}
+
+#[test]
+fn numbers_out_of_range_are_named_with_their_range() {
+    for name in ["rdp", "moments", "pld", "gdp"] {
+        let with = |changed: usize, value: &'static str| {
+            let mut flags = vec!["account", "--accountant", name];
+            let good = [
+                ("--sampling-rate", "0.01"),
+                ("--noise-multiplier", "1"),
+                ("--steps", "10"),
+                ("--delta", "1e-5"),
+            ];
+            for (i, (flag, default)) in good.into_iter().enumerate() {
+                flags.extend([flag, if i == changed { value } else { default }]);
+            }
+            flags
+        };
+        for bad in ["0", "-1", "1.5", "nan", "inf"] {
+            refused(&with(0, bad), &["--sampling-rate", "above 0 and at most 1"]);
+            if bad != "1.5" {
+                refused(
+                    &with(1, bad),
+                    &["--noise-multiplier", "between 1e-6 and 1e9"],
+                );
+            }
+            refused(&with(3, bad), &["--delta", "strictly between 0 and 1"]);
+        }
+        refused(&with(2, "0"), &["--steps", "at least 1"]);
+    }
+    let flags = [
+        "--adjacency",
+        "replace",
+        "--accountant",
+        "pld",
+        "--noise-multiplier",
+        "1",
+    ];
+    refused(
+        &[&["account"], &flags[..], &RUN[..]].concat(),
+        &[
+            "--accountant pld",
+            "poisson(",
+            "replace one record",
+            "Renyi",
+        ],
+    );
+    refused(
+        &["train", "--accountant", "gdp"],
+        &["--accountant", "estimate"],
+    );
+    refused(
+        &["plan", "--accountant", "gdp"],
+        &["--accountant", "estimate"],
+    );
+}
+
+#[test]
+fn a_run_planned_by_privacy_loss_needs_less_noise() {
+    let noise = |name| {
+        let output = sphinx(&["plan", "--model", "linear", "--accountant", name, "--json"]);
+        let value = object(&output);
+        assert!(
+            (value["epsilon"].as_f64().unwrap() - 8.0).abs() < 1e-2,
+            "{value}"
+        );
+        value["noise_multiplier"].as_f64().unwrap()
+    };
+    let (loss, renyi) = (noise("pld"), noise("rdp"));
+    assert!(loss < 0.97 * renyi, "{loss} {renyi}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use rayon::prelude::*;
 use sphinx_nn::data::synth_digits;
+use sphinx_nn::prepared::Predictor;
 use sphinx_nn::{Clear, ClearConfig, ImageShape, LinearShape, Network, Tensor, Train};
 use sphinx_nn::{architectures, dense, ghost, init, pass};
 use std::hint::black_box;
@@ -83,9 +84,18 @@ fn step(criterion: &mut Criterion) {
     });
 }
 
-/// One step of a built-in network, with per-sample clipping and without, and one image's inference.
-fn network(criterion: &mut Criterion, name: &str, input: ImageShape, rows: usize) {
-    let Some(architecture) = architectures::by_name(name, input, 10) else {
+/// The names behind the ids of one network.
+struct Case<'a> {
+    name: &'a str,
+    input: ImageShape,
+    layers: &'a str,
+    rows: usize,
+}
+
+/// One step of a network, with per-sample clipping and without, batch inference, and one image's.
+fn network(criterion: &mut Criterion, case: &Case<'_>) {
+    let (rows, name) = (case.rows, case.name);
+    let Some(architecture) = architectures::by_name(case.layers, case.input, 10) else {
         return;
     };
     let Ok(network) = Network::new(&architecture) else {
@@ -119,24 +129,51 @@ fn network(criterion: &mut Criterion, name: &str, input: ImageShape, rows: usize
             });
         });
         if clip_bound.is_none() {
-            let one = x.gather(&[0], 1);
-            group.bench_function("inference of one image", |b| {
-                b.iter(|| pass::infer(&mut engine, &network, black_box(&one)));
+            group.bench_function(format!("inference, batch {rows}"), |b| {
+                b.iter(|| pass::infer(&mut engine, &network, black_box(&x)));
             });
         }
     }
+    let Ok(mut predictor) = Predictor::new(&network, &parameters) else {
+        return;
+    };
+    group.bench_function("inference of one image", |b| {
+        b.iter(|| {
+            predictor
+                .logits(black_box(x.row(0)))
+                .map(|logits| logits[0])
+        });
+    });
     group.finish();
 }
 
-fn convolutions(criterion: &mut Criterion) {
+fn networks(criterion: &mut Criterion) {
     let image = |channels, side| ImageShape {
         channels,
         height: side,
         width: side,
     };
-    network(criterion, "minionn-mnist", image(1, 28), 500);
-    network(criterion, "minionn-cifar10", image(3, 32), 200);
+    let case = |name, input, rows| Case {
+        name,
+        input,
+        layers: name,
+        rows,
+    };
+    network(criterion, &case("minionn-mnist", image(1, 28), 500));
+    network(criterion, &case("minionn-cifar10", image(3, 32), 200));
+    let features = ImageShape {
+        channels: 3969,
+        height: 1,
+        width: 1,
+    };
+    let linear = Case {
+        name: "linear 3969-10",
+        input: features,
+        layers: "linear",
+        rows: 8192,
+    };
+    network(criterion, &linear);
 }
 
-criterion_group!(benches, step, convolutions);
+criterion_group!(benches, step, networks);
 criterion_main!(benches);

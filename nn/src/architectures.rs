@@ -11,6 +11,7 @@
 //! | `minionn-cifar10` | 7 convolutions | ReLU | 164,954 | 3 x 32 x 32, 10 |
 //! | `minionn-cifar10-tanh` | the same | tanh | 164,954 | 3 x 32 x 32, 10 |
 //! | `papernot-tanh` | 2 convolutions, 1 dense | tanh | 26,010 | 28 x 28, 10 |
+//! | `scatter-linear` | none, on [features](crate::features) | none | 39,700 | 28 x 28, 10 |
 //!
 //! The two `minionn` networks are those of Liu, Juuti, Lu, Asokan, "Oblivious Neural Network
 //! Predictions via MiniONN Transformations", CCS 2017, which works on private inference have
@@ -29,6 +30,7 @@
 //! }
 //! ```
 
+use crate::features;
 use crate::network::{Architecture, ImageShape, LayerSpec};
 
 /// The names [`by_name`] knows.
@@ -43,16 +45,20 @@ pub fn list() -> &'static [&'static str] {
         "minionn-cifar10",
         "minionn-cifar10-tanh",
         "papernot-tanh",
+        "scatter-linear",
     ]
 }
 
 /// The architecture of that name for the given images; `None` for an unknown name.
 ///
+/// A model on fixed features takes the shape of the images or that of their features; its input
+/// is the features, which [`features::prepare`] puts in the place of images.
+///
 /// The result is a description: [`crate::Network::new`] checks the sizes.
 #[must_use]
 pub fn by_name(name: &str, input: ImageShape, classes: usize) -> Option<Architecture> {
     let layers = match name {
-        "linear" => vec![dense(classes)],
+        "linear" | "scatter-linear" => vec![dense(classes)],
         "mlp" => vec![dense(32), LayerSpec::Tanh, dense(classes)],
         "mlp-64" => vec![dense(64), LayerSpec::Tanh, dense(classes)],
         "mlp-relu" => vec![dense(32), LayerSpec::Relu, dense(classes)],
@@ -65,7 +71,7 @@ pub fn by_name(name: &str, input: ImageShape, classes: usize) -> Option<Architec
     };
     Some(Architecture {
         name: name.to_owned(),
-        input,
+        input: features::shape_for(name, input),
         layers,
     })
 }
@@ -168,6 +174,7 @@ mod tests {
             ("minionn-cifar10", CIFAR10, 164_954),
             ("minionn-cifar10-tanh", CIFAR10, 164_954),
             ("papernot-tanh", MNIST, 26_010),
+            ("scatter-linear", MNIST, 39_700),
         ];
         for (name, input, size) in sizes {
             assert_eq!(network(name, input).parameter_count(), size, "{name}");

@@ -33,9 +33,12 @@
 //! ```
 
 use crate::engine::{GradientSum, Infer, Train};
-use crate::ghost;
+use crate::loss::{self, Loss};
 use crate::network::{LinearKind, LinearShape, Network};
+use crate::norm::{Affine, Normalised};
 use crate::optim::Sgd;
+use crate::pass::Pass;
+use crate::prepared::{Batch, Bounds};
 use crate::tensor::Tensor;
 use crate::{conv, dense};
 
@@ -53,8 +56,12 @@ pub struct Clear {
     config: ClearConfig,
     /// The clip bound rounded down to the grid, so that integer checks against it hold.
     bound: Option<f64>,
+    /// Bounds of the single layers, which come before `bound`.
+    layer_bounds: Option<Vec<f64>>,
     optimiser: Sgd,
     capacity: Option<usize>,
+    /// The fast way, unless the engine was told to go layer by layer.
+    batch: Option<Batch>,
 }
 
 /// The input of one layer, kept for its gradient.
@@ -62,17 +69,31 @@ pub struct Clear {
 pub struct ClearHeld {
     layer: usize,
     x: Tensor,
+    /// Per row, if the layer is normalised.
+    normalised: Vec<Normalised>,
+}
+
+/// A submitted gradient, of one layer or of all.
+#[derive(Debug)]
+pub struct ClearPending(Pending);
+
+#[derive(Debug)]
+enum Pending {
+    Layer(LayerPart),
+    Whole { sum: Vec<f32>, norms: Vec<f64> },
 }
 
 /// One layer's part of the gradient: its input and the gradient at its output.
 #[derive(Debug)]
-pub struct ClearPending {
+struct LayerPart {
     layer: usize,
     x: Tensor,
     d: Tensor,
+    /// Per row the gradients of scales and shifts, if the layer has any.
+    affine: Option<Tensor>,
 }
 
-impl ClearPending {
+impl LayerPart {
     /// Scales sample `j`'s gradient. A factor of 0 wipes the row on both sides, since a value
     /// that is not finite times zero is not zero.
     fn scale(&mut self, j: usize, factor: f32) {
@@ -114,16 +135,64 @@ impl Clear {
             parameters,
             config,
             bound,
+            layer_bounds: None,
             optimiser: Sgd::new(config.learning_rate, config.momentum),
             capacity: None,
+            batch: Some(Batch::new(network, true)),
         })
     }
 
-    /// The clip bound in steps of the grid, if gradients are clipped.
+    /// Clips every linear layer's gradient by its own bound, weights and biases jointly, instead of
+    /// all together. A sample's whole gradient then has norm at most the root of the sum of the
+    /// squared bounds.
+    ///
+    /// # Errors
+    /// [`ClearError::LayerBounds`] unless there is one bound per linear layer, and
+    /// [`ClearError::ClipBound`] for one that is no use.
+    pub fn clip_per_layer(&mut self, bounds: &[f32]) -> Result<(), ClearError> {
+        let (found, expected) = (bounds.len(), self.network.linears().len());
+        if found != expected {
+            return Err(ClearError::LayerBounds { found, expected });
+        }
+        let on_grid = |bound: &f32| bound_on_grid(*bound, self.config.shift);
+        self.layer_bounds = Some(bounds.iter().map(on_grid).collect::<Result<_, _>>()?);
+        Ok(())
+    }
+
+    /// The gradient of every row by itself, neither clipped nor summed: rows x parameters, laid out as
+    /// [`Network::layout`]; zero for rows without a label. Private data, and large: meant for
+    /// attacks, diagnostics and tests.
+    ///
+    /// # Errors
+    /// Images of another width, another number of labels, or a network too large for tables of
+    /// 32-bit places.
+    pub fn sample_gradients(
+        &self,
+        x: &Tensor,
+        labels: &[Option<u8>],
+        loss: Loss,
+    ) -> Result<Tensor, ClearError> {
+        let operation = "per-sample gradients";
+        expect(operation, 0, "columns", x.columns(), self.network.inputs())?;
+        expect(operation, 0, "labels", labels.len(), x.rows())?;
+        let gradients =
+            Batch::new(&self.network, false).sample_gradients(&self.parameters, x, labels, loss);
+        gradients.ok_or(ClearError::TooLarge { operation })
+    }
+
+    /// Makes passes go layer by layer over the whole batch, as engines do whose layers are computed
+    /// elsewhere: the slow twin of [`crate::prepared`], for tests.
+    pub fn go_layer_by_layer(&mut self) {
+        self.batch = None;
+    }
+
+    /// The bound of a whole gradient's norm in steps of the grid, if gradients are clipped.
     #[must_use]
     pub fn clip_bound_on_grid(&self) -> Option<u64> {
-        self.bound
-            .map(|b| (b * (1_u64 << self.config.shift) as f64) as u64)
+        let joint = |bounds: &Vec<f64>| bounds.iter().map(|b| b * b).sum::<f64>().sqrt();
+        let bound = self.layer_bounds.as_ref().map(joint).or(self.bound);
+        // A joint bound lies between grid steps: rounded up, so that no clipped row is above it.
+        bound.map(|b| (b * (1_u64 << self.config.shift) as f64).ceil() as u64)
     }
 
     /// Binary digits behind the point of the grid of sums.
@@ -150,12 +219,23 @@ impl Clear {
         let scale = 1.0 / ((1_u64 << shift) as f64 * self.config.divisor);
         let mean: Vec<f32> = update.iter().map(|v| (*v as f64 * scale) as f32).collect();
         self.optimiser.step(&mut self.parameters, &mean);
+        if let Some(batch) = &mut self.batch {
+            batch.stale();
+        }
         Ok(())
     }
 
     /// The parameters as they are now.
     pub fn parameters(&self) -> &[f32] {
         &self.parameters
+    }
+
+    /// The parameters, for a loop with an optimiser of its own.
+    pub fn parameters_mut(&mut self) -> &mut [f32] {
+        if let Some(batch) = &mut self.batch {
+            batch.stale();
+        }
+        &mut self.parameters
     }
 
     /// The network this engine computes for.
@@ -177,8 +257,86 @@ impl Clear {
         &self.parameters[self.network.layout()[layer].weights.clone()]
     }
 
+    /// The learned part of a layer's normalisation, if it has one.
+    fn affine(&self, layer: usize) -> Option<Affine<'_>> {
+        let span = &self.network.layout()[layer];
+        (!span.scales.is_empty()).then(|| Affine {
+            scales: &self.parameters[span.scales.clone()],
+            shifts: &self.parameters[span.shifts.clone()],
+        })
+    }
+
+    /// The linear map and the normalisation behind it.
+    fn normalised_forward(
+        &self,
+        layer: usize,
+        x: &Tensor,
+    ) -> Result<(Tensor, Vec<Normalised>), ClearError> {
+        let shape = self.shape("forward", layer)?;
+        expect("forward", layer, "columns", x.columns(), shape.inputs)?;
+        let biases = &self.parameters[self.network.layout()[layer].biases.clone()];
+        let weights = self.weights(layer);
+        let mut y = match shape.kind {
+            LinearKind::Dense => dense::forward(shape, weights, biases, x),
+            LinearKind::Conv(conv) => conv::forward(conv, weights, biases, x),
+        };
+        let Some(norm) = self.network.norm_after(layer) else {
+            return Ok((y, Vec::new()));
+        };
+        let affine = self.affine(layer);
+        let rows = 0..y.rows();
+        let kept = rows.map(|j| norm.forward(y.row_mut(j), affine)).collect();
+        Ok((y, kept))
+    }
+
+    /// From the gradient behind the normalisation to that before it, and per row the gradients of
+    /// scales and shifts.
+    fn before_norm(&self, layer: usize, d: &Tensor, held: &ClearHeld) -> (Tensor, Option<Tensor>) {
+        let mut d = d.clone();
+        let Some(norm) = self.network.norm_after(layer) else {
+            return (d, None);
+        };
+        let affine = self.affine(layer);
+        let channels = affine.map_or(0, |affine| affine.scales.len());
+        let mut gradients = Tensor::zeros(d.rows(), 2 * channels);
+        for (j, kept) in held.normalised.iter().enumerate() {
+            let (scales, shifts) = gradients.row_mut(j).split_at_mut(channels);
+            norm.backward(d.row_mut(j), kept, affine, scales, shifts);
+        }
+        (d, affine.map(|_| gradients))
+    }
+
+    /// Checks the rows of a training batch against what `begin` announced.
+    fn check_capacity(&self, layer: usize, rows: usize) -> Result<(), ClearError> {
+        let operation = "forward";
+        let capacity = self.capacity.ok_or(ClearError::NotBegun { operation })?;
+        if rows > capacity {
+            return Err(ClearError::Capacity {
+                layer,
+                rows,
+                capacity,
+            });
+        }
+        Ok(())
+    }
+
+    /// The sum and norms of a collection: that of a whole pass, or the layers' together.
+    fn summed(&self, mut pending: Vec<ClearPending>) -> Result<(Vec<f32>, Vec<f64>), ClearError> {
+        if let [ClearPending(Pending::Whole { sum, norms })] = pending.as_mut_slice() {
+            return Ok((std::mem::take(sum), std::mem::take(norms)));
+        }
+        let part = |pending: ClearPending| match pending.0 {
+            Pending::Layer(part) => Some(part),
+            Pending::Whole { .. } => None,
+        };
+        let mut parts: Vec<LayerPart> = pending.into_iter().filter_map(part).collect();
+        self.check_parts(&mut parts)?;
+        let bounds = bounds(self.layer_bounds.as_deref(), self.bound);
+        Ok(clipped::sum(&self.network, bounds, parts))
+    }
+
     /// Checks that every layer is there once, all with the same rows; sorts by layer.
-    fn check_pending(&self, pending: &mut [ClearPending]) -> Result<(), ClearError> {
+    fn check_parts(&self, pending: &mut [LayerPart]) -> Result<(), ClearError> {
         pending.sort_by_key(|p| p.layer);
         for layer in 0..self.network.linears().len() {
             let found = pending.iter().filter(|p| p.layer == layer).count();
@@ -198,14 +356,15 @@ impl Infer for Clear {
     type Error = ClearError;
 
     fn forward(&mut self, layer: usize, x: &Tensor) -> Result<Tensor, ClearError> {
-        let shape = self.shape("forward", layer)?;
-        expect("forward", layer, "columns", x.columns(), shape.inputs)?;
-        let biases = &self.parameters[self.network.layout()[layer].biases.clone()];
-        let weights = self.weights(layer);
-        Ok(match shape.kind {
-            LinearKind::Dense => dense::forward(shape, weights, biases, x),
-            LinearKind::Conv(conv) => conv::forward(conv, weights, biases, x),
-        })
+        Ok(self.normalised_forward(layer, x)?.0)
+    }
+
+    fn infer_whole(&mut self, x: &Tensor) -> Option<Result<Tensor, ClearError>> {
+        let batch = self.batch.as_mut().filter(|batch| batch.is_ready())?;
+        if let Err(error) = expect("forward", 0, "columns", x.columns(), self.network.inputs()) {
+            return Some(Err(error));
+        }
+        batch.logits(&self.parameters, x).map(Ok)
     }
 }
 
@@ -223,22 +382,15 @@ impl Train for Clear {
         layer: usize,
         x: &Tensor,
     ) -> Result<(Tensor, ClearHeld), ClearError> {
-        let capacity = self.capacity.ok_or(ClearError::NotBegun {
-            operation: "forward",
-        })?;
-        if x.rows() > capacity {
-            return Err(ClearError::Capacity {
-                layer,
-                rows: x.rows(),
-                capacity,
-            });
-        }
-        let y = self.forward(layer, x)?;
+        self.check_capacity(layer, x.rows())?;
+        let (y, normalised) = self.normalised_forward(layer, x)?;
+        let x = x.clone();
         Ok((
             y,
             ClearHeld {
                 layer,
-                x: x.clone(),
+                x,
+                normalised,
             },
         ))
     }
@@ -252,9 +404,10 @@ impl Train for Clear {
         let shape = self.shape("backward", layer)?;
         check_against("backward", layer, shape, d, held)?;
         let weights = self.weights(layer);
+        let (d, _) = self.before_norm(layer, d, held);
         Ok(match shape.kind {
-            LinearKind::Dense => dense::backward(shape, weights, d),
-            LinearKind::Conv(conv) => conv::backward(conv, weights, d),
+            LinearKind::Dense => dense::backward(shape, weights, &d),
+            LinearKind::Conv(conv) => conv::backward(conv, weights, &d),
         })
     }
 
@@ -266,16 +419,45 @@ impl Train for Clear {
     ) -> Result<ClearPending, ClearError> {
         let shape = self.shape("gradient", layer)?;
         check_against("gradient", layer, shape, d, &held)?;
-        Ok(ClearPending {
+        let (d, affine) = self.before_norm(layer, d, &held);
+        Ok(ClearPending(Pending::Layer(LayerPart {
             layer,
             x: held.x,
-            d: d.clone(),
-        })
+            d,
+            affine,
+        })))
     }
 
-    fn collect(&mut self, mut pending: Vec<ClearPending>) -> Result<GradientSum, ClearError> {
-        self.check_pending(&mut pending)?;
-        let (sum, norms) = clipped::sum(&self.network, self.bound, pending);
+    fn pass_whole(
+        &mut self,
+        x: &Tensor,
+        labels: &[Option<u8>],
+        loss: Loss,
+    ) -> Option<Result<Pass<ClearPending>, ClearError>> {
+        if !self.batch.as_ref()?.is_ready() {
+            return None;
+        }
+        let checked = self
+            .check_capacity(0, x.rows())
+            .and_then(|()| expect("forward", 0, "columns", x.columns(), self.network.inputs()));
+        if let Err(error) = checked {
+            return Some(Err(error));
+        }
+        let bounds = bounds(self.layer_bounds.as_deref(), self.bound);
+        let batch = self.batch.as_mut()?;
+        let results = batch.step(&self.parameters, x, labels, loss, bounds)?;
+        Some(Ok(Pass {
+            loss: loss::mean(&results.losses, labels),
+            correct: results.hits.iter().filter(|hit| **hit).count(),
+            pending: vec![ClearPending(Pending::Whole {
+                sum: results.sum,
+                norms: results.norms,
+            })],
+        }))
+    }
+
+    fn collect(&mut self, pending: Vec<ClearPending>) -> Result<GradientSum, ClearError> {
+        let (sum, norms) = self.summed(pending)?;
         let shift = self.config.shift;
         let step = (1_u64 << shift) as f64;
         Ok(GradientSum {
@@ -292,14 +474,13 @@ impl Train for Clear {
     }
 }
 
-/// An upper bound on the squared norm after scaling in `f32`, where each product may have been
-/// rounded up by `2^-24`.
-fn scaled_norm(norm_squared: f64, factor: f32) -> f64 {
-    if factor == 0.0 {
-        return 0.0;
+/// Bounds of the single layers come before a joint one.
+fn bounds(layers: Option<&[f64]>, joint: Option<f64>) -> Bounds<'_> {
+    match (layers, joint) {
+        (Some(bounds), _) => Bounds::PerLayer(bounds),
+        (None, Some(bound)) => Bounds::Joint(bound),
+        (None, None) => Bounds::None,
     }
-    let factor = f64::from(factor);
-    norm_squared * factor * factor * (1.0 + 0.25 * ghost::MARGIN)
 }
 
 fn expect(

@@ -29,7 +29,8 @@ pub struct Dataset {
     pub shape: ImageShape,
     /// Number of classes; every label is below it.
     pub classes: usize,
-    /// One image per row, values in `[0, 1]`, each a byte divided by 255.
+    /// One image per row, values in `[0, 1]`, each a byte divided by 255; or features of images,
+    /// see [`crate::features`].
     pub images: Tensor,
     /// One label per image.
     pub labels: Vec<u8>,

@@ -36,7 +36,7 @@ const INVERSE_FACTORIALS: [f64; 12] = [
 const ROUNDER: f64 = 6_755_399_441_055_744.0;
 
 /// `exp(x)` in `f64` for `|x| <= 700`; relative error below 1e-14.
-#[inline]
+#[inline(always)]
 fn exp_f64(x: f64) -> f64 {
     let shifted = x * std::f64::consts::LOG2_E + ROUNDER;
     let k = shifted - ROUNDER;
@@ -53,7 +53,7 @@ fn exp_f64(x: f64) -> f64 {
 /// `exp(x)`, within one unit in the last place; saturates at `x = -87` and `x = 88`.
 ///
 /// NaN stays NaN.
-#[inline]
+#[inline(always)]
 pub fn exp(x: f32) -> f32 {
     exp_f64(f64::from(x.clamp(-87.0, 88.0))) as f32
 }
@@ -61,7 +61,7 @@ pub fn exp(x: f32) -> f32 {
 /// `tanh(x)`, within one unit in the last place.
 ///
 /// NaN stays NaN.
-#[inline]
+#[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     let x = f64::from(x.clamp(-16.0, 16.0));
     let a = x.abs();
@@ -76,7 +76,7 @@ pub fn tanh(x: f32) -> f32 {
 /// least 2^-126; below that it is 0 or a subnormal number.
 ///
 /// NaN stays NaN.
-#[inline]
+#[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     let e = exp_f64(-f64::from(x.clamp(-110.0, 110.0)));
     (1.0 / (1.0 + e)) as f32

@@ -13,8 +13,13 @@
 //! [`crate::Network::layout`]. Rows beyond the real batch are padding: their `d` is zero, so
 //! they add nothing, but engines do the same work for them.
 //!
+//! An engine that has the whole network in the clear can do better than layer by layer; it says so
+//! by `infer_whole` and `pass_whole`, which the passes ask first.
+//!
 //! [`crate::clear::Clear`] is an engine to read first.
 
+use crate::loss::Loss;
+use crate::pass::Pass;
 use crate::tensor::Tensor;
 
 /// Linear layers for inference.
@@ -27,6 +32,11 @@ pub trait Infer {
     /// # Errors
     /// An unknown layer, a wrong shape, or what the engine itself meets.
     fn forward(&mut self, layer: usize, x: &Tensor) -> Result<Tensor, Self::Error>;
+
+    /// The logits of a batch at once, if the engine has a faster way than layer by layer.
+    fn infer_whole(&mut self, _x: &Tensor) -> Option<Result<Tensor, Self::Error>> {
+        None
+    }
 }
 
 /// Linear layers for training.
@@ -73,6 +83,17 @@ pub trait Train: Infer {
         d: &Tensor,
         held: Self::Held,
     ) -> Result<Self::Pending, Self::Error>;
+
+    /// Forward, loss, backward and all submissions at once, if the engine has a faster way than
+    /// layer by layer. `collect` takes what it leaves pending.
+    fn pass_whole(
+        &mut self,
+        _x: &Tensor,
+        _labels: &[Option<u8>],
+        _loss: Loss,
+    ) -> Option<Result<Pass<Self::Pending>, Self::Error>> {
+        None
+    }
 
     /// The sum over the rows of the clipped gradients of all layers, each submitted once.
     ///

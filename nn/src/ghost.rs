@@ -11,7 +11,7 @@
 //! "Large Language Models Can Be Strong Differentially Private Learners", ICLR 2022, section 4,
 //! who call it ghost clipping).
 //!
-//! Norms are summed in `f64`, in eight fixed lanes, so they do not depend on threads.
+//! Norms are summed in `f64`, in fixed lanes, so they do not depend on threads.
 //!
 //! ```
 //! use sphinx_nn::{Tensor, ghost};
@@ -30,13 +30,17 @@ use rayon::prelude::*;
 /// `2^-24` relative) cannot carry them over it.
 pub const MARGIN: f64 = 1.0 / (1 << 20) as f64;
 
+/// Partial sums of a norm: enough to hide the latency of an addition behind vectors.
+const LANES: usize = 32;
+
 /// Rows per task.
 const ROW_BLOCK: usize = 64;
 
 /// `sum v^2` in `f64`.
+#[inline(always)]
 pub fn squared_norm(values: &[f32]) -> f64 {
-    let mut lanes = [0.0_f64; 8];
-    let chunks = values.chunks_exact(8);
+    let mut lanes = [0.0_f64; LANES];
+    let chunks = values.chunks_exact(LANES);
     let rest: f64 = chunks
         .remainder()
         .iter()
@@ -79,6 +83,19 @@ pub fn factor(norm_squared: f64, bound: f64) -> f64 {
         return 1.0;
     }
     bound * (1.0 - MARGIN) / norm_squared.sqrt()
+}
+
+/// An upper bound on the squared norm after scaling in `f32`, where each product may have been
+/// rounded up by `2^-24`; as it is if the factor is 1, zero if it is 0.
+pub(crate) fn scaled_norm(norm_squared: f64, factor: f32) -> f64 {
+    if factor == 0.0 {
+        return 0.0;
+    }
+    if factor == 1.0 {
+        return norm_squared;
+    }
+    let factor = f64::from(factor);
+    norm_squared * factor * factor * (1.0 + 0.25 * MARGIN)
 }
 
 #[cfg(test)]

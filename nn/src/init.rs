@@ -1,7 +1,7 @@
 //! Glorot initialisation, the same bits on every platform.
 //!
-//! Weights of a layer are uniform in `(-l, l)`, `l = sqrt(6 / (fan in + fan out))`; biases are
-//! zero. The fans are a dense layer's inputs and outputs, and a convolution's channels on either
+//! Weights of a layer are uniform in `(-l, l)`, `l = sqrt(6 / (fan in + fan out))`; biases
+//! and shifts are zero, scales one. The fans are a dense layer's inputs and outputs, and a convolution's channels on either
 //! side times the places of its kernel. Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward
 //! neural networks", AISTATS 2010, equation 16.
 //!
@@ -42,6 +42,7 @@ pub fn glorot(network: &Network, seed: u64) -> Vec<f32> {
             let u = (rng.next_u32() >> 8) as i32;
             *weight = (2 * u + 1 - (1 << 24)) as f32 * (0.5_f32).powi(24) * limit;
         }
+        parameters[span.scales.clone()].fill(1.0);
     }
     parameters
 }

@@ -13,6 +13,7 @@
 //! | [`clear`], [`ghost`] | the float engine, with per-sample clipping: ghost norms for dense layers, explicit gradients for convolutions |
 //! | [`optim`], [`init`] | momentum SGD; Glorot initialisation |
 //! | [`gradient_check`] | central differences against any engine |
+//! | [`scatter`], [`features`] | fixed wavelet features, normalised within each record |
 //! | [`data`] | IDX files (MNIST and its kin) and the procedural set synth-digits |
 //!
 //! Results never depend on the number of threads: work is split into blocks whose size depends
@@ -62,16 +63,21 @@ pub mod data;
 pub mod dense;
 pub mod elementary;
 pub mod engine;
+pub mod features;
 mod gemm;
 pub mod ghost;
 pub mod gradient_check;
 pub mod init;
 pub mod loss;
+pub mod matching;
 pub mod metrics;
 pub mod network;
+pub mod norm;
 pub mod optim;
 pub mod pass;
 pub mod pool;
+pub mod prepared;
+pub mod scatter;
 pub mod tensor;
 
 pub use activation::Activation;

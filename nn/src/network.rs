@@ -2,14 +2,15 @@
 //!
 //! People write an `Architecture`, in code or in TOML; engines and passes take a [`Network`],
 //! which exists only if the layers fit together. The checks: every *linear* layer (dense or
-//! convolution) but the last is followed by one activation and then at most one pooling, the last
-//! layer is dense, kernels and windows fit into the images they meet, and all sizes are within the
+//! convolution) but the last is followed by at most one group normalisation, one activation and
+//! then at most one pooling, the last layer is dense, kernels and windows fit into the images they meet, and all sizes are within the
 //! limits below, so that no later product of sizes can overflow.
 //!
 //! Images flow between layers as flat rows, channel by channel; a dense layer takes such a row as
 //! it is. The flat parameter vector, and every gradient and update, is laid out layer by layer:
 //! weights, `[outputs][inputs]` for a dense layer and `[out_channels][in_channels][kernel][kernel]`
-//! for a convolution, then biases, one per output or output channel: see [`Network::layout`].
+//! for a convolution, then biases, one per output or output channel, then the scales and shifts of an
+//! affine normalisation, one per channel: see [`Network::layout`].
 //!
 //! ```
 //! use sphinx_nn::{Activation, Architecture, ImageShape, LayerSpec, Network};
@@ -28,6 +29,7 @@
 use crate::activation::Activation;
 use crate::between::Between;
 use crate::conv::ConvShape;
+use crate::norm::GroupShape;
 use crate::pool::{PoolKind, PoolShape};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -73,7 +75,8 @@ impl ImageShape {
 ///
 /// In TOML: `name`, an `[input]` table, and one `[[layers]]` table per layer with a `kind` of
 /// `dense` (with `outputs`), `conv` (with `channels`, `kernel`, `stride`, `padding`), `max-pool` or
-/// `avg-pool` (with `size`, `stride`), `relu`, `tanh`, `sigmoid` or `square`.
+/// `avg-pool` (with `size`, `stride`), `group-norm` (with `groups`, `affine`), `relu`, `tanh`,
+/// `sigmoid` or `square`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
@@ -119,6 +122,15 @@ pub enum LayerSpec {
         /// By how much windows are apart; `size` for windows side by side.
         stride: usize,
     },
+    /// Group normalisation of the linear layer before it, see [`crate::norm`].
+    GroupNorm {
+        /// Into how many groups of neighbouring channels.
+        groups: usize,
+        /// Whether every channel has a learned scale and shift.
+        affine: bool,
+    },
+    /// Batch normalisation: known by name to be refused with the reason.
+    BatchNorm,
     /// `max(0, x)`.
     Relu,
     /// The hyperbolic tangent.
@@ -213,6 +225,17 @@ pub struct ParameterSpan {
     pub weights: Range<usize>,
     /// [`LinearShape::biases`] biases, right behind the weights.
     pub biases: Range<usize>,
+    /// Scales of an affine normalisation, one per channel, behind the biases; else empty.
+    pub scales: Range<usize>,
+    /// Its shifts, behind the scales.
+    pub shifts: Range<usize>,
+}
+
+impl ParameterSpan {
+    /// All parameters of the layer.
+    pub const fn all(&self) -> Range<usize> {
+        self.weights.start..self.shifts.end
+    }
 }
 
 /// A checked network: what passes and engines work from.
@@ -221,6 +244,7 @@ pub struct Network {
     architecture: Architecture,
     inputs: usize,
     linears: Vec<LinearShape>,
+    norms: Vec<Option<GroupShape>>,
     between: Vec<Between>,
     layout: Vec<ParameterSpan>,
     parameter_count: usize,
@@ -242,6 +266,7 @@ impl Network {
             architecture: architecture.clone(),
             inputs,
             linears: Vec::new(),
+            norms: Vec::new(),
             between: Vec::new(),
             layout: Vec::new(),
             parameter_count: 0,
@@ -285,6 +310,10 @@ impl Network {
             LayerSpec::AvgPool { size, stride } => {
                 self.pool(layer, PoolKind::Mean, (size, stride), image)
             }
+            LayerSpec::GroupNorm { groups, affine } => {
+                self.push_norm(layer, (groups, affine), image)
+            }
+            LayerSpec::BatchNorm => Err(ArchitectureError::BatchNorm { layer }),
             LayerSpec::Relu => Ok(self.follow_with(Activation::Relu, image)),
             LayerSpec::Tanh => Ok(self.follow_with(Activation::Tanh, image)),
             LayerSpec::Sigmoid => Ok(self.follow_with(Activation::Sigmoid, image)),
@@ -330,20 +359,59 @@ impl Network {
         let start = self.parameter_count;
         let bias = start + shape.weights();
         let end = bias + shape.biases();
-        if end > MAX_PARAMETERS {
-            return Err(ArchitectureError::TooManyParameters {
-                layer,
-                parameters: end,
-            });
-        }
+        self.check_parameters(layer, end)?;
         self.linears.push(shape);
+        self.norms.push(None);
         self.between.push(Between::NOTHING);
         self.layout.push(ParameterSpan {
             weights: start..bias,
             biases: bias..end,
+            scales: end..end,
+            shifts: end..end,
         });
         self.parameter_count = end;
         Ok(())
+    }
+
+    const fn check_parameters(
+        &self,
+        layer: usize,
+        parameters: usize,
+    ) -> Result<(), ArchitectureError> {
+        if parameters > MAX_PARAMETERS {
+            return Err(ArchitectureError::TooManyParameters { layer, parameters });
+        }
+        Ok(())
+    }
+
+    fn push_norm(
+        &mut self,
+        layer: usize,
+        (groups, affine): (usize, bool),
+        image: ImageShape,
+    ) -> Result<ImageShape, ArchitectureError> {
+        let channels = image.channels;
+        let misfit = ArchitectureError::Groups {
+            layer,
+            groups,
+            channels,
+        };
+        let shape = GroupShape::new(image, groups).ok_or(misfit)?;
+        let start = self.parameter_count;
+        let (scales, shifts) = match affine {
+            true => (
+                start..start + channels,
+                start + channels..start + 2 * channels,
+            ),
+            false => (start..start, start..start),
+        };
+        self.check_parameters(layer, shifts.end)?;
+        self.parameter_count = shifts.end;
+        if let (Some(norm), Some(span)) = (self.norms.last_mut(), self.layout.last_mut()) {
+            *norm = Some(shape);
+            (span.scales, span.shifts) = (scales, shifts);
+        }
+        Ok(image)
     }
 
     fn follow_with(&mut self, activation: Activation, image: ImageShape) -> ImageShape {
@@ -380,6 +448,15 @@ impl Network {
     /// The linear layers, first to last. An engine's `layer` is a position in this list.
     pub fn linears(&self) -> &[LinearShape] {
         &self.linears
+    }
+
+    /// The normalisation of a linear layer's output, before the activation. It is the engine's
+    /// work, as part of the layer: its scales and shifts are parameters.
+    ///
+    /// # Panics
+    /// If `linear` is not a position in [`Self::linears`].
+    pub fn norm_after(&self, linear: usize) -> Option<GroupShape> {
+        self.norms[linear]
     }
 
     /// What is applied to the output of a linear layer: `Identity` after the last.

@@ -18,7 +18,7 @@
 //! ```
 
 use crate::engine::{Infer, Train};
-use crate::loss;
+use crate::loss::Loss;
 use crate::metrics;
 use crate::network::Network;
 use crate::tensor::Tensor;
@@ -32,7 +32,8 @@ pub struct Pass<P> {
     pub loss: f64,
     /// Real rows whose largest logit is their label. Private.
     pub correct: usize,
-    /// One submitted gradient per linear layer, last layer first, for [`Train::collect`].
+    /// The submitted gradients, for [`Train::collect`]: one per linear layer, last layer first, or
+    /// one for all from [`Train::pass_whole`].
     pub pending: Vec<P>,
 }
 
@@ -41,12 +42,31 @@ pub struct Pass<P> {
 /// # Errors
 /// Whatever the engine reports.
 pub fn infer<E: Infer>(engine: &mut E, network: &Network, x: &Tensor) -> Result<Tensor, E::Error> {
+    if let Some(logits) = engine.infer_whole(x) {
+        return logits;
+    }
     let mut current = network.between(0).apply(engine.forward(0, x)?);
     for layer in 1..network.linears().len() {
         let y = engine.forward(layer, &current)?;
         current = network.between(layer).apply(y);
     }
     Ok(current)
+}
+
+/// [`gradients_of`] the cross-entropy.
+///
+/// # Errors
+/// Whatever the engine reports.
+///
+/// # Panics
+/// As [`gradients_of`].
+pub fn gradients<E: Train>(
+    engine: &mut E,
+    network: &Network,
+    x: &Tensor,
+    labels: &[Option<u8>],
+) -> Result<Pass<E::Pending>, E::Error> {
+    gradients_of(Loss::CrossEntropy, engine, network, x, labels)
 }
 
 /// Forward, loss, backward: submits the gradient of every layer.
@@ -60,12 +80,17 @@ pub fn infer<E: Infer>(engine: &mut E, network: &Network, x: &Tensor) -> Result<
 /// # Panics
 /// If the number of labels is not the number of rows, or a label is not below
 /// [`Network::classes`]; a checked [`crate::Dataset`] rules this out.
-pub fn gradients<E: Train>(
+pub fn gradients_of<E: Train>(
+    loss: Loss,
     engine: &mut E,
     network: &Network,
     x: &Tensor,
     labels: &[Option<u8>],
 ) -> Result<Pass<E::Pending>, E::Error> {
+    assert_eq!(labels.len(), x.rows(), "one label per row");
+    if let Some(pass) = engine.pass_whole(x, labels, loss) {
+        return pass;
+    }
     let layers = network.linears().len();
     let mut held = Vec::with_capacity(layers);
     let mut current = x.clone();
@@ -76,7 +101,7 @@ pub fn gradients<E: Train>(
         held.push((input, kept));
     }
     let logits = current;
-    let (loss, mut d) = loss::loss_and_gradient(&logits, labels);
+    let (loss, mut d) = loss.and_gradient(&logits, labels);
     let correct = metrics::correct(&logits, labels);
 
     let mut pending = Vec::with_capacity(layers);

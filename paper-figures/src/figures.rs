@@ -39,7 +39,7 @@ pub mod accuracy_vs_epsilon;
 mod caption;
 pub mod latency;
 mod points;
-mod series;
+pub(crate) mod series;
 pub mod time_per_phase;
 pub mod training_curve;
 

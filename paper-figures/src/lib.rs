@@ -2,7 +2,8 @@
 //!
 //! **What it is.** The only schema of experiment records ([`record`]), the reader of run
 //! directories ([`load`]), the statistics that figures quote ([`stats`]), the published numbers
-//! that stand beside ours ([`claims`]) and the figures themselves ([`figures`]).
+//! that stand beside ours ([`claims`]), tables over seeds ([`summary`]) and the figures themselves
+//! ([`figures`]).
 //!
 //! **Where it sits.** A leaf: it knows no other crate of the workspace. The experiment runner
 //! writes records through it and renders figures from them.
@@ -43,3 +44,4 @@ pub mod load;
 mod plot;
 pub mod record;
 pub mod stats;
+pub mod summary;

@@ -76,6 +76,18 @@ pub mod label {
     pub const PRIVATE: &str = "private";
     /// The machine in a few words, for captions; the full description is the environment's.
     pub const MACHINE: &str = "machine";
+    /// The command that ran the trial.
+    pub const COMMAND: &str = "command";
+    /// Version, commit and compiler of the program.
+    pub const VERSION: &str = "version";
+    /// When the record was written, in UTC.
+    pub const FINISHED: &str = "finished";
+    /// Who priced the run.
+    pub const ACCOUNTANT: &str = "accountant";
+    /// Where the noise came from.
+    pub const NOISE: &str = "noise";
+    /// Labels that say where a number comes from; they do not tell series apart.
+    pub const PROVENANCE: [&str; 5] = [MACHINE, COMMAND, VERSION, FINISHED, NOISE];
     /// A name that splits runs of one engine and model into series, such as `"loopback"`.
     pub const SERIES: &str = "series";
 }

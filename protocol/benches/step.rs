@@ -68,7 +68,14 @@ fn packed(plan: &Plan) -> Engine<Packed> {
     std::thread::spawn(move || converse(server, hub, 0, None));
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let link = Link::greet(client).unwrap();
-    let packed = Packed::open(link, ModelId([1; 16]), Replica::initial(plan), &mut rng).unwrap();
+    let packed = Packed::open(
+        link,
+        ModelId([1; 16]),
+        plan,
+        Replica::initial(plan.grid()),
+        &mut rng,
+    )
+    .unwrap();
     Engine::new(packed)
 }
 
@@ -81,7 +88,7 @@ fn step(c: &mut Criterion) {
     let x = Tensor::from_vec(CAPACITY, 784, pixels).unwrap();
     let mut group = c.benchmark_group("step");
     group.sample_size(10);
-    let mut local = Engine::new(Local::new(Replica::initial(&plan)));
+    let mut local = Engine::new(Local::new(Replica::initial(plan.grid())));
     group.bench_function("grid-clear", |b| {
         b.iter(|| black_box(products(&mut local, &plan, &x)));
     });

@@ -19,16 +19,26 @@ pub enum Error {
     /// The network is malformed.
     #[error("network: {0}")]
     Architecture(#[from] ArchitectureError),
-    /// The network is sound, but only the float engine computes such a layer.
+    /// The network is sound, but such a layer has no grid.
     #[error(
-        "network: layer {layer} is {found:?}, which the integer and encrypted engines do not compute \
-         yet; they take dense layers with relu, tanh or sigmoid between them"
+        "network: layer {layer} is {found:?}, which the integer and encrypted engines do not \
+         compute; use it without learned scales, or the clear engine without --grid"
     )]
     UnsupportedLayer {
         /// Position in the description, from 0.
         layer: usize,
         /// What stands there.
         found: LayerSpec,
+    },
+    /// The network is sound, but a convolution has no ciphertext layout.
+    #[error(
+        "network: linear layer {layer} is a convolution padded by half its kernel or more, or with \
+         a kernel larger than image and margin, for which there is no ciphertext layout; use less \
+         padding, or the clear engine"
+    )]
+    WidePadding {
+        /// Index of the linear layer.
+        layer: usize,
     },
     /// The homomorphic parameters are malformed or insecure.
     #[error("homomorphic parameters: {0}")]
@@ -83,6 +93,17 @@ pub enum Error {
         /// Number needed.
         expected: usize,
     },
+    /// Not even one image of one channel fits.
+    #[error(
+        "layer {layer}: one image with its margins has more than {degree} places; use smaller \
+         images or a larger ring"
+    )]
+    NoLayout {
+        /// Index of the linear layer.
+        layer: usize,
+        /// Ring degree.
+        degree: usize,
+    },
     /// Not one tiling per layer.
     #[error("the network has {expected} linear layers, the plan has {got} tilings")]
     TilingCount {
@@ -102,12 +123,16 @@ pub enum Error {
         degree: usize,
     },
     /// Products could exceed 32-bit results.
-    #[error("layer {layer}: sums reach 2^{log2_bound:.1}, results hold 2^31; use fewer inputs")]
+    #[error(
+        "layer {layer}: sums reach 2^{log2_bound:.1}, results hold 2^{bits}; use a smaller layer"
+    )]
     SumTooLarge {
         /// Index of the linear layer.
         layer: usize,
         /// log2 of the bound.
         log2_bound: f64,
+        /// What they are computed in holds integers below `2^bits`.
+        bits: u32,
     },
     /// Inference masks are too short for the layer.
     #[error(
@@ -130,6 +155,9 @@ pub enum Error {
         /// Fraction bits of the finest input grid.
         least: u32,
     },
+    /// A model and a plan that do not belong together.
+    #[error("the model was not made on this plan's grids: open it with the plan it was trained by")]
+    OtherGrids,
     /// A product would not decode exactly.
     #[error(
         "layer {}: the {} product would not decode exactly: log2 of the failure probability {:.1} \

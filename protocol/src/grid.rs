@@ -13,19 +13,22 @@ use sphinx_nn::tensor::Tensor;
 use crate::error::Error;
 use crate::format::Integers;
 use crate::model::{FrozenReplica, Replica};
-use crate::plan::Plan;
+use crate::plan::GridPlan;
 use crate::train::Learn;
 
 mod clip;
+mod conv;
 mod local;
+mod residues;
 
 pub use clip::{ClippedLayer, UnclippedLayer, clip};
 pub use local::{Frozen, Local};
+pub(crate) use residues::product;
 
 /// Who computes `W x + b` on the grid.
 pub trait Forward {
-    /// The plan whose grids apply.
-    fn plan(&self) -> &Plan;
+    /// The grids that apply.
+    fn plan(&self) -> &GridPlan;
 
     /// `W x + b` for every row, on the grid `2^-y_shift` of the layer.
     ///
@@ -74,7 +77,7 @@ pub trait Multiplier: Forward {
 #[derive(Debug)]
 pub struct Engine<M> {
     multiplier: M,
-    plan: Plan,
+    plan: GridPlan,
 }
 
 impl<M: Forward> Engine<M> {

@@ -15,9 +15,9 @@ use sphinx_dp::mechanism::Noised;
 use crate::error::Error;
 use crate::format::{MASTER_SHIFT, shift_round};
 use crate::message::Released;
-use crate::plan::Plan;
+use crate::plan::GridPlan;
 
-/// The hash of a model's integer weights, velocities, step count and plan.
+/// The hash of a model's integer weights, velocities, step count and grids.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ModelVersion(pub [u8; 32]);
 
@@ -116,7 +116,7 @@ impl Parameters {
 /// The released weights: all of them public under differential privacy.
 #[derive(Clone, Debug)]
 pub struct PublicModel {
-    plan: Plan,
+    plan: GridPlan,
     step: u64,
     layers: Vec<Parameters>,
 }
@@ -124,7 +124,7 @@ pub struct PublicModel {
 impl PublicModel {
     /// The public initialisation that the plan names.
     #[must_use]
-    pub fn initial(plan: &Plan) -> Self {
+    pub fn initial(plan: &GridPlan) -> Self {
         let flat = sphinx_nn::init::glorot(plan.network(), plan.literal().init_seed);
         let layers = plan
             .network()
@@ -155,9 +155,9 @@ impl PublicModel {
         self.step
     }
 
-    /// The plan this model belongs to.
+    /// The grids this model lives on.
     #[must_use]
-    pub const fn plan(&self) -> &Plan {
+    pub const fn plan(&self) -> &GridPlan {
         &self.plan
     }
 
@@ -260,7 +260,7 @@ impl PublicModel {
     /// # Errors
     /// [`Error::UpdateLength`] for a wrong count, [`Error::WeightOutOfRange`] for a weight beyond
     /// its grid.
-    pub fn import(plan: &Plan, released: &ReleasedModel) -> Result<Self, Error> {
+    pub fn import(plan: &GridPlan, released: &ReleasedModel) -> Result<Self, Error> {
         let mut model = Self::initial(plan);
         let expected = plan.weight_count();
         for got in [released.master.len(), released.velocity.len()] {
@@ -355,7 +355,7 @@ pub struct Change {
 impl Replica {
     /// Public initial weights, biases zero.
     #[must_use]
-    pub fn initial(plan: &Plan) -> Self {
+    pub fn initial(plan: &GridPlan) -> Self {
         let biases = plan
             .network()
             .layout()
@@ -472,7 +472,7 @@ impl Replica {
     ///
     /// # Errors
     /// As [`PublicModel::import`], also for the biases.
-    pub fn import_private(plan: &Plan, kept: &PrivateModel) -> Result<Self, Error> {
+    pub fn import_private(plan: &GridPlan, kept: &PrivateModel) -> Result<Self, Error> {
         let mut replica = Self::initial(plan);
         replica.public = PublicModel::import(plan, &kept.released)?;
         let expected = plan.bias_count();
@@ -511,6 +511,52 @@ pub struct PrivateModel {
     biases: Vec<i32>,
     /// Their velocities.
     bias_velocity: Vec<i64>,
+}
+
+impl PrivateModel {
+    /// A model from its parts, unchecked: [`Replica::import_private`] checks them.
+    #[must_use]
+    pub const fn from_parts(
+        step: u64,
+        master: Vec<i32>,
+        velocity: Vec<i64>,
+        biases: Vec<i32>,
+        bias_velocity: Vec<i64>,
+    ) -> Self {
+        Self {
+            released: ReleasedModel {
+                step,
+                master,
+                velocity,
+            },
+            biases,
+            bias_velocity,
+        }
+    }
+
+    /// Master weights, layer by layer.
+    #[must_use]
+    pub fn weights(&self) -> &[i32] {
+        &self.released.master
+    }
+
+    /// Their velocities.
+    #[must_use]
+    pub fn velocity(&self) -> &[i64] {
+        &self.released.velocity
+    }
+
+    /// Master biases, layer by layer.
+    #[must_use]
+    pub fn biases(&self) -> &[i32] {
+        &self.biases
+    }
+
+    /// Their velocities.
+    #[must_use]
+    pub fn bias_velocity(&self) -> &[i64] {
+        &self.bias_velocity
+    }
 }
 
 /// One version of weights and biases, as the owner or a delegate uses it for inference.

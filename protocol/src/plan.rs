@@ -11,22 +11,24 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sphinx_he::exact::Encoding;
 use sphinx_he::rlwe::{Parameters, ParametersLiteral, Security};
-use sphinx_nn::network::{Architecture, LayerSpec, Network};
+use sphinx_nn::network::{Architecture, Network};
 
 use crate::error::Error;
-use crate::format::{LayerFormat, formats};
-use crate::model::{BIAS_LIMIT, StepRule};
+use crate::format::LayerFormat;
+use crate::model::BIAS_LIMIT;
 use crate::packed::Upload;
-use crate::packed::layout::{DenseLayout, Tiling};
+use crate::packed::layout::{Layout, Tiling};
 
 mod exactness;
+mod grid;
 
 pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
+pub use grid::{GridLiteral, GridPlan};
 
 /// log2 of the encryption scale of layer inputs.
-const LOG2_SCALE_X: u32 = 28;
+const LOG2_SCALE_X: u32 = 30;
 /// log2 of the encryption scale of output gradients.
-const LOG2_SCALE_D: u32 = 30;
+const LOG2_SCALE_D: u32 = 28;
 /// log2 of the scale that results are left with when the last prime is gone.
 const LOG2_SCALE_RESULT: u32 = 16;
 /// log2 of the scale of the encrypted bias backup, before and after the prime drop 59 and 17.
@@ -36,20 +38,10 @@ const LOG2_SCALE_BIAS: u32 = 59;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanLiteral {
-    /// The network.
-    pub architecture: Architecture,
+    /// Network, grids, clip bound and update rule.
+    pub grid: GridLiteral,
     /// Homomorphic parameters: one ring for training and inference.
     pub he: ParametersLiteral,
-    /// Rows of every batch, from the tail of the Poisson draw.
-    pub capacity: usize,
-    /// Fraction bits of the gradient grid shared by all parameters.
-    pub gradient_shift: u32,
-    /// L2 bound of one sample's gradient over all (W, b), in units of the gradient grid.
-    pub clip_bound: u64,
-    /// The update rule both parties apply.
-    pub rule: StepRule,
-    /// Seed of the public initialisation.
-    pub init_seed: u64,
     /// One tiling per linear layer for training.
     pub tilings: Vec<Tiling>,
     /// One tiling per linear layer for the preparation of inference tickets.
@@ -109,32 +101,25 @@ impl PlanLiteral {
     /// # Errors
     /// As [`Self::design`].
     pub fn design_with(choices: &PlanChoices, he: ParametersLiteral) -> Result<Self, Error> {
-        let network = supported(&choices.architecture)?;
+        let network = with_layouts(&choices.architecture)?;
+        if choices.capacity == 0 || choices.tickets == 0 {
+            return Err(Error::EmptyPlan {
+                capacity: choices.capacity,
+                tickets: choices.tickets,
+            });
+        }
         let degree = 1_usize << he.log_n.min(20);
-        let gradient_shift = gradient_shift(choices.clip_bound, choices.capacity)?;
+        let grid = GridLiteral::design(choices)?;
         let cheapest = |layer: usize, rows: usize, backward: bool| {
             let shape = network.linears()[layer];
-            DenseLayout::cheapest(degree, shape.inputs, shape.outputs, rows, backward)
+            Layout::cheapest(degree, &shape, rows, backward)
                 .map(|layout| layout.tiling())
-                .ok_or(Error::EmptyPlan {
-                    capacity: choices.capacity,
-                    tickets: choices.tickets,
-                })
+                .ok_or(Error::NoLayout { layer, degree })
         };
         let layers = 0..network.linears().len();
         Ok(Self {
-            architecture: choices.architecture.clone(),
+            grid,
             he,
-            capacity: choices.capacity,
-            gradient_shift,
-            clip_bound: (choices.clip_bound * f64::from(gradient_shift).exp2()).floor() as u64,
-            rule: StepRule::new(
-                choices.learning_rate,
-                choices.momentum,
-                choices.divisor,
-                gradient_shift,
-            )?,
-            init_seed: choices.init_seed,
             tilings: layers
                 .clone()
                 .map(|layer| cheapest(layer, choices.capacity, layer > 0))
@@ -148,36 +133,20 @@ impl PlanLiteral {
     }
 }
 
-/// The checked network, if it is one that the grids and layouts here are made for: convolutions
-/// have no layout yet, and the square leaves the range that an input's grid covers.
-fn supported(architecture: &Architecture) -> Result<Network, Error> {
-    let network = Network::new(architecture)?;
-    let mut layers = architecture.layers.iter().copied().enumerate();
-    let stranger = layers.find(|(_, spec)| match spec {
-        LayerSpec::Dense { .. } | LayerSpec::Relu | LayerSpec::Tanh | LayerSpec::Sigmoid => false,
-        LayerSpec::Conv { .. }
-        | LayerSpec::MaxPool { .. }
-        | LayerSpec::AvgPool { .. }
-        | LayerSpec::Square => true,
-    });
-    match stranger {
-        Some((layer, found)) => Err(Error::UnsupportedLayer { layer, found }),
-        None => Ok(network),
-    }
+/// Whether every linear layer has a ciphertext layout.
+#[must_use]
+pub fn has_layouts(network: &Network) -> bool {
+    network.linears().iter().all(Layout::exists_for)
 }
 
-/// The finest gradient grid, of at most 20 fraction bits, whose clipped sum stays below 2^29 units.
-fn gradient_shift(clip_bound: f64, capacity: usize) -> Result<u32, Error> {
-    let sum = clip_bound * capacity as f64;
-    let shift = 29.0 - sum.log2().ceil();
-    if sum > 0.0 && (10.0..=1e3).contains(&shift) {
-        Ok((shift as u32).min(20))
-    } else {
-        Err(Error::ClipBound {
-            clip_bound,
-            capacity,
-        })
-    }
+/// The checked network, if it has layouts.
+fn with_layouts(architecture: &Architecture) -> Result<Network, Error> {
+    let network = Network::new(architecture)?;
+    let layer = network
+        .linears()
+        .iter()
+        .position(|l| !Layout::exists_for(l));
+    layer.map_or(Ok(network), |layer| Err(Error::WidePadding { layer }))
 }
 
 /// A checked plan. Cheap to clone; equal if and only if the literals are.
@@ -187,11 +156,10 @@ pub struct Plan(Arc<Checked>);
 #[derive(Debug)]
 struct Checked {
     literal: PlanLiteral,
-    network: Network,
-    formats: Vec<LayerFormat>,
+    grid: GridPlan,
     parameters: Parameters,
-    layouts: Vec<DenseLayout>,
-    ticket_layouts: Vec<DenseLayout>,
+    layouts: Vec<Layout>,
+    ticket_layouts: Vec<Layout>,
     exactness: Vec<Exactness>,
     digest: [u8; 32],
 }
@@ -211,9 +179,9 @@ pub struct Limits {
     pub parameters: usize,
     /// Largest batch capacity, and largest number of tickets prepared at once.
     pub rows: usize,
-    /// Largest number of polynomials that one model may make the server hold at a time: the
+    /// Most bytes of polynomials that one model may make the server hold at a time: the
     /// ciphertexts of a step or of a batch of tickets, and weights prepared for products.
-    pub polynomials: usize,
+    pub bytes: usize,
 }
 
 impl Default for Limits {
@@ -222,7 +190,7 @@ impl Default for Limits {
             degree: 1 << 13,
             parameters: 4_000_000,
             rows: 1 << 15,
-            polynomials: 16_000,
+            bytes: 4 << 30,
         }
     }
 }
@@ -231,8 +199,8 @@ impl Plan {
     /// Checks a literal.
     ///
     /// # Errors
-    /// Names the first thing that is wrong: the network, a kind of layer that only the float engine
-    /// computes ([`Error::UnsupportedLayer`]), the security table, a layout that does
+    /// Names the first thing that is wrong: the network, a convolution
+    /// without a layout ([`Error::WidePadding`]), the security table, a layout that does
     /// not fit, a limit, or a product that would not decode exactly.
     pub fn new(literal: &PlanLiteral, limits: &Limits) -> Result<Self, Error> {
         Self::build(literal, limits, LOG2_FAILURE)
@@ -250,8 +218,9 @@ impl Plan {
     }
 
     fn build(literal: &PlanLiteral, limits: &Limits, target: f64) -> Result<Self, Error> {
-        let network = supported(&literal.architecture)?;
-        check_limits(literal, &network, limits)?;
+        let network = with_layouts(&literal.grid.architecture)?;
+        check_limits(literal, limits)?;
+        let grid = GridPlan::new(&literal.grid, limits)?;
         let parameters = Parameters::new(&literal.he)?;
         if parameters.max_level() != 1 {
             return Err(Error::PrimeCount {
@@ -259,8 +228,7 @@ impl Plan {
                 expected: 2,
             });
         }
-        let formats = formats(&network);
-        let layouts = lay_out(&network, &parameters, literal.capacity, &literal.tilings)?;
+        let layouts = lay_out(&network, &parameters, grid.capacity(), &literal.tilings)?;
         let ticket_layouts = lay_out(
             &network,
             &parameters,
@@ -270,19 +238,19 @@ impl Plan {
         for layouts in [&layouts, &ticket_layouts] {
             let held = layouts
                 .iter()
-                .map(DenseLayout::polynomials)
+                .map(Layout::polynomials)
                 .fold(0, usize::saturating_add);
-            check("polynomials held by the server", held, limits.polynomials)?;
+            let held = held.saturating_mul(2 * 8 * parameters.degree());
+            check("bytes held by the server", held, limits.bytes)?;
         }
         let mut checked = Checked {
             literal: literal.clone(),
-            network,
-            formats,
+            grid,
             parameters,
             layouts,
             ticket_layouts,
             exactness: Vec::new(),
-            digest: digest(literal)?,
+            digest: digest(b"sphinx plan 2", literal)?,
         };
         checked.exactness = exactness::analyse(&checked)?;
         if let Some(bad) = checked.exactness.iter().find(|e| !e.holds(target)) {
@@ -297,16 +265,22 @@ impl Plan {
         &self.0.literal
     }
 
+    /// The part that does not speak of ciphertexts.
+    #[must_use]
+    pub fn grid(&self) -> &GridPlan {
+        &self.0.grid
+    }
+
     /// The checked network.
     #[must_use]
     pub fn network(&self) -> &Network {
-        &self.0.network
+        self.0.grid.network()
     }
 
     /// Grids, one per linear layer.
     #[must_use]
     pub fn formats(&self) -> &[LayerFormat] {
-        &self.0.formats
+        self.0.grid.formats()
     }
 
     /// The homomorphic parameters.
@@ -317,13 +291,13 @@ impl Plan {
 
     /// Training layouts, one per linear layer.
     #[must_use]
-    pub fn layouts(&self) -> &[DenseLayout] {
+    pub fn layouts(&self) -> &[Layout] {
         &self.0.layouts
     }
 
     /// Ticket layouts, one per linear layer.
     #[must_use]
-    pub fn ticket_layouts(&self) -> &[DenseLayout] {
+    pub fn ticket_layouts(&self) -> &[Layout] {
         &self.0.ticket_layouts
     }
 
@@ -342,29 +316,19 @@ impl Plan {
     /// Rows of every batch.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.0.literal.capacity
+        self.0.grid.capacity()
     }
 
     /// Number of weights (without biases).
     #[must_use]
     pub fn weight_count(&self) -> usize {
-        self.0
-            .network
-            .layout()
-            .iter()
-            .map(|span| span.weights.len())
-            .sum()
+        self.0.grid.weight_count()
     }
 
     /// Number of biases.
     #[must_use]
     pub fn bias_count(&self) -> usize {
-        self.0
-            .network
-            .layout()
-            .iter()
-            .map(|span| span.biases.len())
-            .sum()
+        self.0.grid.bias_count()
     }
 
     /// Number of ciphertexts that carry all biases.
@@ -465,40 +429,11 @@ fn check(what: &'static str, got: usize, limit: usize) -> Result<(), Error> {
     }
 }
 
-fn check_limits(literal: &PlanLiteral, network: &Network, limits: &Limits) -> Result<(), Error> {
+fn check_limits(literal: &PlanLiteral, limits: &Limits) -> Result<(), Error> {
     let degree = 1_usize.checked_shl(literal.he.log_n).unwrap_or(usize::MAX);
     check("ring degree", degree, limits.degree)?;
-    check("parameters", network.parameter_count(), limits.parameters)?;
-    check("batch capacity", literal.capacity, limits.rows)?;
     check("tickets prepared at once", literal.tickets, limits.rows)?;
-    check("mask bits", literal.mask_bits as usize, 31)?;
-    check(
-        "gradient fraction bits",
-        literal.gradient_shift as usize,
-        26,
-    )?;
-    let least = formats(network)
-        .iter()
-        .map(|f| f.x_shift)
-        .max()
-        .unwrap_or(0);
-    if literal.gradient_shift < least {
-        return Err(Error::GradientGrid {
-            got: literal.gradient_shift,
-            least,
-        });
-    }
-    check("step shift", literal.rule.shift as usize + 1, 64)?;
-    check(
-        "momentum units",
-        literal.rule.momentum as usize + 1,
-        1 << 16,
-    )?;
-    check(
-        "clip bound",
-        usize::try_from(literal.clip_bound).unwrap_or(usize::MAX),
-        1 << 40,
-    )
+    check("mask bits", literal.mask_bits as usize, 31)
 }
 
 fn lay_out(
@@ -506,7 +441,7 @@ fn lay_out(
     parameters: &Parameters,
     rows: usize,
     tilings: &[Tiling],
-) -> Result<Vec<DenseLayout>, Error> {
+) -> Result<Vec<Layout>, Error> {
     let layers = network.linears();
     if tilings.len() != layers.len() {
         return Err(Error::TilingCount {
@@ -520,21 +455,20 @@ fn lay_out(
         .zip(tilings)
         .enumerate()
         .map(|(layer, (shape, &tiling))| {
-            DenseLayout::new(degree, shape.inputs, shape.outputs, rows, tiling).ok_or(
-                Error::TilingTooLarge {
-                    layer,
-                    tiling,
-                    degree,
-                },
-            )
+            Layout::new(degree, shape, rows, tiling).ok_or(Error::TilingTooLarge {
+                layer,
+                tiling,
+                degree,
+            })
         })
         .collect()
 }
 
-fn digest(literal: &PlanLiteral) -> Result<[u8; 32], Error> {
+/// SHA-256 of a literal's canonical text, under a name of its kind and version.
+fn digest<L: Serialize>(kind: &[u8], literal: &L) -> Result<[u8; 32], Error> {
     let canonical = serde_json::to_vec(literal).map_err(|_| Error::PlanText)?;
     let mut hash = Sha256::new();
-    hash.update(b"sphinx plan 1");
+    hash.update(kind);
     hash.update(&canonical);
     Ok(hash.finalize().into())
 }

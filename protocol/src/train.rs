@@ -10,21 +10,39 @@
 //!
 //! The loop stops when the filter refuses the next step. Losses and counts in a [`Report`] are
 //! private to the client.
+//!
+//! [`Float`] is the float engine with momentum, schedules and averages; [`Checkpoint`] says how an
+//! interrupted run goes on.
 
 use std::time::Instant;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use sphinx_dp::ledger::Ledger;
 use sphinx_dp::mechanism::{ClipBound, Clipped, GaussianMechanism, Noised};
 use sphinx_dp::noise::PreparedNoise;
 use sphinx_dp::sampler::PoissonSampler;
 use sphinx_nn::clear::{Clear, ClearError};
 use sphinx_nn::data::Dataset;
-use sphinx_nn::engine::{Infer, Train};
+use sphinx_nn::engine::{GradientSum, Infer, Train};
 use sphinx_nn::network::Network;
+use sphinx_nn::tensor::Tensor;
 
 use crate::error::Error;
+
+mod average;
+mod checkpoint;
+mod float;
+mod schedule;
+mod state;
+
+pub use average::{Average, Averaging};
+pub use checkpoint::{Checkpoint, Position, replace};
+pub use float::{Float, UpdateRule};
+pub use schedule::{Schedule, Shape};
+pub use state::{Kept, KeptError, State, keep_replica, restore_replica};
 
 /// An engine that learns only from noised sums.
 pub trait Learn: Train {
@@ -39,6 +57,12 @@ pub trait Learn: Train {
     /// # Errors
     /// Whatever keeps the update from being applied on both sides.
     fn learn(&mut self, noised: &Noised) -> Result<(), Self::Error>;
+
+    /// How many rows the engine wants at once; `None` for the whole batch. The clipped sums of the
+    /// parts are added up.
+    fn rows_at_once(&self) -> Option<usize> {
+        None
+    }
 }
 
 impl Learn for Clear {
@@ -52,6 +76,14 @@ impl Learn for Clear {
     fn learn(&mut self, noised: &Noised) -> Result<(), ClearError> {
         self.apply(noised.values(), self.shift())
     }
+}
+
+/// Where the streams of a seeded run stand, in words drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamPosition {
+    sampling: u128,
+    noise: u128,
 }
 
 /// The random streams of one run. Same streams, same batches, same noise.
@@ -81,6 +113,25 @@ impl Streams {
             seeded: true,
             ..Self::secret(&mut root)
         }
+    }
+
+    /// The streams of [`Self::seeded_for_experiments`] where they stood.
+    #[must_use]
+    pub fn resume_seeded(seed: u64, position: &StreamPosition) -> Self {
+        let mut streams = Self::seeded_for_experiments(seed);
+        streams.sampling.set_word_pos(position.sampling);
+        streams.noise.set_word_pos(position.noise);
+        streams
+    }
+
+    /// Where the streams stand, if their seed is known. Secret streams have no position: nobody
+    /// may go on with them.
+    #[must_use]
+    pub fn position(&self) -> Option<StreamPosition> {
+        self.seeded.then(|| StreamPosition {
+            sampling: self.sampling.get_word_pos(),
+            noise: self.noise.get_word_pos(),
+        })
     }
 
     /// The noise of one release; from a known seed it is marked as such in the ledger.
@@ -115,6 +166,8 @@ pub struct Report {
     pub seconds: f64,
     /// Wall seconds of drawing noise, clipping check, charging and noising.
     pub release_seconds: f64,
+    /// Epsilon spent with this step included; infinite without protection.
+    pub epsilon: f64,
 }
 
 /// How a step ended.
@@ -124,6 +177,26 @@ pub enum Outcome {
     Done(Report),
     /// The filter refused: the budget would be exceeded. Nothing was sampled or released.
     BudgetSpent,
+}
+
+/// What the passes over a batch, or a part of it, gave. Private.
+struct Computed {
+    sum: GradientSum,
+    /// Sum of the losses.
+    loss: f64,
+    correct: usize,
+}
+
+impl Computed {
+    fn plus(mut self, part: Self) -> Self {
+        for (sum, value) in self.sum.values.iter_mut().zip(&part.sum.values) {
+            *sum = sum.saturating_add(*value);
+        }
+        self.sum.norms_squared.extend(part.sum.norms_squared);
+        self.loss += part.loss;
+        self.correct += part.correct;
+        self
+    }
 }
 
 /// A private training run over one data set.
@@ -138,6 +211,8 @@ pub struct Trainer<'a, E> {
     streams: Streams,
     ledger: &'a mut Ledger,
     step: u64,
+    /// The memory of a part of the batch, kept from step to step.
+    spare: Vec<f32>,
 }
 
 /// The parts of a [`Trainer`].
@@ -222,6 +297,7 @@ where
             streams,
             ledger,
             step: first_step,
+            spare: Vec::new(),
         })
     }
 
@@ -243,16 +319,10 @@ where
         let batch = self
             .sampler
             .draw(self.data.labels.len(), &mut self.streams.sampling);
-        let x = self.data.images.gather(&batch, self.capacity);
-        let mut labels = vec![None; self.capacity];
-        for (label, &i) in labels.iter_mut().zip(&batch) {
-            *label = Some(self.data.labels[i as usize]);
-        }
-        self.engine.begin(self.step, self.capacity)?;
-        let pass = sphinx_nn::pass::gradients(&mut self.engine, self.network, &x, &labels)?;
-        let sum = self.engine.collect(pass.pending)?;
+        let computed = self.compute(&batch)?;
 
         let released = Instant::now();
+        let sum = computed.sum;
         let clipped = Clipped::check(sum.values, &sum.norms_squared, self.mechanism.bound())?;
         let noised = self
             .mechanism
@@ -263,13 +333,77 @@ where
         let report = Report {
             step: self.step,
             rows: batch.len(),
-            loss: pass.loss,
-            correct: pass.correct,
+            loss: computed.loss / batch.len().max(1) as f64,
+            correct: computed.correct,
             seconds: start.elapsed().as_secs_f64(),
             release_seconds,
+            epsilon: noised.receipt().spent().epsilon,
         };
         self.step += 1;
         Ok(Outcome::Done(report))
+    }
+
+    /// The clipped sum over a batch, in as many parts as the engine wants; the work depends on the
+    /// capacity alone.
+    fn compute(&mut self, batch: &[u32]) -> Result<Computed, Error> {
+        self.engine.begin(self.step, self.capacity)?;
+        let wanted = self.engine.rows_at_once().unwrap_or(self.capacity);
+        let at_once = wanted.clamp(1, self.capacity.max(1));
+        let mut total: Option<Computed> = None;
+        for first in (0..self.capacity.max(1)).step_by(at_once) {
+            let rows = at_once.min(self.capacity - first);
+            let part = &batch[first.min(batch.len())..(first + rows).min(batch.len())];
+            let x = self.gather(part, rows)?;
+            let mut labels = vec![None; rows];
+            for (label, &i) in labels.iter_mut().zip(part) {
+                *label = Some(self.data.labels[i as usize]);
+            }
+            let pass = sphinx_nn::pass::gradients(&mut self.engine, self.network, &x, &labels)?;
+            let computed = Computed {
+                sum: self.engine.collect(pass.pending)?,
+                loss: pass.loss * part.len() as f64,
+                correct: pass.correct,
+            };
+            self.spare = x.into_vec();
+            total = Some(match total {
+                None => computed,
+                Some(total) => total.plus(computed),
+            });
+        }
+        // A capacity of zero still has one, empty, part.
+        total.ok_or(Error::EmptyPlan {
+            capacity: self.capacity,
+            tickets: 1,
+        })
+    }
+
+    /// The named records, then rows of zeros, in memory that was used before.
+    fn gather(&mut self, part: &[u32], rows: usize) -> Result<Tensor, Error> {
+        let columns = self.data.images.columns();
+        let mut values = std::mem::take(&mut self.spare);
+        values.resize(rows * columns, 0.0);
+        let (filled, padding) = values.split_at_mut(part.len() * columns);
+        padding.fill(0.0);
+        filled
+            .par_chunks_mut(columns.max(1))
+            .with_min_len(32)
+            .zip(part)
+            .for_each(|(row, &i)| row.copy_from_slice(self.data.images.row(i as usize)));
+        let found = values.len();
+        Tensor::from_vec(rows, columns, values).map_err(|_| Error::UpdateLength {
+            expected: rows * columns,
+            got: found,
+        })
+    }
+
+    /// Where the run stands, for a checkpoint.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position {
+            step: self.step,
+            charges: self.ledger.entries().len() as u64,
+            streams: self.streams.position(),
+        }
     }
 
     /// The engine.

@@ -27,5 +27,8 @@ pub struct Tickets;
 #[doc = include_str!("../../book/src/09-bias-gap.md")]
 pub struct BiasGap;
 
+#[doc = include_str!("../../book/src/10-runs.md")]
+pub struct Runs;
+
 #[doc = include_str!("../../book/src/appendix.md")]
 pub struct Appendix;

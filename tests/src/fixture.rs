@@ -146,7 +146,8 @@ pub fn packed_with(
     Ok(Engine::new(Packed::open(
         link,
         ModelId([1; 16]),
-        Replica::initial(plan),
+        plan,
+        Replica::initial(plan.grid()),
         &mut rng,
     )?))
 }
@@ -154,7 +155,7 @@ pub fn packed_with(
 /// The oracle.
 #[must_use]
 pub fn local(plan: &Plan) -> Engine<Local> {
-    Engine::new(Local::new(Replica::initial(plan)))
+    Engine::new(Local::new(Replica::initial(plan.grid())))
 }
 
 /// Trains `steps` steps with noise multiplier `z` (none: no noise) and gives the engine back.
@@ -265,7 +266,7 @@ pub fn sampler(plan: &Plan, data: &Dataset) -> PoissonSampler {
 /// If the noise multiplier is refused.
 #[must_use]
 pub fn mechanism(plan: &Plan, data: &Dataset, z: Option<f64>) -> GaussianMechanism {
-    let bound = ClipBound::new(plan.literal().clip_bound).expect("bound");
+    let bound = ClipBound::new(plan.grid().literal().clip_bound).expect("bound");
     let z = z.map(|z| NoiseMultiplier::new(z).expect("z"));
     GaussianMechanism::new(bound, z, rate(plan, data)).expect("mechanism")
 }

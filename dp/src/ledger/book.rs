@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::LedgerError;
 use super::file::{Book, Header};
-use crate::accountant::{Accountant, NotFinite, Spent};
+use super::{FixedPlan, LedgerError};
+use crate::accountant::{Accountant, AccountantKind, NotFinite, Spent};
 use crate::calibrate::Budget;
 use crate::event::DpEvent;
 use crate::noise::NoiseKind;
@@ -81,6 +81,8 @@ pub struct LedgerBuilder {
     budget: Option<Budget>,
     adjacency: Adjacency,
     fixed_order: Option<f64>,
+    /// A plan, and what all of it costs.
+    plan: Option<(FixedPlan, Spent)>,
 }
 
 impl LedgerBuilder {
@@ -91,6 +93,7 @@ impl LedgerBuilder {
             budget,
             adjacency,
             fixed_order: None,
+            plan: None,
         }
     }
 
@@ -103,6 +106,30 @@ impl LedgerBuilder {
         let ok = (MIN_ORDER..=MAX_ORDER).contains(&order);
         require(ok, "fixed Renyi order", order, "between 1.005 and 2001")?;
         self.fixed_order = Some(order);
+        Ok(self)
+    }
+
+    /// Charges the steps of `plan` and nothing else, priced as a whole by its accountant.
+    ///
+    /// # Errors
+    /// [`LedgerError::PlanTooDear`] if all steps together exceed the budget;
+    /// [`LedgerError::Account`] if the accountant has no bound for them.
+    pub fn fixed_plan(mut self, plan: FixedPlan) -> Result<Self, LedgerError> {
+        let delta = self
+            .budget
+            .map_or(REPORT_DELTA, |budget| budget.delta.get());
+        let total = plan.spent(self.adjacency, plan.steps, Delta::new(delta)?)?;
+        if let Some(Budget { epsilon, .. }) = self.budget
+            && total.epsilon > epsilon.get()
+        {
+            let (would_be, epsilon) = (total.epsilon, epsilon.get());
+            return Err(LedgerError::PlanTooDear {
+                plan,
+                would_be,
+                epsilon,
+            });
+        }
+        self.plan = Some((plan, total));
         Ok(self)
     }
 
@@ -124,7 +151,8 @@ impl LedgerBuilder {
     /// # Errors
     /// [`LedgerError::Exists`] rather than overwriting; otherwise what the system says.
     pub fn create(self, path: impl AsRef<Path>) -> Result<Ledger, LedgerError> {
-        let header = Header::new(self.budget, self.adjacency, self.fixed_order);
+        let mut header = Header::new(self.budget, self.adjacency, self.fixed_order);
+        header.plan = self.plan.map(|(plan, _)| plan);
         let book = Book::create(path.as_ref(), &header)?;
         Ok(Ledger {
             book: Some(book),
@@ -182,11 +210,15 @@ impl Ledger {
         if let Some(order) = found.header.fixed_order {
             settings = settings.fixed_order(order)?;
         }
-        let mut ledger = settings.in_memory();
-        for entry in &found.entries {
-            ledger.accountant.compose(&entry.event, 1)?;
+        if let Some(plan) = found.header.plan {
+            settings = settings.fixed_plan(plan)?;
         }
-        ledger.entries = found.entries;
+        let mut ledger = settings.in_memory();
+        for entry in found.entries {
+            ledger.accountant.compose(&entry.event, 1)?;
+            ledger.follows_plan(entry.step, &entry.event)?;
+            ledger.entries.push(entry);
+        }
         ledger.book = Some(found.book);
         ledger.dropped = found.dropped;
         Ok(ledger)
@@ -225,7 +257,8 @@ impl Ledger {
         }
         let mut next = self.accountant.clone();
         next.compose(event, 1)?;
-        let spent = self.price(&next)?;
+        self.follows_plan(step, event)?;
+        let spent = self.price(&next, self.entries.len() as u64 + 1)?;
         if let Some(Budget { epsilon, delta }) = self.settings.budget
             && spent.epsilon > epsilon.get()
         {
@@ -270,7 +303,23 @@ impl Ledger {
     /// # Errors
     /// [`NotFinite`] if the accountant's arithmetic overflowed.
     pub fn spent(&self) -> Result<Spent, NotFinite> {
-        self.price(&self.accountant)
+        self.price(&self.accountant, self.entries.len() as u64)
+    }
+
+    /// Refuses what the fixed plan, if there is one, does not cover.
+    fn follows_plan(&self, step: u64, event: &DpEvent) -> Result<(), LedgerError> {
+        let Some((plan, _)) = self.settings.plan else {
+            return Ok(());
+        };
+        if !plan.covers(event) {
+            let (planned, event) = (Box::new(plan.step()), Box::new(event.clone()));
+            return Err(LedgerError::OffPlan { planned, event });
+        }
+        if self.entries.len() as u64 >= plan.steps {
+            let steps = plan.steps;
+            return Err(LedgerError::PlanExhausted { step, steps });
+        }
+        Ok(())
     }
 
     /// The delta at which [`spent`](Self::spent) is measured.
@@ -281,11 +330,15 @@ impl Ledger {
             .map_or(REPORT_DELTA, |budget| budget.delta.get())
     }
 
-    fn price(&self, accountant: &RdpAccountant) -> Result<Spent, NotFinite> {
+    /// What `charges` entries cost, composed in `accountant`.
+    fn price(&self, accountant: &RdpAccountant, charges: u64) -> Result<Spent, NotFinite> {
         let not_finite = |order| NotFinite {
             delta: self.delta(),
             order,
         };
+        if let Some((plan, total)) = self.settings.plan {
+            return self.planned(&plan, total, charges);
+        }
         let Some(order) = self.settings.fixed_order else {
             let delta = Delta::new(self.delta()).map_err(|_| not_finite(MIN_ORDER))?;
             return accountant.epsilon(delta);
@@ -306,14 +359,32 @@ impl Ledger {
         })
     }
 
+    /// What the first `charges` steps of the plan cost; where their price is not to be had, what
+    /// all of them cost is one.
+    fn planned(&self, plan: &FixedPlan, total: Spent, charges: u64) -> Result<Spent, NotFinite> {
+        let delta = Delta::new(self.delta()).map_err(|_| NotFinite {
+            delta: self.delta(),
+            order: total.order,
+        })?;
+        if charges >= plan.steps {
+            return Ok(total);
+        }
+        let so_far = plan.spent(self.settings.adjacency, charges, delta);
+        Ok(so_far
+            .ok()
+            .filter(|spent| spent.epsilon <= total.epsilon)
+            .unwrap_or(total))
+    }
+
     /// Whether the filter would refuse this event (also if it cannot be priced).
     #[must_use]
     pub fn would_exceed(&self, event: &DpEvent) -> bool {
         let mut next = self.accountant.clone();
-        if next.compose(event, 1).is_err() {
+        if next.compose(event, 1).is_err() || self.follows_plan(0, event).is_err() {
             return true;
         }
-        match (self.price(&next), self.settings.budget) {
+        let charges = self.entries.len() as u64 + 1;
+        match (self.price(&next, charges), self.settings.budget) {
             (Ok(spent), Some(budget)) => spent.epsilon > budget.epsilon.get(),
             (Ok(_), None) => false,
             (Err(_), _) => true,
@@ -344,7 +415,20 @@ impl Ledger {
         self.settings.fixed_order
     }
 
-    /// The accountant with everything composed.
+    /// The plan that this ledger keeps to, if it was fixed.
+    #[must_use]
+    pub fn fixed_plan(&self) -> Option<FixedPlan> {
+        self.settings.plan.map(|(plan, _)| plan)
+    }
+
+    /// Which accountant prices this ledger.
+    #[must_use]
+    pub fn priced_by(&self) -> AccountantKind {
+        self.fixed_plan()
+            .map_or(AccountantKind::Rdp, |plan| plan.accountant)
+    }
+
+    /// The Renyi accountant with everything composed.
     #[must_use]
     pub const fn accountant(&self) -> &RdpAccountant {
         &self.accountant

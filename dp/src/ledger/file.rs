@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Entry;
-use crate::accountant::{NotFinite, Unsupported};
+use super::{Entry, FixedPlan};
+use crate::accountant::{AccountError, NotFinite, Unsupported};
 use crate::calibrate::Budget;
+use crate::event::DpEvent;
 use crate::quantity::{Adjacency, RangeError};
 
 /// The format that this crate writes and reads.
@@ -34,6 +35,38 @@ pub enum LedgerError {
         /// The budget's delta.
         delta: f64,
     },
+    /// All steps of a fixed plan are charged. Nothing was charged.
+    #[error(
+        "step {step} would be one more than the {steps} steps of the fixed plan, for which \
+         epsilon was accounted: stop here, or plan a new run"
+    )]
+    PlanExhausted {
+        /// The refused step.
+        step: u64,
+        /// The steps of the plan.
+        steps: u64,
+    },
+    /// A release that the fixed plan does not cover. Nothing was charged.
+    #[error("the fixed plan is {planned}; it does not cover {event}")]
+    OffPlan {
+        /// The step that was planned.
+        planned: Box<DpEvent>,
+        /// What was to be charged.
+        event: Box<DpEvent>,
+    },
+    /// The fixed plan cannot be kept within the budget, or not priced at all.
+    #[error("the fixed plan {plan} costs epsilon {would_be}, above the budget of {epsilon}")]
+    PlanTooDear {
+        /// The plan.
+        plan: FixedPlan,
+        /// What all its steps cost.
+        would_be: f64,
+        /// The budget's epsilon.
+        epsilon: f64,
+    },
+    /// The accountant of a fixed plan has no answer.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// The event cannot be priced.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
@@ -99,6 +132,17 @@ pub enum LedgerError {
         /// The number found.
         found: u64,
     },
+    /// Charges for real noise cannot be taken back.
+    #[error(
+        "entry {sequence} of the ledger {path} was charged for noise from no test seed: it stays \
+         charged"
+    )]
+    NotRewindable {
+        /// The path.
+        path: PathBuf,
+        /// The entry.
+        sequence: u64,
+    },
     /// An earlier write failed, so the file may hold a charge that was never confirmed.
     #[error("an earlier write to this ledger failed: open it again before going on")]
     Broken,
@@ -112,6 +156,8 @@ pub(super) struct Header {
     pub(super) adjacency: Adjacency,
     #[serde(default)]
     pub(super) fixed_order: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) plan: Option<FixedPlan>,
 }
 
 impl Header {
@@ -125,6 +171,7 @@ impl Header {
             budget,
             adjacency,
             fixed_order,
+            plan: None,
         }
     }
 }

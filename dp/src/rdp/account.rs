@@ -1,6 +1,8 @@
 //! Adding steps up and converting the sum.
 
-use crate::accountant::{Accountant, NotFinite, Reason, Spent, Unsupported};
+use crate::accountant::{
+    AccountError, Accountant, AccountantKind, Answer, NotFinite, Reason, Spent, Unsupported,
+};
 use crate::event::DpEvent;
 use crate::quantity::{Adjacency, Delta};
 use crate::rdp::divergence::{ln_reverse_moment, poisson_gaussian};
@@ -132,6 +134,35 @@ impl RdpAccountant {
             .sum()
     }
 
+    /// An upper bound on epsilon at `delta` for all that was composed.
+    ///
+    /// # Errors
+    /// [`NotFinite`] if the arithmetic overflows.
+    pub fn epsilon(&self, delta: Delta) -> Result<Spent, NotFinite> {
+        if self.unprotected {
+            return Ok(Spent {
+                epsilon: f64::INFINITY,
+                order: MIN_ORDER,
+                at_edge: false,
+            });
+        }
+        if self.runs.is_empty() {
+            return Ok(Spent {
+                epsilon: 0.0,
+                order: MAX_ORDER,
+                at_edge: false,
+            });
+        }
+        let best = self.best_on_grid(delta.get());
+        let bracket = (best.saturating_sub(1), (best + 1).min(GRID - 1));
+        spent(
+            |order| self.rdp(order),
+            delta,
+            grid_point(bracket.0),
+            grid_point(bracket.1),
+        )
+    }
+
     fn add(&mut self, step: Step, count: u64) {
         if count == 0 {
             return;
@@ -164,6 +195,10 @@ impl RdpAccountant {
 }
 
 impl Accountant for RdpAccountant {
+    fn kind(&self) -> AccountantKind {
+        AccountantKind::Rdp
+    }
+
     fn adjacency(&self) -> Adjacency {
         self.adjacency
     }
@@ -177,37 +212,45 @@ impl Accountant for RdpAccountant {
         Ok(())
     }
 
-    fn epsilon(&self, delta: Delta) -> Result<Spent, NotFinite> {
+    fn epsilon_at(&self, delta: Delta) -> Result<Answer, AccountError> {
+        let spent = Self::epsilon(self, delta)?;
+        Ok(Answer {
+            upper: Some(spent.epsilon),
+            order: Some(spent.order),
+            at_edge: spent.at_edge,
+            ..Answer::default()
+        })
+    }
+
+    fn delta_at(&self, epsilon: f64) -> Result<Answer, AccountError> {
+        let upper = |delta: f64, order| Answer {
+            upper: Some(delta),
+            order: Some(order),
+            ..Answer::default()
+        };
         if self.unprotected {
-            return Ok(Spent {
-                epsilon: f64::INFINITY,
-                order: MIN_ORDER,
-                at_edge: false,
-            });
+            return Ok(upper(1.0, MIN_ORDER));
         }
         if self.runs.is_empty() {
-            return Ok(Spent {
-                epsilon: 0.0,
-                order: MAX_ORDER,
-                at_edge: false,
-            });
+            return Ok(upper(0.0, MAX_ORDER));
         }
-        let best = self.best_on_grid(delta.get());
-        let bracket = (best.saturating_sub(1), (best + 1).min(GRID - 1));
-        spent(
-            |order| self.rdp(order),
-            delta,
-            grid_point(bracket.0),
-            grid_point(bracket.1),
-        )
-    }
-
-    fn name(&self) -> &'static str {
-        "Renyi (RDP), real orders 1.005 to 2001"
-    }
-
-    fn conversion(&self) -> &'static str {
-        "Canonne-Kamath-Steinke 2020, Proposition 12 (arXiv:2004.00010v4)"
+        // The inverse of the conversion at every order; a minimum of bounds is one.
+        let ln = |x: f64| {
+            let order = order_at(x);
+            (order - 1.0) * (self.rdp(order) - epsilon + (-1.0 / order).ln_1p()) - order.ln()
+        };
+        let on_grid = (0..GRID).map(|i| (ln(grid_point(i)), i));
+        let best = on_grid.min_by(|a, b| a.0.total_cmp(&b.0));
+        let i = best.map_or(0, |(_, i)| i);
+        let ends = (i.saturating_sub(1), (i + 1).min(GRID - 1));
+        let inner = minimize(ln, grid_point(ends.0), grid_point(ends.1), ORDER_TOLERANCE);
+        let at_grid = (grid_point(i), ln(grid_point(i)));
+        let (x, value) = if inner.1 < at_grid.1 { inner } else { at_grid };
+        if value.is_nan() {
+            let (delta, order) = (f64::NAN, order_at(x));
+            return Err(NotFinite { delta, order }.into());
+        }
+        Ok(upper(value.exp().min(1.0), order_at(x)))
     }
 }
 

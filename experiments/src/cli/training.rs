@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::OutputArgs;
+use sphinx_protocol::train::{Averaging, Shape};
+
+use super::{AccountantName, OutputArgs};
+use crate::learning::{Clipping, Learning};
 
 /// Data sets by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -15,6 +18,8 @@ pub enum Dataset {
     Mnist,
     /// Articles of clothing, from IDX files
     FashionMnist,
+    /// Small colour photographs, from the binary batches
+    Cifar10,
 }
 
 impl Dataset {
@@ -25,6 +30,7 @@ impl Dataset {
             Self::SynthDigits => "synth-digits",
             Self::Mnist => "mnist",
             Self::FashionMnist => "fashion-mnist",
+            Self::Cifar10 => "cifar10",
         }
     }
 }
@@ -40,6 +46,17 @@ pub enum EngineName {
     Paper,
     /// Everything encrypted
     PureHe,
+}
+
+/// How the learning rate falls after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleName {
+    /// Not at all
+    Constant,
+    /// Along a line to zero
+    Linear,
+    /// Along half a cosine to zero
+    Cosine,
 }
 
 /// Where the data comes from.
@@ -65,7 +82,8 @@ pub struct TrainingArgs {
     /// The data.
     #[command(flatten)]
     pub data: DataArgs,
-    /// The network: linear, mlp, mlp-64 or mlp-relu
+    /// The network: linear, mlp, mlp-64, mlp-relu; with --engine clear also minionn-mnist,
+    /// minionn-mnist-tanh, minionn-cifar10, minionn-cifar10-tanh, papernot-tanh, scatter-linear
     #[arg(long, value_name = "NAME", default_value = "mlp")]
     pub model: String,
     /// Who computes the linear layers
@@ -96,6 +114,12 @@ pub struct TrainingArgs {
         default_value_t = 1e-5
     )]
     pub delta: f64,
+    /// Who prices the run: rdp at every step; pld and moments a plan fixed before the first
+    #[arg(long, value_enum, default_value = "rdp")]
+    pub accountant: AccountantName,
+    /// With rdp: spend at one order fixed in advance, a filter that covers adaptive runs as well
+    #[arg(long)]
+    pub renyi_filter: bool,
     /// Bound on the norm of one sample's gradient [default: 1]
     #[arg(long, allow_negative_numbers = true, value_name = "C")]
     pub clip: Option<f64>,
@@ -134,12 +158,56 @@ pub struct TrainingArgs {
         default_value_t = 0.8
     )]
     pub momentum: f64,
+    /// Steps of linear warm-up of the learning rate (float engine)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub warm_up: u64,
+    /// How the learning rate falls after that (float engine)
+    #[arg(long, value_enum, default_value = "constant")]
+    pub schedule: ScheduleName,
+    /// Nesterov's momentum (float engine)
+    #[arg(long)]
+    pub nesterov: bool,
+    /// The model is the exponential average of the weights with this decay (float engine)
+    #[arg(long, value_name = "DECAY", conflicts_with = "tail_average")]
+    pub ema: Option<f64>,
+    /// The model is the mean of the weights over this last share of the steps (float engine)
+    #[arg(long, value_name = "SHARE")]
+    pub tail_average: Option<f64>,
+    /// Clip each layer by itself, to the bound over the root of their number (float engine)
+    #[arg(long)]
+    pub clip_per_layer: bool,
     /// Repeatable data, weights, batches and noise; a known seed protects nothing
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
     /// Inference tickets that are prepared at once
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub tickets: usize,
+}
+
+impl TrainingArgs {
+    /// Schedule, Nesterov, averages.
+    #[must_use]
+    pub fn learning(&self) -> Learning {
+        Learning {
+            warm_up: self.warm_up,
+            schedule: match self.schedule {
+                ScheduleName::Constant => Shape::Constant,
+                ScheduleName::Linear => Shape::Linear { to: 0.0 },
+                ScheduleName::Cosine => Shape::Cosine { to: 0.0 },
+            },
+            nesterov: self.nesterov,
+            averaging: match (self.ema, self.tail_average) {
+                (Some(decay), _) => Averaging::Ema { decay },
+                (_, Some(share)) => Averaging::Tail { share },
+                _ => Averaging::None,
+            },
+            clipping: if self.clip_per_layer {
+                Clipping::PerLayer
+            } else {
+                Clipping::Flat
+            },
+        }
+    }
 }
 
 /// `sphinx train`.
@@ -149,7 +217,13 @@ Examples:
   sphinx train --epsilon 8 --steps 80
   sphinx train --dataset mnist --data ~/data/mnist --epsilon 2 --epochs 5 --json
   sphinx train --engine clear --grid --seed 1        the oracle of the encrypted engine
-  sphinx train --connect 127.0.0.1:7878              with a server started by `sphinx serve`")]
+  sphinx train --connect 127.0.0.1:7878              with a server started by `sphinx serve`
+  sphinx train --engine clear --model scatter-linear --batch 8192 --epochs 60 --lr 8 --clip 0.1
+  sphinx train --run-dir my-run --resume             go on with an interrupted run
+
+The run directory holds a checkpoint (safetensors, with the biases in the clear). Going on repeats
+the steps since the last one: a run with --seed ends exactly as if it had never stopped; any other
+pays for them again from the same budget and ends that many steps earlier.")]
 pub struct TrainArgs {
     /// The run.
     #[command(flatten)]
@@ -160,6 +234,17 @@ pub struct TrainArgs {
     /// Where the run is kept; must not exist [default: a new folder in runs]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
+    /// Go on with the interrupted run in --run-dir, as it was configured there
+    #[arg(long, requires = "run_dir", conflicts_with_all = [
+        "dataset", "train_size", "test_size", "model", "engine", "grid", "epsilon",
+        "noise_multiplier", "non_private", "delta", "clip", "batch", "epochs", "steps", "lr",
+        "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "seed",
+        "tickets", "accountant", "renyi_filter",
+    ])]
+    pub resume: bool,
+    /// Steps between checkpoints, 0 for none [default: 1; with --seed 25]
+    #[arg(long, value_name = "N")]
+    pub checkpoint_every: Option<u64>,
     /// Draw the figures of this run as well
     #[arg(long)]
     pub figures: bool,

@@ -4,46 +4,42 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use sphinx_dp::rdp::{MAX_ORDER, MIN_ORDER};
 use sphinx_dp::{
-    Accountant, Adjacency, Delta, DpEvent, NoiseMultiplier, RdpAccountant, SamplingRate,
+    Accountant, AccountantKind, Adjacency, Answer, Delta, DpEvent, NoiseMultiplier, RdpAccountant,
+    SamplingRate,
 };
 
-use crate::cli::{AccountArgs, AccountantName, AdjacencyName};
+use crate::cli::AccountArgs;
 use crate::output::{Output, number};
 use crate::usage::{OrUsage, UsageError};
 
 pub(super) fn run(args: &AccountArgs) -> Result<()> {
-    only_rdp(args.accountant)?;
     let out = Output::new(args.output.json, args.output.quiet);
-    let adjacency = adjacency(args.adjacency);
+    let (kind, adjacency) = (AccountantKind::from(args.accountant), args.adjacency.into());
     let rate = SamplingRate::new(args.sampling_rate).or_usage("--sampling-rate")?;
     let z = NoiseMultiplier::new(args.noise_multiplier).or_usage("--noise-multiplier")?;
     let delta = Delta::new(args.delta).or_usage("--delta")?;
     if args.steps == 0 {
-        return Err(UsageError::flag("--steps", "must be at least 1"));
+        return Err(UsageError::flag(
+            "--steps",
+            "0 is out of range: must be at least 1",
+        ));
     }
     let event = DpEvent::poisson_gaussian(rate, z);
-    let mut accountant = RdpAccountant::new(adjacency);
-    accountant.compose(&event, args.steps)?;
-    let spent = accountant.epsilon(delta)?;
+    let mut accountant = kind.accountant(adjacency);
+    let refused = || format!("--accountant {kind}");
+    accountant.compose(&event, args.steps).or_usage(refused())?;
+    let answer = accountant.epsilon_at(delta).or_usage(refused())?;
     let step = args
         .order
         .map(|order| one_step(adjacency, &event, order))
         .transpose()?;
 
-    out.say(format_args!(
-        "epsilon {:.6} at delta {} after {} steps of {event}",
-        spent.epsilon, args.delta, args.steps
-    ));
-    out.say(format_args!(
-        "  an upper bound by the accountant {}, order {:.4}, neighbours {adjacency}",
-        accountant.name(),
-        spent.order
-    ));
+    tell(out, args, accountant.as_ref(), &event, &answer);
     let mut object = json!({
-        "epsilon": number(spent.epsilon),
-        "lower": Value::Null,
-        "estimate": Value::Null,
-        "order": spent.order,
+        "epsilon": optional(answer.upper),
+        "lower": optional(answer.lower),
+        "estimate": optional(answer.estimate),
+        "order": optional(answer.order),
     });
     if let (Some(rdp), Some(order)) = (step, args.order) {
         out.say(format_args!(
@@ -55,6 +51,41 @@ pub(super) fn run(args: &AccountArgs) -> Result<()> {
     Ok(())
 }
 
+fn optional(value: Option<f64>) -> Value {
+    value.map_or(Value::Null, number)
+}
+
+fn tell(
+    out: Output,
+    args: &AccountArgs,
+    accountant: &dyn Accountant,
+    event: &DpEvent,
+    answer: &Answer,
+) {
+    let shown = answer.upper.or(answer.estimate).unwrap_or(f64::NAN);
+    let about = if answer.upper.is_some() { "" } else { "about " };
+    out.say(format_args!(
+        "epsilon {about}{shown:.6} at delta {} after {} steps of {event}",
+        args.delta, args.steps
+    ));
+    let what = match (answer.upper, answer.lower) {
+        (Some(_), Some(lower)) => format!("an upper bound (and {lower:.6} a lower one)"),
+        (Some(_), None) => "an upper bound".to_owned(),
+        (None, _) => "an ESTIMATE, no bound,".to_owned(),
+    };
+    let order = answer
+        .order
+        .map_or_else(String::new, |order| format!(", order {order:.4}"));
+    out.say(format_args!(
+        "  {what} by the accountant {}{order}, neighbours {}",
+        accountant.name(),
+        accountant.adjacency()
+    ));
+    if answer.at_edge {
+        out.remark("  the best order is the last one tried: another accountant may say less");
+    }
+}
+
 /// The Renyi divergence of one step.
 fn one_step(adjacency: Adjacency, event: &DpEvent, order: f64) -> Result<f64> {
     if !(MIN_ORDER..=MAX_ORDER).contains(&order) {
@@ -62,28 +93,6 @@ fn one_step(adjacency: Adjacency, event: &DpEvent, order: f64) -> Result<f64> {
         return Err(UsageError::flag("--order", problem));
     }
     let mut accountant = RdpAccountant::new(adjacency);
-    accountant.compose(event, 1)?;
+    accountant.compose(event, 1).or_usage("--order")?;
     Ok(accountant.rdp(order))
-}
-
-/// Refuses the accountants that this version does not have.
-pub(super) fn only_rdp(name: AccountantName) -> Result<()> {
-    let what = match name {
-        AccountantName::Rdp => return Ok(()),
-        AccountantName::Moments => "the accountant moments",
-        AccountantName::Pld => "the accountant pld",
-        AccountantName::Gdp => "the accountant gdp",
-    };
-    Err(UsageError::NotInThisVersion {
-        what: what.to_owned(),
-        available: "rdp",
-    }
-    .into())
-}
-
-pub(super) const fn adjacency(name: AdjacencyName) -> Adjacency {
-    match name {
-        AdjacencyName::AddRemove => Adjacency::AddRemove,
-        AdjacencyName::Replace => Adjacency::ReplaceOne,
-    }
 }

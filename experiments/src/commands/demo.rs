@@ -26,7 +26,7 @@ use crate::child::Server;
 use crate::cli::DemoArgs;
 use crate::config::{Config, load_split};
 use crate::inference::Answers;
-use crate::job::{Job, Randomness, StepSample, Trained, Watch};
+use crate::job::{Begun, Job, Randomness, StepSample, Trained, Watch};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::report::{self, Summary};
@@ -47,18 +47,18 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let run = RunDir::create(args.run_dir.as_deref(), "demo", "packed")?;
     run.write_config(&job.config)?;
     let randomness = Randomness::new(job.config.seed);
-    let mut ledger = job.terms.ledger(Some(&run.ledger()))?;
+    let mut begun = Begun::unkept(job.terms.ledger(Some(&run.ledger()))?);
     let server = Server::obtain(None, &run.path().join("server.log"))?;
     out.say(introduction(&job, &server));
 
-    let (trained, while_training) = train(&job, &server, &randomness, &mut ledger, out)?;
-    let statement = job.terms.statement(&ledger, &job.config)?;
+    let (trained, while_training) = train(&job, &server, &randomness, &mut begun, out)?;
+    let statement = job.terms.statement(&begun.ledger, &job.config)?;
     run.write(STATEMENT, &format!("{statement}\n"))?;
     let replica = trained
         .model
         .replica()
         .context("the packed engine leaves a model")?;
-    SavedModel::new(replica, trained.id).write(&run)?;
+    SavedModel::new(replica, job.plan.as_ref(), trained.id).write(&run)?;
     let idle = requests::idle(&server, &trained, &job)?;
     drop(server);
 
@@ -131,6 +131,7 @@ fn prepare(args: &DemoArgs) -> Result<Job> {
         train_size: split.train.len(),
         test_size: split.test.len(),
         steps: args.steps,
+        accountant: args.accountant.into(),
         seed,
         ..Config::default()
     };
@@ -143,11 +144,11 @@ fn train(
     job: &Job,
     server: &Server,
     randomness: &Randomness,
-    ledger: &mut sphinx_dp::Ledger,
+    begun: &mut Begun,
     out: Output,
 ) -> Result<(Trained, Answers)> {
     let id = ModelId(rand::random());
-    let feed = ModelFeed::new(Replica::initial(job.plan()?).freeze());
+    let feed = ModelFeed::new(Replica::initial(job.plan()?.grid()).freeze());
     let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let meanwhile = Meanwhile {
         server,
@@ -165,7 +166,7 @@ fn train(
             feed,
             done: &done,
         };
-        let trained = job.train_packed(server, Some(id), randomness, ledger, &mut live);
+        let trained = job.train_packed(server, Some(id), randomness, begun, &mut live);
         stop.store(true, Ordering::SeqCst);
         live.progress.finish();
         let answers = match asking.join() {

@@ -8,6 +8,7 @@ use sphinx_figures::load::CONFIG;
 use sphinx_nn::data::Dataset;
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::Replica;
+use sphinx_protocol::plan::Plan;
 use sphinx_protocol::shared::ModelFeed;
 
 use crate::child::Server;
@@ -28,16 +29,16 @@ pub(super) fn run(args: &InferArgs) -> Result<()> {
         return Err(UsageError::flag("--requests", "must be at least 1"));
     }
     let saved = SavedModel::read(&args.run)?;
-    let replica = saved.replica()?;
+    let (plan, replica) = (saved.plan()?, saved.replica()?);
     let config = read_config(args)?;
     let test = load_test(&config, args.data.as_deref())?;
     let run = RunDir::create(args.run_dir.as_deref(), "infer", "shared")?;
     run.write_config(&config)?;
     let server = Server::obtain(args.connect.as_deref(), &run.path().join("server.log"))?;
     let id = saved.id().unwrap_or_else(|| ModelId(rand::random()));
-    load_if_absent(&server, id, &replica)?;
-    let answers = ask(&server, id, &replica, &test, args.requests, out)?;
-    let security = replica.public().plan().parameters().security().name();
+    load_if_absent(&server, id, &plan, &replica)?;
+    let answers = ask(&server, id, (&plan, &replica), &test, args.requests, out)?;
+    let security = plan.parameters().security().name();
     run.append(&report::inference_record(
         "infer",
         &config,
@@ -63,13 +64,13 @@ fn read_config(args: &InferArgs) -> Result<Config> {
 fn ask(
     server: &Server,
     id: ModelId,
-    replica: &Replica,
+    (plan, replica): (&Plan, &Replica),
     test: &Dataset,
     requests: usize,
     out: Output,
 ) -> Result<Answers> {
     let feed = ModelFeed::new(replica.freeze());
-    let mut asker = Asker::attach(server, id, replica.public().plan(), feed, test, false)?;
+    let mut asker = Asker::attach(server, id, plan, feed, test, false)?;
     let mut progress = Progress::new(out, "requests", requests as u64);
     for index in 0..requests {
         asker.ask(index)?;

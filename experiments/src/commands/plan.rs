@@ -47,7 +47,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
 fn records(args: &DataArgs) -> Result<usize> {
     match (args.train_size, args.dataset, &args.data) {
         (Some(records), ..) => Ok(records),
-        (None, Dataset::Mnist | Dataset::FashionMnist, Some(_)) => {
+        (None, Dataset::Mnist | Dataset::FashionMnist | Dataset::Cifar10, Some(_)) => {
             Ok(load_split(args, 0)?.train.len())
         }
         _ => Ok(RECORDS),
@@ -101,11 +101,11 @@ fn overview(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>) -
         ),
         (
             "gradient grid",
-            format!("2^-{}", plan.literal().gradient_shift),
+            format!("2^-{}", plan.literal().grid.gradient_shift),
         ),
         (
             "clip bound in grid units",
-            plan.literal().clip_bound.to_string(),
+            plan.literal().grid.clip_bound.to_string(),
         ),
         (
             "mask bits of inference",
@@ -180,7 +180,7 @@ fn headroom(bits: f64) -> String {
 
 fn object(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>) -> Value {
     let (bits, bound) = modulus_bits(plan);
-    let layout = |layout: &sphinx_protocol::packed::layout::DenseLayout| {
+    let layout = |layout: &sphinx_protocol::packed::layout::Layout| {
         json!({
             "chunks": layout.chunks(),
             "input_tiles": layout.input_tiles(),

@@ -1,51 +1,56 @@
 //! `sphinx train`: one private training run, with everything that is kept of it.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use sphinx_figures::figures;
+use sphinx_figures::load::CONFIG;
 use sphinx_protocol::model::FrozenReplica;
+use sphinx_protocol::train::State;
 
 use crate::child::Server;
 use crate::cli::TrainArgs;
-use crate::config::{Config, Engine, load_split};
-use crate::job::{Job, Randomness, StepSample, Trained, Watch};
+use crate::config::{Config, Engine, featured, load_for, load_split};
+use crate::job::{Begun, Job, Model, Randomness, Saving, StepSample, Trained, Watch};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::report::{self, Summary};
 use crate::run_dir::{RunDir, STATEMENT};
 use crate::saved_model::SavedModel;
 use crate::table::{Table, bytes, percent, seconds};
-use crate::usage::UsageError;
+use crate::usage::{OrUsage, UsageError};
 use crate::work_ratio::Opponent;
+
+/// File name of a float run's model.
+const FLOAT_MODEL: &str = "model.safetensors";
 
 pub(super) fn run(args: &TrainArgs) -> Result<()> {
     let out = Output::new(args.output.json, args.output.quiet);
-    let job = prepare(args)?;
+    let (job, run) = if args.resume {
+        resume(args)?
+    } else {
+        start(args)?
+    };
     let engine = job.config.engine;
-    if args.connect.is_some() && engine != Engine::Packed {
-        return Err(UsageError::flag(
-            "--connect",
-            "the engine clear needs no server",
-        ));
-    }
-    let run = RunDir::create(args.run_dir.as_deref(), "train", engine.name())?;
-    run.write_config(&job.config)?;
-    let mut ledger = job.terms.ledger(Some(&run.ledger()))?;
     let randomness = Randomness::new(job.config.seed);
+    let saving = Saving::new(run.path(), args.checkpoint_every, &randomness);
+    let mut begun = job.begin(&run.ledger(), saving, &randomness)?;
+    if args.resume {
+        out.remark(standing(&begun));
+    }
     let mut bar = Bar::new(out, &job);
     let trained = if engine == Engine::Packed {
         let log = run.path().join("server.log");
         let server = Server::obtain(args.connect.as_deref(), &log)?;
-        job.train_packed(&server, None, &randomness, &mut ledger, &mut bar)?
+        job.train_packed(&server, None, &randomness, &mut begun, &mut bar)?
     } else {
-        job.train_local(&randomness, &mut ledger, &mut bar)?
+        job.train_local(&randomness, &mut begun, &mut bar)?
     };
     bar.finish();
-    if let Some(replica) = trained.model.replica() {
-        SavedModel::new(replica, trained.id).write(&run)?;
-    }
-    let statement = job.terms.statement(&ledger, &job.config)?;
+    keep_model(&job, &trained, &run)?;
+    let statement = job.terms.statement(&begun.ledger, &job.config)?;
     run.write(STATEMENT, &format!("{statement}\n"))?;
     let opponent = Opponent::measure(&job)?;
     let summary = Summary::new(&trained.history, trained.history.steady(), &opponent)?;
@@ -68,6 +73,69 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
     Ok(())
 }
 
+/// A new run in a new folder.
+fn start(args: &TrainArgs) -> Result<(Job, RunDir)> {
+    let job = prepare(args)?;
+    let engine = job.config.engine;
+    refuse_server(args, engine)?;
+    let run = RunDir::create(args.run_dir.as_deref(), "train", engine.name())?;
+    run.write_config(&job.config)?;
+    Ok((job, run))
+}
+
+fn refuse_server(args: &TrainArgs, engine: Engine) -> Result<()> {
+    if args.connect.is_some() && engine != Engine::Packed {
+        let problem = "the engine clear needs no server";
+        return Err(UsageError::flag("--connect", problem));
+    }
+    Ok(())
+}
+
+/// The run that was interrupted in `--run-dir`.
+fn resume(args: &TrainArgs) -> Result<(Job, RunDir)> {
+    let folder = args.run_dir.as_deref().unwrap_or(Path::new("."));
+    let run = RunDir::resume(folder)?;
+    if !run.records()?.is_empty() {
+        let problem = format!("the run in {} is finished", folder.display());
+        return Err(UsageError::flag("--resume", problem));
+    }
+    let path = folder.join(CONFIG);
+    let text = fs::read_to_string(&path).or_usage(format!("reading {}", path.display()))?;
+    let config: Config = toml::from_str(&text).or_usage(format!("reading {}", path.display()))?;
+    config.check()?;
+    refuse_server(args, config.engine)?;
+    let split = load_for(&config, args.training.data.data.as_deref())?;
+    Ok((Job::new(config, split)?, run))
+}
+
+/// Where a resumed run stands, in words.
+fn standing(begun: &Begun) -> String {
+    let charges = begun.ledger.entries().len() as u64;
+    let Some(position) = begun.from.as_ref().map(|c| c.position) else {
+        return format!("no checkpoint yet: starting again; {charges} steps stay charged");
+    };
+    let lost = charges - position.charges;
+    let mut text = format!("going on after step {}", position.step);
+    if lost > 0 {
+        text.push_str(&format!(
+            "; {lost} steps were charged after the checkpoint and are lost: they stay charged"
+        ));
+    }
+    text
+}
+
+/// Keeps the model: with its plan if it is on the grid, as plain tensors if not.
+fn keep_model(job: &Job, trained: &Trained, run: &RunDir) -> Result<()> {
+    match &trained.model {
+        Model::Grid(replica) => SavedModel::new(replica, job.plan.as_ref(), trained.id).write(run),
+        Model::Float(model) => {
+            let mut state = State::new(trained.history.steps.len() as u64);
+            state.f32("weights", model.parameters());
+            run.replace(FLOAT_MODEL, &state.to_bytes()?)
+        }
+    }
+}
+
 /// Loads the data and checks the run against it.
 fn prepare(args: &TrainArgs) -> Result<Job> {
     let training = &args.training;
@@ -77,6 +145,7 @@ fn prepare(args: &TrainArgs) -> Result<Job> {
     Config::resolve(training, size, likely.test_size)?;
     let split = load_split(&training.data, training.seed.unwrap_or(0))?;
     let config = Config::resolve(training, split.train.len(), split.test.len())?;
+    let split = featured(&config.model, split)?;
     Job::new(config, Arc::new(split))
 }
 
@@ -106,7 +175,7 @@ impl Watch for Bar {
 }
 
 /// Loss and epsilon so far, in words.
-pub(super) fn facts(sample: &StepSample) -> String {
+pub(crate) fn facts(sample: &StepSample) -> String {
     let loss = sample.report.loss;
     if sample.epsilon.is_finite() {
         format!("loss {loss:.3} (private)  epsilon {:.3}", sample.epsilon)
@@ -118,7 +187,7 @@ pub(super) fn facts(sample: &StepSample) -> String {
 fn table(job: &Job, trained: &Trained, summary: &Summary, opponent: &Opponent) -> Table {
     let (config, steps) = (&job.config, trained.history.steps.len() as f64);
     let name = format!("{} ({})", config.engine.name(), config.arithmetic());
-    let mut table = Table::new([config.dataset.clone(), name]);
+    let mut table = Table::new([format!("{} {}", config.dataset, config.model), name]);
     table.row("test accuracy", [percent(trained.accuracy)]);
     table.row("steps", [steps.to_string()]);
     table.row(

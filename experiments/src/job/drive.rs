@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use cpu_time::ProcessTime;
-use sphinx_dp::Ledger;
-use sphinx_nn::clear::Clear;
 use sphinx_nn::engine::Infer;
 use sphinx_protocol::grid::{Engine, Local};
 use sphinx_protocol::model::FrozenReplica;
 use sphinx_protocol::packed::{Packed, PhaseTimes};
-use sphinx_protocol::train::{Learn, Outcome, Report, Setup, Trainer};
+use sphinx_protocol::train::{Checkpoint, Float, Kept, Learn, Outcome, Report, Setup, Trainer};
 
-use super::{Job, Randomness, accuracy};
+use super::saving::{Begun, Notes};
+use super::{Job, Randomness};
 
 /// How many points a training curve has, at most.
 const CURVE_POINTS: u64 = 20;
@@ -96,10 +95,13 @@ impl Watch for Unwatched {
     }
 }
 
-/// An engine that can be looked at between steps.
-pub(super) trait Observed: Learn {
+/// An engine that can be looked at and kept between steps.
+pub(super) trait Observed: Learn + Kept {
     /// The newest model, on the grid.
     fn frozen(&self) -> Option<Arc<FrozenReplica>>;
+
+    /// Test accuracy of what is the model now.
+    fn accuracy(&self, job: &Job) -> Result<f64>;
 
     /// Times of the last step by phase.
     fn phases(&self) -> Option<PhaseTimes> {
@@ -107,15 +109,23 @@ pub(super) trait Observed: Learn {
     }
 }
 
-impl Observed for Clear {
+impl Observed for Float {
     fn frozen(&self) -> Option<Arc<FrozenReplica>> {
         None
+    }
+
+    fn accuracy(&self, job: &Job) -> Result<f64> {
+        job.accuracy_float(self.model())
     }
 }
 
 impl Observed for Engine<Local> {
     fn frozen(&self) -> Option<Arc<FrozenReplica>> {
         Some(self.freeze())
+    }
+
+    fn accuracy(&self, job: &Job) -> Result<f64> {
+        job.accuracy_frozen(&self.freeze())
     }
 }
 
@@ -124,63 +134,74 @@ impl Observed for Engine<Packed> {
         Some(self.freeze())
     }
 
+    fn accuracy(&self, job: &Job) -> Result<f64> {
+        job.accuracy_frozen(&self.freeze())
+    }
+
     fn phases(&self) -> Option<PhaseTimes> {
         Some(self.multiplier().times())
     }
 }
 
-/// Runs all steps of a job, or as many as the budget allows.
+/// Runs all steps of a job that are left, or as many as the budget allows. The engine stands where
+/// `begun` says.
 pub(super) fn drive<E: Observed>(
     job: &Job,
     engine: E,
     randomness: &Randomness,
-    ledger: &mut Ledger,
+    begun: &mut Begun,
     watch: &mut dyn Watch,
 ) -> Result<(E, History)>
 where
     sphinx_protocol::Error: From<<E as Infer>::Error>,
 {
+    let position = begun.from.as_ref().map(|checkpoint| checkpoint.position);
+    let mut history = match &begun.from {
+        Some(checkpoint) => Notes::parse(&checkpoint.notes)?.history(),
+        None => History::default(),
+    };
+    let first_step = position.map_or(0, |position| position.step);
     let setup = Setup {
         network: &job.network,
         data: &job.split.train,
         sampler: job.terms.sampler(),
         mechanism: job.terms.mechanism(engine.clip_bound()?)?,
         capacity: job.terms.capacity,
-        streams: randomness.streams(),
-        ledger,
-        first_step: 0,
+        streams: randomness.streams(position.as_ref())?,
+        ledger: &mut begun.ledger,
+        first_step,
     };
     let mut trainer = Trainer::new(engine, setup)?;
-    let mut history = History::default();
-    for step in 1..=job.config.steps {
+    let steps = job.config.steps;
+    for step in first_step + 1..=steps {
         let cpu = ProcessTime::now();
         let Outcome::Done(report) = trainer.step()? else {
             break;
         };
         let cpu_s = cpu.elapsed().as_secs_f64();
-        let epsilon = trainer.ledger().spent()?.epsilon;
-        let phases = trainer.engine().phases();
-        let model = trainer.engine().frozen();
         let sample = StepSample {
             report,
             cpu_s,
-            epsilon,
-            phases,
+            epsilon: report.epsilon,
+            phases: trainer.engine().phases(),
         };
-        watch.step(&sample, model.as_ref())?;
+        watch.step(&sample, trainer.engine().frozen().as_ref())?;
         history.steps.push(sample);
-        if step % job.config.steps.div_ceil(CURVE_POINTS) == 0 || step == job.config.steps {
-            let accuracy = match &model {
-                Some(model) => job.accuracy_frozen(model)?,
-                None => accuracy(trainer.engine_mut(), &job.network, &job.split.test)
-                    .map_err(sphinx_protocol::Error::from)?,
-            };
+        if step % steps.div_ceil(CURVE_POINTS) == 0 || step == steps {
             history.curve.push(CurvePoint {
                 step,
                 loss: report.loss,
-                accuracy,
-                epsilon,
+                accuracy: trainer.engine().accuracy(job)?,
+                epsilon: report.epsilon,
             });
+        }
+        if let Some(saving) = begun.saving.as_ref().filter(|s| s.is_due(step, steps)) {
+            let checkpoint = Checkpoint {
+                state: trainer.engine().keep(),
+                position: trainer.position(),
+                notes: Notes::new(job.config.trial_id(), &history).to_text()?,
+            };
+            checkpoint.write(&saving.path)?;
         }
     }
     Ok((trainer.into_engine(), history))

@@ -5,13 +5,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use cpu_time::ProcessTime;
 use rand::Rng;
-use sphinx_dp::Ledger;
 use sphinx_protocol::grid::Engine;
 use sphinx_protocol::message::ModelId;
-use sphinx_protocol::model::Replica;
 use sphinx_protocol::packed::Packed;
 
-use super::{Job, Model, Randomness, Trained, Watch, drive};
+use super::{Begun, Job, Model, Randomness, Trained, Watch, drive};
 use crate::child::Server;
 
 /// A fresh name for a model, which is also the right to use it.
@@ -26,7 +24,8 @@ impl Job {
     /// Trains at `server`. Encryption randomness is always the operating system's; `randomness`
     /// is that of batches and noise.
     ///
-    /// `id` names the model at the server; by default a fresh name.
+    /// `id` names the model at the server; by default a fresh name. A run that goes on loads its
+    /// released weights under a fresh name as well, with a fresh key.
     ///
     /// # Errors
     /// Whatever stops the run, above all a server that is gone.
@@ -35,18 +34,19 @@ impl Job {
         server: &Server,
         id: Option<ModelId>,
         randomness: &Randomness,
-        ledger: &mut Ledger,
+        begun: &mut Begun,
         watch: &mut dyn Watch,
     ) -> Result<Trained> {
         let before = server.cpu_seconds()?;
         let (start, cpu) = (Instant::now(), ProcessTime::now());
         let id = id.unwrap_or_else(new_id);
-        let replica = Replica::initial(self.plan()?);
-        let packed = Packed::open(server.link()?, id, replica, &mut rand::rng())
+        let plan = self.plan()?;
+        let replica = super::replica(plan.grid(), begun)?;
+        let packed = Packed::open(server.link()?, id, plan, replica, &mut rand::rng())
             .context("opening the model at the server")?;
         let (offline_seconds, offline_cpu) =
             (start.elapsed().as_secs_f64(), cpu.elapsed().as_secs_f64());
-        let (engine, history) = drive::drive(self, Engine::new(packed), randomness, ledger, watch)?;
+        let (engine, history) = drive::drive(self, Engine::new(packed), randomness, begun, watch)?;
         let packed = engine.into_multiplier();
         let meter = packed.link().meter().clone();
         let (after, replica) = packed

@@ -10,9 +10,10 @@
 //! Samples are split into blocks by their number alone, and the sums of the blocks are added in
 //! order, so that the result does not depend on the number of threads.
 
-use super::{ClearPending, scaled_norm};
+use super::LayerPart;
 use crate::conv::{self, ConvShape};
 use crate::network::{LinearKind, Network};
+use crate::prepared::Bounds;
 use crate::{dense, ghost};
 use rayon::prelude::*;
 
@@ -22,7 +23,7 @@ const MAX_PARTIALS: usize = 16;
 /// One convolution's part of the work, and where its gradient goes.
 struct ConvPart<'a> {
     shape: ConvShape,
-    pending: &'a ClearPending,
+    pending: &'a LayerPart,
     /// Where its weights start in the flat vector.
     target: usize,
 }
@@ -38,39 +39,81 @@ impl ConvPart<'_> {
 /// `pending` holds each linear layer once, in order, all of the same rows.
 pub(super) fn sum(
     network: &Network,
-    bound: Option<f64>,
-    mut pending: Vec<ClearPending>,
+    bounds: Bounds<'_>,
+    pending: Vec<LayerPart>,
 ) -> (Vec<f32>, Vec<f64>) {
-    let rows = pending.first().map_or(0, |p| p.d.rows());
-    let mut norms = vec![0.0; rows];
-    for (layer, shape) in pending.iter().zip(network.linears()) {
-        if shape.kind == LinearKind::Dense {
-            ghost::add_dense(&mut norms, &layer.d, &layer.x);
+    let mut sum = vec![0.0; network.parameter_count()];
+    let mut norms = vec![0.0; pending.first().map_or(0, |p| p.d.rows())];
+    match bounds {
+        Bounds::None => add(network, None, pending, &mut norms, &mut sum),
+        Bounds::Joint(bound) => add(network, Some(bound), pending, &mut norms, &mut sum),
+        Bounds::PerLayer(bounds) => {
+            for (part, bound) in pending.into_iter().zip(bounds) {
+                add(network, Some(*bound), vec![part], &mut norms, &mut sum);
+            }
         }
     }
-    let mut sum = vec![0.0; network.parameter_count()];
-    let factors = add_convolutions(network, bound, &pending, &mut norms, &mut sum);
+    (sum, norms)
+}
+
+/// Clips the gradients of these layers jointly, writes their sums, and adds to every row's
+/// squared norm.
+fn add(
+    network: &Network,
+    bound: Option<f64>,
+    mut pending: Vec<LayerPart>,
+    total: &mut [f64],
+    sum: &mut [f32],
+) {
+    let shape = |layer: &LayerPart| network.linears()[layer.layer];
+    let mut norms = vec![0.0; total.len()];
+    for layer in pending
+        .iter()
+        .filter(|l| shape(l).kind == LinearKind::Dense)
+    {
+        ghost::add_dense(&mut norms, &layer.d, &layer.x);
+    }
+    for affine in pending.iter().filter_map(|l| l.affine.as_ref()) {
+        for (j, norm) in norms.iter_mut().enumerate() {
+            *norm += ghost::squared_norm(affine.row(j));
+        }
+    }
+    let factors = add_convolutions(network, bound, &pending, &mut norms, sum);
+    add_affine(network, &pending, &factors, sum);
     for (j, factor) in factors.into_iter().enumerate() {
+        total[j] += ghost::scaled_norm(norms[j], factor);
         if factor < 1.0 {
-            norms[j] = scaled_norm(norms[j], factor);
-            for (layer, shape) in pending.iter_mut().zip(network.linears()) {
-                if shape.kind == LinearKind::Dense {
+            for layer in &mut pending {
+                if shape(layer).kind == LinearKind::Dense {
                     layer.scale(j, factor);
                 }
             }
         }
     }
-    for ((layer, shape), span) in pending
+    for layer in pending
         .iter()
-        .zip(network.linears())
-        .zip(network.layout())
-        .filter(|((_, shape), _)| shape.kind == LinearKind::Dense)
+        .filter(|l| shape(l).kind == LinearKind::Dense)
     {
+        let span = &network.layout()[layer.layer];
         let (weights, biases) =
             sum[span.weights.start..span.biases.end].split_at_mut(span.weights.len());
-        dense::gradient(*shape, &layer.d, &layer.x, weights, biases);
+        dense::gradient(shape(layer), &layer.d, &layer.x, weights, biases);
     }
-    (sum, norms)
+}
+
+/// Adds the scaled gradients of scales and shifts.
+fn add_affine(network: &Network, pending: &[LayerPart], factors: &[f32], sum: &mut [f32]) {
+    for layer in pending {
+        let Some(affine) = &layer.affine else {
+            continue;
+        };
+        let span = &network.layout()[layer.layer];
+        let sum = &mut sum[span.scales.start..span.shifts.end];
+        for (j, factor) in factors.iter().enumerate().filter(|(_, f)| **f > 0.0) {
+            let row = sum.iter_mut().zip(affine.row(j));
+            row.for_each(|(s, g)| *s += factor * g);
+        }
+    }
 }
 
 /// Completes the norms by those of the convolutions, adds the clipped convolution gradients to
@@ -78,20 +121,18 @@ pub(super) fn sum(
 fn add_convolutions(
     network: &Network,
     bound: Option<f64>,
-    pending: &[ClearPending],
+    pending: &[LayerPart],
     norms: &mut [f64],
     sum: &mut [f32],
 ) -> Vec<f32> {
     let parts: Vec<ConvPart<'_>> = pending
         .iter()
-        .zip(network.linears())
-        .zip(network.layout())
-        .filter_map(|((pending, shape), span)| match shape.kind {
+        .filter_map(|pending| match network.linears()[pending.layer].kind {
             LinearKind::Dense => None,
             LinearKind::Conv(shape) => Some(ConvPart {
                 shape,
                 pending,
-                target: span.weights.start,
+                target: network.layout()[pending.layer].weights.start,
             }),
         })
         .collect();

@@ -53,6 +53,14 @@ pub enum ClearError {
         /// The grid.
         shift: u32,
     },
+    /// Not one clip bound per linear layer.
+    #[error("{found} clip bounds for {expected} linear layers; give one per layer")]
+    LayerBounds {
+        /// Bounds given.
+        found: usize,
+        /// Linear layers there are.
+        expected: usize,
+    },
     /// A learning rate, momentum or divisor that is no use.
     #[error("{name} = {value}; must be finite, {expected}")]
     Setting {
@@ -108,6 +116,14 @@ pub enum ClearError {
         rows: usize,
         /// Capacity named by `begin`.
         capacity: usize,
+    },
+    /// A network beyond the tables of [`crate::prepared`].
+    #[error(
+        "{operation}: a layer needs more than 2^32 values of working space; use a smaller network"
+    )]
+    TooLarge {
+        /// What was asked for.
+        operation: &'static str,
     },
     /// A collection that does not hold each layer once.
     #[error("collect: layer {layer} was submitted {found} times; each layer must be there once")]

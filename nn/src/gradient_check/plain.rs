@@ -3,6 +3,7 @@
 use crate::activation::Activation;
 use crate::conv::ConvShape;
 use crate::network::ImageShape;
+use crate::norm::{EPSILON, GroupShape};
 use crate::pool::{PoolKind, PoolShape};
 
 /// Every place of an image: channel, row, column.
@@ -45,6 +46,23 @@ pub(super) fn conv(shape: ConvShape, weights: &[f64], biases: &[f64], x: &[f64])
         sum
     };
     places(shape.output()).map(value).collect()
+}
+
+pub(super) fn normalise(shape: GroupShape, affine: Option<(&[f64], &[f64])>, x: &mut [f64]) {
+    let image = shape.image();
+    let plane = image.height * image.width;
+    for group in 0..shape.groups() {
+        let start = group * shape.group_values();
+        let values = &mut x[start..start + shape.group_values()];
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let variance = values.iter().map(|v| v * v).sum::<f64>() / n - mean * mean;
+        for (i, v) in values.iter_mut().enumerate() {
+            let c = (start + i) / plane;
+            let h = (*v - mean) / (variance + EPSILON).sqrt();
+            *v = affine.map_or(h, |(scales, shifts)| scales[c] * h + shifts[c]);
+        }
+    }
 }
 
 pub(super) fn activation(activation: Activation, y: f64) -> f64 {

@@ -98,7 +98,7 @@ fn conv_network(layers: &[LayerSpec]) -> Network {
 
 /// Stride, padding, channels, both poolings (side by side, overlapping, with gaps), pointwise
 /// kernels, and stacks of all of them.
-fn conv_stacks() -> Vec<Vec<LayerSpec>> {
+pub(crate) fn conv_stacks() -> Vec<Vec<LayerSpec>> {
     let conv = |channels, kernel, stride, padding| LayerSpec::Conv {
         channels,
         kernel,
@@ -106,6 +106,7 @@ fn conv_stacks() -> Vec<Vec<LayerSpec>> {
         padding,
     };
     let max = |size, stride| LayerSpec::MaxPool { size, stride };
+    let norm = |groups, affine| LayerSpec::GroupNorm { groups, affine };
     let avg = |size, stride| LayerSpec::AvgPool { size, stride };
     let (relu, tanh) = (LayerSpec::Relu, LayerSpec::Tanh);
     let (sigmoid, square) = (LayerSpec::Sigmoid, LayerSpec::Square);
@@ -121,6 +122,19 @@ fn conv_stacks() -> Vec<Vec<LayerSpec>> {
         vec![conv(3, 3, 1, 1), relu, avg(2, 2)],
         vec![conv(2, 3, 1, 1), square, avg(3, 2)],
         vec![conv(2, 3, 1, 0), tanh, avg(2, 3)],
+        vec![conv(4, 3, 1, 1), norm(2, true), tanh, max(2, 2)],
+        vec![conv(3, 3, 2, 0), norm(1, true), relu, avg(2, 1)],
+        vec![conv(3, 3, 1, 1), norm(3, false), sigmoid],
+        vec![
+            conv(2, 3, 1, 1),
+            norm(1, true),
+            square,
+            LayerSpec::Dense { outputs: 6 },
+            norm(3, true),
+            tanh,
+            LayerSpec::Dense { outputs: 5 },
+            relu,
+        ],
         vec![conv(3, 3, 1, 1), tanh, max(2, 1), conv(4, 3, 2, 2), relu],
         vec![conv(3, 3, 1, 1), relu, avg(2, 2), conv(4, 1, 1, 0), tanh],
         vec![
@@ -145,11 +159,17 @@ fn convolutions_and_pooling_pass() {
         let network = conv_network(&layers);
         for seed in 0..2 {
             let (mut engine, parameters) = engine(&network, seed);
-            let report = check(&mut engine, &network, &parameters, &x, &labels).unwrap();
+            let mut report = check(&mut engine, &network, &parameters, &x, &labels).unwrap();
             assert_eq!(report.len(), network.linears().len());
+            let squared = Loss::SquaredError;
+            report.extend(
+                check_of(squared, &mut engine, &network, &parameters, &x, &labels).unwrap(),
+            );
+            engine.go_layer_by_layer();
+            report.extend(check(&mut engine, &network, &parameters, &x, &labels).unwrap());
             for layer in report {
                 assert!(
-                    layer.weights < 5e-6 && layer.biases < 5e-6,
+                    layer.weights < 5e-6 && layer.biases < 5e-6 && layer.affine < 5e-6,
                     "{layers:?}: {layer:?}"
                 );
             }

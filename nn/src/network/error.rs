@@ -39,6 +39,36 @@ pub enum ArchitectureError {
         /// What stands there.
         found: LayerSpec,
     },
+    /// A normalisation does not follow a linear layer.
+    #[error(
+        "layer {layer}: {found:?} must follow a dense layer or a convolution, before its activation; features are normalised as data, by GroupShape::normalise"
+    )]
+    MisplacedNorm {
+        /// Position in the list.
+        layer: usize,
+        /// What stands there.
+        found: LayerSpec,
+    },
+    /// Groups that do not divide the channels.
+    #[error(
+        "layer {layer}: {groups} groups of {channels} channels; the number of groups must be at least 1 and divide the channels"
+    )]
+    Groups {
+        /// Position in the list.
+        layer: usize,
+        /// Groups asked for.
+        groups: usize,
+        /// Channels there are.
+        channels: usize,
+    },
+    /// Batch normalisation.
+    #[error(
+        "layer {layer}: batch normalisation mixes the samples of a batch, so that one sample's gradient depends on the others and clipping it bounds nothing; use group-norm, which looks at one sample at a time"
+    )]
+    BatchNorm {
+        /// Position in the list.
+        layer: usize,
+    },
     /// Two linear layers meet.
     #[error(
         "layer {layer}: two linear layers in a row are one linear map; put an activation before {found:?}"

@@ -1,4 +1,4 @@
-//! In which order layers may stand: linear, activation, perhaps pooling, and so on to a dense end.
+//! In which order layers may stand: linear, perhaps normalisation, activation, perhaps pooling, and so on to a dense end.
 
 use super::{ArchitectureError, LayerSpec, MAX_LAYERS};
 
@@ -7,6 +7,7 @@ use super::{ArchitectureError, LayerSpec, MAX_LAYERS};
 enum Before {
     Start,
     Linear,
+    Norm,
     Activation,
     Pooling,
 }
@@ -38,16 +39,24 @@ pub(super) fn check(layers: &[LayerSpec]) -> Result<(), ArchitectureError> {
 fn follow(before: Before, layer: usize, found: LayerSpec) -> Result<Before, ArchitectureError> {
     match found {
         LayerSpec::Dense { .. } | LayerSpec::Conv { .. } => match before {
-            Before::Linear => Err(ArchitectureError::AdjacentLinear { layer, found }),
+            Before::Linear | Before::Norm => {
+                Err(ArchitectureError::AdjacentLinear { layer, found })
+            }
             _ => Ok(Before::Linear),
         },
+        LayerSpec::GroupNorm { .. } => match before {
+            Before::Linear => Ok(Before::Norm),
+            _ => Err(ArchitectureError::MisplacedNorm { layer, found }),
+        },
+        // Refused for what it is, wherever it stands.
+        LayerSpec::BatchNorm => Err(ArchitectureError::BatchNorm { layer }),
         LayerSpec::MaxPool { .. } | LayerSpec::AvgPool { .. } => match before {
             Before::Activation => Ok(Before::Pooling),
             _ => Err(ArchitectureError::MisplacedPooling { layer, found }),
         },
         LayerSpec::Relu | LayerSpec::Tanh | LayerSpec::Sigmoid | LayerSpec::Square => {
             match before {
-                Before::Linear => Ok(Before::Activation),
+                Before::Linear | Before::Norm => Ok(Before::Activation),
                 _ => Err(ArchitectureError::MisplacedActivation { layer, found }),
             }
         }

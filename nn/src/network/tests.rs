@@ -39,21 +39,27 @@ fn layout_is_weights_then_biases_layer_by_layer() {
         network.layout()[0],
         ParameterSpan {
             weights: 0..24,
-            biases: 24..28
+            biases: 24..28,
+            scales: 28..28,
+            shifts: 28..28,
         }
     );
     assert_eq!(
         network.layout()[1],
         ParameterSpan {
             weights: 28..48,
-            biases: 48..53
+            biases: 48..53,
+            scales: 53..53,
+            shifts: 53..53,
         }
     );
     assert_eq!(
         network.layout()[2],
         ParameterSpan {
             weights: 53..68,
-            biases: 68..71
+            biases: 68..71,
+            scales: 71..71,
+            shifts: 71..71,
         }
     );
     assert_eq!(
@@ -254,6 +260,55 @@ fn errors_of_convolutions_name_layer_and_sizes() {
 }
 
 #[test]
+fn normalisations_have_their_place_and_parameters() {
+    use ArchitectureError as E;
+    let norm = |groups, affine| LayerSpec::GroupNorm { groups, affine };
+    let (c, relu) = (conv(4, 2, 1, 0), LayerSpec::Relu);
+    let network = build_conv(&[c, norm(2, true), relu]).unwrap();
+    let span = &network.layout()[0];
+    assert_eq!(
+        (
+            span.biases.clone(),
+            span.scales.clone(),
+            span.shifts.clone()
+        ),
+        (16..20, 20..24, 24..28)
+    );
+    assert_eq!(network.norm_after(0).unwrap().groups(), 2);
+    assert_eq!(network.layout()[1].weights.start, 28);
+    assert_eq!(
+        build_conv(&[c, norm(2, false), relu])
+            .unwrap()
+            .parameter_count(),
+        38
+    );
+    for (layers, layer) in [
+        (&[norm(1, false)][..], 0),
+        (&[c, relu, norm(2, true)], 2),
+        (&[c, norm(1, true), norm(1, true), relu], 2),
+    ] {
+        let found = layers[layer];
+        assert_eq!(build_conv(layers), Err(E::MisplacedNorm { layer, found }));
+    }
+    for groups in [0, 3, 5] {
+        let misfit = E::Groups {
+            layer: 1,
+            groups,
+            channels: 4,
+        };
+        assert_eq!(build_conv(&[c, norm(groups, true), relu]), Err(misfit));
+    }
+    let found = dense(2);
+    assert_eq!(
+        build_conv(&[c, norm(2, true)]),
+        Err(E::AdjacentLinear { layer: 2, found })
+    );
+    let refused = build_conv(&[c, LayerSpec::BatchNorm, relu]).unwrap_err();
+    assert_eq!(refused, E::BatchNorm { layer: 1 });
+    assert!(refused.to_string().contains("use group-norm"));
+}
+
+#[test]
 fn patches_beyond_the_limit_are_refused() {
     let architecture = Architecture {
         name: "wide".into(),
@@ -313,6 +368,14 @@ fn descriptions_survive_serde_and_unknown_words_do_not() {
             LayerSpec::AvgPool { size: 3, stride: 1 },
             r#"{"kind":"avg-pool","size":3,"stride":1}"#,
         ),
+        (
+            LayerSpec::GroupNorm {
+                groups: 4,
+                affine: true,
+            },
+            r#"{"kind":"group-norm","groups":4,"affine":true}"#,
+        ),
+        (LayerSpec::BatchNorm, r#"{"kind":"batch-norm"}"#),
         (LayerSpec::Sigmoid, r#"{"kind":"sigmoid"}"#),
         (LayerSpec::Square, r#"{"kind":"square"}"#),
     ];
@@ -331,6 +394,7 @@ proptest! {
             (0_usize..300).prop_map(dense),
             (0_usize..9, 0_usize..4, 0_usize..3, 0_usize..3).prop_map(|(c, k, s, p)| conv(c, k, s, p)),
             (0_usize..3, 0_usize..3).prop_map(|(size, stride)| LayerSpec::MaxPool { size, stride }),
+            (0_usize..4, any::<bool>()).prop_map(|(groups, affine)| LayerSpec::GroupNorm { groups, affine }),
             Just(LayerSpec::Relu),
             Just(LayerSpec::Tanh),
         ],
@@ -343,7 +407,11 @@ proptest! {
                 prop_assert_eq!(span.weights.len(), shape.weights());
                 prop_assert_eq!(span.weights.end, span.biases.start);
                 prop_assert_eq!(span.biases.len(), shape.biases());
-                end = span.biases.end;
+                prop_assert_eq!(span.biases.end, span.scales.start);
+                prop_assert_eq!(span.scales.end, span.shifts.start);
+                prop_assert_eq!(span.scales.len(), span.shifts.len());
+                prop_assert_eq!(span.all(), end..span.shifts.end);
+                end = span.shifts.end;
             }
             prop_assert_eq!(end, network.parameter_count());
             prop_assert_eq!(network.linears().len(), network.layout().len());

@@ -1,7 +1,7 @@
 //! Which records make one picture, and which of them make one series.
 //!
 //! **What must be true.** One picture, one data set. Two records are of one series if engine,
-//! network and every label but the machine agree; what differs within the picture, and only that,
+//! network and every label but those of provenance agree; what differs within the picture, and only that,
 //! stands in the name. The result does not depend on the order of the records.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +49,7 @@ fn parts(record: &Record, extra: fn(&Record) -> Parts) -> Parts {
     let labels = record
         .labels
         .iter()
-        .filter(|(name, _)| *name != label::MACHINE);
+        .filter(|(name, _)| !label::PROVENANCE.contains(&name.as_str()));
     parts.extend(labels.map(|(name, value)| (format!("label {name}"), value.clone())));
     parts
 }

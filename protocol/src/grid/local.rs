@@ -5,11 +5,15 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use sphinx_dp::mechanism::Noised;
 
+use sphinx_nn::conv::ConvShape;
+use sphinx_nn::network::LinearKind;
+
+use super::conv::Patches;
 use super::{ClippedLayer, Forward, Multiplier};
 use crate::error::Error;
 use crate::format::Integers;
 use crate::model::{FrozenReplica, Replica};
-use crate::plan::Plan;
+use crate::plan::GridPlan;
 
 /// Integer products in the clear, by the client itself.
 #[derive(Debug)]
@@ -30,52 +34,60 @@ impl Local {
 /// Inference in the clear with one version of the model.
 #[derive(Clone, Debug)]
 pub struct Frozen {
-    plan: Plan,
+    plan: GridPlan,
     model: Arc<FrozenReplica>,
 }
 
 impl Frozen {
     /// A forward-only multiplier.
     #[must_use]
-    pub const fn new(plan: Plan, model: Arc<FrozenReplica>) -> Self {
+    pub const fn new(plan: GridPlan, model: Arc<FrozenReplica>) -> Self {
         Self { plan, model }
     }
 }
 
 impl Forward for Frozen {
-    fn plan(&self) -> &Plan {
+    fn plan(&self) -> &GridPlan {
         &self.plan
     }
 
     fn forward(&mut self, layer: usize, x: &Integers) -> Result<Integers, Error> {
-        Ok(affine(&self.model, layer, x))
+        Ok(affine(&self.plan, &self.model, layer, x))
     }
 }
 
 /// `W x + b` of every row.
-fn affine(model: &FrozenReplica, layer: usize, x: &Integers) -> Integers {
+fn affine(plan: &GridPlan, model: &FrozenReplica, layer: usize, x: &Integers) -> Integers {
     let (weights, biases) = (model.snapshot().layer(layer), model.biases(layer));
-    let mut y = Integers::zeros(x.rows(), biases.len());
-    y.par_rows_mut().enumerate().for_each(|(j, out)| {
-        let x = x.row(j);
-        for ((y, &b), w) in out
-            .iter_mut()
-            .zip(biases)
-            .zip(weights.chunks_exact(x.len()))
-        {
-            *y = b + w.iter().zip(x).map(|(w, x)| w * x).sum::<i32>();
+    let shape = plan.network().linears()[layer];
+    let mut y = Integers::zeros(x.rows(), shape.outputs);
+    match shape.kind {
+        LinearKind::Dense => y.par_rows_mut().enumerate().for_each(|(j, out)| {
+            let x = x.row(j);
+            let rows = weights.chunks_exact(x.len());
+            for ((y, &b), w) in out.iter_mut().zip(biases).zip(rows) {
+                *y = b + w.iter().zip(x).map(|(w, x)| w * x).sum::<i32>();
+            }
+        }),
+        LinearKind::Conv(conv) => {
+            y.par_rows_mut()
+                .enumerate()
+                .for_each_init(Patches::default, |patches, (j, out)| {
+                    patches.spread(conv, x.row(j));
+                    patches.forward(conv, weights, biases, out);
+                })
         }
-    });
+    }
     y
 }
 
 impl Forward for Local {
-    fn plan(&self) -> &Plan {
+    fn plan(&self) -> &GridPlan {
         self.replica.public().plan()
     }
 
     fn forward(&mut self, layer: usize, x: &Integers) -> Result<Integers, Error> {
-        Ok(affine(&self.frozen, layer, x))
+        Ok(affine(self.plan(), &self.frozen, layer, x))
     }
 }
 
@@ -97,21 +109,34 @@ impl Multiplier for Local {
     }
 
     fn backward(&mut self, layer: usize, d: &Integers) -> Result<Integers, Error> {
-        let inputs = self.plan().network().linears()[layer].inputs;
+        let shape = self.plan().network().linears()[layer];
         let weights = self.frozen.snapshot().layer(layer);
-        let mut dx = Integers::zeros(d.rows(), inputs);
-        dx.par_rows_mut().enumerate().for_each(|(j, out)| {
-            for (&d, w) in d.row(j).iter().zip(weights.chunks_exact(inputs)) {
-                for (out, &w) in out.iter_mut().zip(w) {
-                    *out += d * w;
+        let mut dx = Integers::zeros(d.rows(), shape.inputs);
+        match shape.kind {
+            LinearKind::Dense => dx.par_rows_mut().enumerate().for_each(|(j, out)| {
+                for (&d, w) in d.row(j).iter().zip(weights.chunks_exact(shape.inputs)) {
+                    for (out, &w) in out.iter_mut().zip(w) {
+                        *out += d * w;
+                    }
                 }
-            }
-        });
+            }),
+            LinearKind::Conv(conv) => dx
+                .par_rows_mut()
+                .enumerate()
+                .for_each_init(Patches::default, |patches, (j, out)| {
+                    patches.backward(conv, weights, d.row(j), out)
+                }),
+        }
         Ok(dx)
     }
 
     fn gradients(&mut self, work: &[ClippedLayer]) -> Result<Vec<Vec<i64>>, Error> {
-        Ok(work.iter().map(outer_sum).collect())
+        let linears = self.plan().network().linears();
+        let sum = |layer: &ClippedLayer| match linears[layer.layer].kind {
+            LinearKind::Dense => outer_sum(layer),
+            LinearKind::Conv(conv) => kernel_sum(conv, layer),
+        };
+        Ok(work.iter().map(sum).collect())
     }
 
     fn learn(&mut self, noised: &Noised) -> Result<(), Error> {
@@ -140,4 +165,36 @@ fn outer_sum(layer: &ClippedLayer) -> Vec<i64> {
         }
     });
     sum
+}
+
+/// `sum_j D_j P_j^T`, `[out][in][a][e]`.
+fn kernel_sum(conv: ConvShape, layer: &ClippedLayer) -> Vec<i64> {
+    let zero = || vec![0_i64; conv.weights()];
+    (0..layer.x.rows())
+        .into_par_iter()
+        .fold(
+            || {
+                (
+                    Patches::default(),
+                    Vec::new(),
+                    vec![0.0; conv.weights()],
+                    zero(),
+                )
+            },
+            |(mut patches, mut d, mut gradient, mut sum), j| {
+                patches.spread(conv, layer.x.row(j));
+                d.clear();
+                d.extend(layer.d.row(j).iter().map(|&d| f64::from(d)));
+                patches.gradient(conv, &d, &mut gradient);
+                for (sum, &g) in sum.iter_mut().zip(&gradient) {
+                    *sum += g as i64;
+                }
+                (patches, d, gradient, sum)
+            },
+        )
+        .map(|(.., sum)| sum)
+        .reduce(zero, |mut a, b| {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            a
+        })
 }

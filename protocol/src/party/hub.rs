@@ -45,6 +45,7 @@ pub struct Hub {
 /// One model: released weights, encrypted biases, tickets.
 #[derive(Debug)]
 struct Model {
+    plan: Plan,
     public: PublicModel,
     recent: VecDeque<Arc<Prepared>>,
     biases: Vec<Ciphertext>,
@@ -106,7 +107,7 @@ impl Hub {
         let opened_at;
         {
             let mut held = lock(&model);
-            if held.public.plan() != &plan {
+            if held.plan != plan {
                 return Err(unknown("a model opened with this plan", "another plan"));
             }
             if held.training {
@@ -158,7 +159,7 @@ impl Hub {
     pub(super) fn attach(&self, id: ModelId, digest: [u8; 32]) -> Result<Lease, Opened> {
         let model = lock(&self.models).get(&id).cloned();
         let model = model.ok_or_else(|| unknown("the id of an open model", "an unknown id"))?;
-        let plan = lock(&model).public.plan().clone();
+        let plan = lock(&model).plan.clone();
         if plan.digest() != digest {
             return Err(unknown("the digest of the model's plan", "another digest"));
         }
@@ -181,9 +182,10 @@ fn unknown(expected: &str, got: &str) -> Opened {
 
 impl Model {
     fn new(plan: &Plan) -> Self {
-        let public = PublicModel::initial(plan);
+        let public = PublicModel::initial(plan.grid());
         let recent = VecDeque::from([Arc::new(Prepared::new(plan, public.snapshot()))]);
         Self {
+            plan: plan.clone(),
             public,
             recent,
             biases: Vec::new(),
@@ -198,7 +200,7 @@ impl Model {
         for older in &mut self.recent {
             *older = Arc::new(older.without_polynomials());
         }
-        let prepared = Prepared::new(self.public.plan(), self.public.snapshot());
+        let prepared = Prepared::new(&self.plan, self.public.snapshot());
         self.recent.push_front(Arc::new(prepared));
         self.recent.truncate(KEPT_VERSIONS);
     }
@@ -273,7 +275,7 @@ impl Lease {
     }
 
     pub(super) fn load(&self, released: &ReleasedModel) -> Result<ToClient, Error> {
-        let public = PublicModel::import(&self.plan, released)?;
+        let public = PublicModel::import(self.plan.grid(), released)?;
         let mut model = lock(&self.model);
         model.public = public;
         model.publish();

@@ -156,7 +156,7 @@ fn every_message(walker: &mut Walker) -> Vec<ToServer> {
     vec![
         hello(),
         walker.open(),
-        ToServer::LoadModel(crate::model::PublicModel::initial(&plan).export()),
+        ToServer::LoadModel(crate::model::PublicModel::initial(plan.grid()).export()),
         ToServer::AttachModel {
             id: ModelId([1; 16]),
             digest: plan.digest(),

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use sphinx_he::exact::Encoding;
 use sphinx_he::exact::budget::{self, Margin};
 use sphinx_he::rlwe::SecretNorms;
+use sphinx_nn::network::LinearKind;
 
-use super::{Checked, LOG2_SCALE_BIAS, LOG2_SCALE_D, LOG2_SCALE_X, bias_bound};
+use super::grid::{backward_bound, forward_bound};
+use super::{Checked, LOG2_SCALE_BIAS, LOG2_SCALE_D, LOG2_SCALE_X};
 use crate::error::Error;
 use crate::model::{BIAS_LIMIT, LARGEST_STEP};
 
@@ -86,7 +88,7 @@ impl Exactness {
 pub(super) fn analyse(plan: &Checked) -> Result<Vec<Exactness>, Error> {
     let norms = SecretNorms::largest(plan.parameters.degree());
     let mut rows = Vec::new();
-    for layer in 0..plan.formats.len() {
+    for layer in 0..plan.grid.formats().len() {
         rows.push(Exactness::new(
             layer,
             Phase::Forward,
@@ -125,25 +127,12 @@ pub(super) fn analyse(plan: &Checked) -> Result<Vec<Exactness>, Error> {
     Ok(rows)
 }
 
-/// Results are stored in 32 bits; the sum and the bias added to it must fit.
-fn within_31_bits(layer: usize, bound: f64) -> Result<f64, Error> {
-    if bound < f64::from(i32::MAX) {
-        Ok(bound)
-    } else {
-        Err(Error::SumTooLarge {
-            layer,
-            log2_bound: bound.log2(),
-        })
-    }
-}
-
 fn forward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
-    let (format, layout) = (&plan.formats[layer], &plan.layouts[layer]);
-    let shape = plan.network.linears()[layer];
+    let (format, layout) = (&plan.grid.formats()[layer], &plan.layouts[layer]);
+    let shape = plan.grid.network().linears()[layer];
     let w = f64::from(format.w_limit);
-    let sum = shape.inputs as f64 * f64::from(format.x_limit) * w;
-    let sum = within_31_bits(layer, sum + bias_bound(format) as f64)?;
-    let norm = (shape.inputs * layout.tiling().outputs_per_tile) as f64 * w * w;
+    let sum = forward_bound(&shape, format);
+    let norm = layout.forward_weight_count() as f64 * w * w;
     let encoding = Encoding::scaled(1 << LOG2_SCALE_X);
     let factor = super::factor(&plan.literal, LOG2_SCALE_X);
     Ok(budget::linear(
@@ -159,11 +148,11 @@ fn forward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, E
 }
 
 fn backward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
-    let (format, layout) = (&plan.formats[layer], &plan.layouts[layer]);
-    let shape = plan.network.linears()[layer];
+    let (format, layout) = (&plan.grid.formats()[layer], &plan.layouts[layer]);
+    let shape = plan.grid.network().linears()[layer];
     let w = f64::from(format.w_limit);
-    let sum = within_31_bits(layer, shape.outputs as f64 * f64::from(format.d_limit) * w)?;
-    let norm = (shape.outputs * layout.tiling().inputs_per_tile) as f64 * w * w;
+    let sum = backward_bound(&shape, format);
+    let norm = layout.backward_weight_count() as f64 * w * w;
     let encoding = Encoding::scaled(1 << LOG2_SCALE_D);
     let factor = super::factor(&plan.literal, LOG2_SCALE_D);
     Ok(budget::linear(
@@ -179,31 +168,39 @@ fn backward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, 
 }
 
 fn gradient(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
-    let (format, layout) = (&plan.formats[layer], &plan.layouts[layer]);
-    let rows = plan.literal.capacity as f64;
-    let clip = plan.literal.clip_bound as f64;
+    let (format, layout) = (&plan.grid.formats()[layer], &plan.layouts[layer]);
+    let rows = plan.grid.capacity() as f64;
+    let clip = plan.literal.grid.clip_bound as f64;
     let x = f64::from(format.x_limit);
-    // One row of d is at most clip / 2^x_shift long, because the bias counts as an input of one.
-    let d = clip * (-f64::from(format.x_shift)).exp2();
-    let x_norm = rows * layout.tiling().inputs_per_tile as f64 * x * x;
+    // Row by row d saturates. That of a dense layer is at most clip / 2^x_shift long, because the
+    // bias counts as an input of one; in a convolution positions may cancel.
+    let saturated = layout.outputs_in_tile() as f64 * f64::from(format.g_limit).powi(2);
+    let (d_norm, entry) = match plan.grid.network().linears()[layer].kind {
+        LinearKind::Dense => {
+            let d = clip * (-f64::from(format.x_shift)).exp2();
+            (saturated.min(d * d), clip.min(x * d))
+        }
+        LinearKind::Conv(_) => (saturated, clip),
+    };
+    let x_norm = rows * layout.inputs_in_tile() as f64 * x * x;
     Ok(budget::product(
         &plan.parameters,
         norms,
         1 << LOG2_SCALE_X,
         1 << LOG2_SCALE_D,
         x_norm,
-        rows * d * d,
+        rows * d_norm,
         layout.chunks() as f64,
-        rows * clip.min(x * d),
+        rows * entry,
         1,
     )?)
 }
 
 fn mask(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
-    let (format, layout) = (&plan.formats[layer], &plan.ticket_layouts[layer]);
-    let shape = plan.network.linears()[layer];
+    let (format, layout) = (&plan.grid.formats()[layer], &plan.ticket_layouts[layer]);
+    let shape = plan.grid.network().linears()[layer];
     let w = f64::from(format.w_limit);
-    let online = shape.inputs as f64 * f64::from(format.x_limit) * w + bias_bound(format) as f64;
+    let online = forward_bound(&shape, format);
     let half = f64::from(plan.literal.mask_bits - 1).exp2();
     if online >= half {
         return Err(Error::MaskTooNarrow {
@@ -212,7 +209,7 @@ fn mask(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Erro
             log2_bound: online.log2(),
         });
     }
-    let norm = (shape.inputs * layout.tiling().outputs_per_tile) as f64 * w * w;
+    let norm = layout.forward_weight_count() as f64 * w * w;
     let encoding = Encoding::Modular {
         log_t: plan.literal.mask_bits,
     };

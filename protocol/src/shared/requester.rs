@@ -19,7 +19,7 @@ use crate::link::{Link, unexpected};
 use crate::message::{ModelId, Refusal, TicketId, ToClient, ToServer};
 use crate::model::{FrozenReplica, ModelVersion};
 use crate::packed::{Form, encrypt, open_result, seed, tile_places};
-use crate::plan::Plan;
+use crate::plan::{GridPlan, Plan};
 
 /// How often a request is tried again after the server has moved on to newer weights.
 const ATTEMPTS: usize = 8;
@@ -246,7 +246,7 @@ impl Requester {
             };
             let newest = self.feed.latest();
             if let Some(newest) = &newest {
-                ticket.refresh(newest);
+                ticket.refresh(newest, self.plan.network());
             }
             match self.ask(ticket, x) {
                 Err(
@@ -295,8 +295,8 @@ struct Conversation<'a> {
 }
 
 impl Forward for Conversation<'_> {
-    fn plan(&self) -> &Plan {
-        self.plan
+    fn plan(&self) -> &GridPlan {
+        self.plan.grid()
     }
 
     fn forward(&mut self, layer: usize, x: &Integers) -> Result<Integers, Error> {

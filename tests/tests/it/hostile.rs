@@ -74,7 +74,8 @@ fn open(address: SocketAddr, plan: &Plan, id: u8) -> Result<Engine<Packed>, Erro
     Ok(Engine::new(Packed::open(
         link,
         ModelId([id; 16]),
-        Replica::initial(plan),
+        plan,
+        Replica::initial(plan.grid()),
         &mut rng,
     )?))
 }
@@ -215,7 +216,7 @@ fn a_client_may_vanish_in_any_state() {
         let attempt = Link::greet(wire).and_then(|link| {
             let mut rng = ChaCha20Rng::seed_from_u64(1);
             let id = ModelId([frames as u8; 16]);
-            let packed = Packed::open(link, id, Replica::initial(&plan), &mut rng)?;
+            let packed = Packed::open(link, id, &plan, Replica::initial(plan.grid()), &mut rng)?;
             train(Engine::new(packed), &plan, &data, 1, None, 2)
         });
         if attempt.is_ok() {
@@ -247,7 +248,7 @@ impl<'a> Vanishing<'a> {
             let (version, step) = (replica.public().version(), replica.public().step());
             Standing { version, step }
         };
-        let before = standing(&Replica::initial(plan));
+        let before = standing(&Replica::initial(plan.grid()));
         let after = standing(stepped.multiplier().replica());
         Self {
             service,
@@ -413,9 +414,9 @@ fn a_model_moves_to_another_server() {
     drop((engine, first));
     let (second, _) = service(2);
     let link = Link::greet(connect(second.address()).unwrap()).unwrap();
-    let replica = Replica::import_private(&plan, &kept).unwrap();
+    let replica = Replica::import_private(plan.grid(), &kept).unwrap();
     let mut rng = ChaCha20Rng::seed_from_u64(3);
-    let packed = Packed::open(link, ModelId([5; 16]), replica.clone(), &mut rng).unwrap();
+    let packed = Packed::open(link, ModelId([5; 16]), &plan, replica.clone(), &mut rng).unwrap();
     let moved = train_from(Engine::new(packed), &plan, &data, 2, 1, Some(1.0), 7).unwrap();
     let here = Engine::new(sphinx_protocol::grid::Local::new(replica));
     let stayed = train_from(here, &plan, &data, 2, 1, Some(1.0), 7).unwrap();

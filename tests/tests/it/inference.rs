@@ -43,7 +43,7 @@ fn watched(plan: &Plan, hub: &Arc<Hub>, feed: &ModelFeed, view: Option<View>) ->
 }
 
 fn in_the_clear(plan: &Plan, model: &Arc<FrozenReplica>, x: &Tensor) -> Tensor {
-    let mut engine = Engine::new(Frozen::new(plan.clone(), Arc::clone(model)));
+    let mut engine = Engine::new(Frozen::new(plan.grid().clone(), Arc::clone(model)));
     sphinx_nn::pass::infer(&mut engine, plan.network(), x).unwrap()
 }
 

@@ -9,6 +9,7 @@
 
 mod agreement;
 mod exactness;
+mod grid;
 mod hostile;
 mod inference;
 mod recovery;

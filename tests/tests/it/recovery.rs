@@ -45,7 +45,7 @@ fn open(plan: &Plan, hub: &Arc<Hub>, replica: &Replica, lossy: bool) -> Engine<P
         }
         let link = Link::greet(wire).unwrap();
         let mut rng = ChaCha20Rng::seed_from_u64(4);
-        match Packed::open(link, ModelId([1; 16]), replica.clone(), &mut rng) {
+        match Packed::open(link, ModelId([1; 16]), plan, replica.clone(), &mut rng) {
             Ok(packed) => return Engine::new(packed),
             // The server has not noticed yet that the other connection is gone.
             Err(Error::Refused {
@@ -118,7 +118,7 @@ fn a_lost_update_is_sent_again_with_the_same_bytes() {
     let plan = toy_plan(&choices(architecture(8, &[(4, LayerSpec::Tanh)], 3), 16), 7);
     let data = random_data(20, 8, 3, 2);
     let hub = hub();
-    let mut lossy = open(&plan, &hub, &Replica::initial(&plan), true);
+    let mut lossy = open(&plan, &hub, &Replica::initial(plan.grid()), true);
     let failed = train(Keeping(&mut lossy), &plan, &data, 1, Some(1.0), 2);
     assert!(matches!(failed, Err(Error::Disconnected(_))));
     // The release was charged and the replica has moved on; the server has not.

@@ -5,7 +5,7 @@ use sphinx_figures::record::Record;
 use sphinx_protocol::model::{ModelVersion, Replica};
 
 use crate::config::{Config, Engine};
-use crate::job::{Job, Randomness, Trained, Unwatched};
+use crate::job::{Begun, Job, Randomness, Trained, Unwatched};
 use crate::report;
 
 /// Smaller budgets for the figure of accuracy against epsilon. They run in the clear on the integer
@@ -91,7 +91,7 @@ impl Comparisons {
 /// The releases of these runs go nowhere, so their ledgers need no file.
 fn go(job: &Job, config: Config, randomness: &Randomness) -> Result<Ran> {
     let job = job.with(config)?;
-    let mut ledger = job.terms.ledger(None)?;
-    let trained = job.train_local(randomness, &mut ledger, &mut Unwatched)?;
+    let mut begun = Begun::unkept(job.terms.ledger(None)?);
+    let trained = job.train_local(randomness, &mut begun, &mut Unwatched)?;
     Ok((job, trained))
 }

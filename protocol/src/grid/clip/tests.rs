@@ -4,24 +4,41 @@ use proptest::prelude::*;
 use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
 
 use super::*;
-use crate::plan::{Limits, PlanChoices, PlanLiteral};
-use sphinx_he::rlwe::{ParametersLiteral, Security};
+use crate::plan::{GridLiteral, Limits, PlanChoices};
 
 const ROWS: usize = 4;
 
-fn plan(clip_bound: f64) -> Plan {
+fn plan(clip_bound: f64) -> GridPlan {
+    let layers = vec![
+        LayerSpec::Dense { outputs: 3 },
+        LayerSpec::Relu,
+        LayerSpec::Dense { outputs: 2 },
+    ];
+    plan_of((1, 5), layers, clip_bound)
+}
+
+/// Two channels of a 3x4 image, then 2x1 pooling and a dense layer.
+fn convolutional(clip_bound: f64) -> GridPlan {
+    let conv = LayerSpec::Conv {
+        channels: 2,
+        kernel: 2,
+        stride: 1,
+        padding: 1,
+    };
+    let pool = LayerSpec::AvgPool { size: 2, stride: 2 };
+    let layers = vec![conv, LayerSpec::Tanh, pool, LayerSpec::Dense { outputs: 2 }];
+    plan_of((3, 4), layers, clip_bound)
+}
+
+fn plan_of((height, width): (usize, usize), layers: Vec<LayerSpec>, clip_bound: f64) -> GridPlan {
     let architecture = Architecture {
         name: "clip".into(),
         input: ImageShape {
             channels: 1,
-            height: 1,
-            width: 5,
+            height,
+            width,
         },
-        layers: vec![
-            LayerSpec::Dense { outputs: 3 },
-            LayerSpec::Relu,
-            LayerSpec::Dense { outputs: 2 },
-        ],
+        layers,
     };
     let choices = PlanChoices {
         architecture,
@@ -33,18 +50,11 @@ fn plan(clip_bound: f64) -> Plan {
         init_seed: 1,
         tickets: 1,
     };
-    let he = ParametersLiteral {
-        log_n: 7,
-        log_q: vec![47, 42],
-        log_p: vec![],
-        error_std_dev: 3.2,
-        security: Security::Toy,
-    };
-    let literal = PlanLiteral::design_with(&choices, he).unwrap();
-    Plan::new(&literal, &Limits::default()).unwrap()
+    let literal = GridLiteral::design(&choices).unwrap();
+    GridPlan::new(&literal, &Limits::default()).unwrap()
 }
 
-fn pending(plan: &Plan, values: &[f32]) -> Vec<UnclippedLayer> {
+fn pending(plan: &GridPlan, values: &[f32]) -> Vec<UnclippedLayer> {
     let mut rest = values;
     let mut take = |columns: usize| {
         let (mine, others) = rest.split_at(ROWS * columns);
@@ -68,20 +78,67 @@ fn pending(plan: &Plan, values: &[f32]) -> Vec<UnclippedLayer> {
 }
 
 /// Squared norm of one row's gradient over all (W, b), every entry formed.
-fn explicit(plan: &Plan, layers: &[ClippedLayer], row: usize) -> u128 {
+fn explicit(plan: &GridPlan, layers: &[ClippedLayer], row: usize) -> u128 {
+    let square = |g: &i64| u128::from(g.unsigned_abs()).pow(2);
     let mut norm = 0_u128;
     for layer in layers {
-        let one = 1_i64 << plan.formats()[layer.layer].x_shift;
-        for &d in layer.d.row(row) {
-            for x in layer.x.row(row).iter().map(|&x| i64::from(x)).chain([one]) {
-                norm += u128::from((i64::from(d) * x).unsigned_abs()).pow(2);
-            }
-        }
+        let alone = ClippedLayer {
+            layer: layer.layer,
+            x: one_row(&layer.x, row),
+            d: one_row(&layer.d, row),
+        };
+        let mut biases = vec![0; plan.network().linears()[layer.layer].biases()];
+        alone.add_bias_sum(plan, &mut biases);
+        norm += biases.iter().map(square).sum::<u128>();
+        let weights = match plan.network().linears()[layer.layer].kind {
+            LinearKind::Dense => outer(&alone),
+            LinearKind::Conv(shape) => kernel(shape, &alone),
+        };
+        norm += weights.iter().map(square).sum::<u128>();
     }
     norm
 }
 
-fn clipped(plan: &Plan, values: &[f32]) -> (Vec<ClippedLayer>, Vec<u128>) {
+fn one_row(all: &Integers, row: usize) -> Integers {
+    let mut one = Integers::zeros(1, all.columns());
+    one.row_mut(0).copy_from_slice(all.row(row));
+    one
+}
+
+fn outer(layer: &ClippedLayer) -> Vec<i64> {
+    let d = layer.d.row(0).iter().map(|&d| i64::from(d));
+    d.flat_map(|d| layer.x.row(0).iter().map(move |&x| d * i64::from(x)))
+        .collect()
+}
+
+/// A convolution of stride one written as its definition has it.
+fn kernel(shape: ConvShape, layer: &ClippedLayer) -> Vec<i64> {
+    let (input, output, k) = (shape.input(), shape.output(), shape.kernel());
+    let pixel = |c: usize, u: isize, v: isize| {
+        let inside =
+            (0..input.height as isize).contains(&u) && (0..input.width as isize).contains(&v);
+        let at = (c as isize * input.height as isize + u) * input.width as isize + v;
+        if inside {
+            i64::from(layer.x.row(0)[at as usize])
+        } else {
+            0
+        }
+    };
+    let mut gradient = vec![0; shape.weights()];
+    for (at, g) in gradient.iter_mut().enumerate() {
+        let (e, a, c) = (at % k, at / k % k, at / (k * k) % input.channels);
+        let out = at / (k * k * input.channels);
+        for (i, j) in (0..output.height).flat_map(|i| (0..output.width).map(move |j| (i, j))) {
+            let d = layer.d.row(0)[(out * output.height + i) * output.width + j];
+            let (u, v) = ((i + a) as isize, (j + e) as isize);
+            let padding = shape.padding() as isize;
+            *g += i64::from(d) * pixel(c, u - padding, v - padding);
+        }
+    }
+    gradient
+}
+
+fn clipped(plan: &GridPlan, values: &[f32]) -> (Vec<ClippedLayer>, Vec<u128>) {
     let bound = ClipBound::new(plan.literal().clip_bound).unwrap();
     clip(
         plan,
@@ -92,6 +149,8 @@ fn clipped(plan: &Plan, values: &[f32]) -> (Vec<ClippedLayer>, Vec<u128>) {
 }
 
 const COUNT: usize = ROWS * (5 + 3 + 3 + 2);
+/// Inputs of 12, outputs of 2 x 4 x 5, pooled to 2 x 2 x 2, two classes.
+const CONV_COUNT: usize = ROWS * (12 + 40 + 8 + 2);
 
 proptest! {
     #[test]
@@ -105,6 +164,23 @@ proptest! {
         for (row, &norm) in norms.iter().enumerate() {
             prop_assert!(norm <= bound);
             prop_assert_eq!(norm, explicit(&plan, &layers, row));
+        }
+    }
+
+    #[test]
+    fn convolutions_are_clipped_as_exactly(
+        values in prop::collection::vec(-3.0_f32..3.0, CONV_COUNT),
+        clip_bound in prop_oneof![Just(0.05), Just(1.0), Just(20.0)],
+    ) {
+        let plan = convolutional(clip_bound);
+        let bound = u128::from(plan.literal().clip_bound).pow(2);
+        let (layers, norms) = clipped(&plan, &values);
+        for (row, &norm) in norms.iter().enumerate() {
+            prop_assert!(norm <= bound);
+            prop_assert_eq!(norm, explicit(&plan, &layers, row));
+            if clip_bound < 1.0 {
+                prop_assert!(norm as f64 > 0.8 * bound as f64, "{norm} of {bound}");
+            }
         }
     }
 

@@ -1,0 +1,67 @@
+//! The flags of `run`, `report` and `bench`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::OutputArgs;
+use crate::runner::RunnerArgs;
+
+/// `sphinx run`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sphinx run experiments/definitions/synth-quick.toml --out runs/quick
+  sphinx run experiments/definitions/mnist-scatter.toml --data ~/data --epsilons 2 --seeds 1,2
+  sphinx run experiments/definitions/mnist-scatter.toml --dry-run
+  sphinx run my.toml --validate 10000                choose hyper-parameters without the test set
+
+Cells that are recorded in the folder are skipped, an interrupted one goes on from its checkpoint; the
+same command again does what is left.")]
+pub struct RunArgs {
+    /// The definition, a TOML file
+    #[arg(value_name = "DEFINITION")]
+    pub definition: PathBuf,
+    /// The run directory [default: runs/<date>-<name of the definition>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Test on the last N training records, held out, instead of the test set
+    #[arg(long, value_name = "N")]
+    pub validate: Option<usize>,
+    /// List the cells and run nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What everything that runs a definition shares.
+    #[command(flatten)]
+    pub runner: RunnerArgs,
+}
+
+/// `sphinx report`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  sphinx report experiments/recorded/2026-11-22-mnist-scatter
+
+One row per network, engine and budget: mean, worst and best accuracy over the seeds, mean seconds.")]
+pub struct ReportArgs {
+    /// Run directories; their records are put together
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// How results are told.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `sphinx bench`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  sphinx bench --json
+
+About ten seconds. Each line is a median; ratios are against the plain reference of the same
+computation, or against the same step in the clear. For careful measurements: cargo bench.")]
+pub struct BenchArgs {
+    /// How results are told.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
