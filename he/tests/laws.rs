@@ -1,4 +1,5 @@
 //! Laws of the ring, of key switching and of slots, over random parameters and circuits.
+#![expect(clippy::unwrap_used, reason = "in a test a failure is a panic")]
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
