@@ -10,7 +10,7 @@
 //! *Efficient bootstrapping for approximate homomorphic encryption with non-sparse keys*, ePrint
 //! 2020/1203, section 4.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
@@ -279,13 +279,12 @@ impl<'s> KeyGenerator<'s> {
         rng: &mut R,
     ) -> Result<GaloisKeys, ParameterError> {
         let parameters = self.secret.parameters().clone();
-        let mut keys = BTreeMap::new();
-        for exponent in exponents {
-            let exponent = exponent % (2 * parameters.degree() as u64);
-            if !keys.contains_key(&exponent) {
-                keys.insert(exponent, self.galois(exponent, rng)?);
-            }
-        }
+        let two_n = 2 * parameters.degree() as u64;
+        let exponents: BTreeSet<u64> = exponents.into_iter().map(|g| g % two_n).collect();
+        let keys = exponents
+            .into_iter()
+            .map(|g| Ok((g, self.galois(g, rng)?)))
+            .collect::<Result<_, ParameterError>>()?;
         Ok(GaloisKeys { parameters, keys })
     }
 
