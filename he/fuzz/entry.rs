@@ -2,18 +2,23 @@
 
 use std::sync::OnceLock;
 
-use sphinx_he::rlwe::{Parameters, ParametersLiteral, SecretKey, Security};
+use sphinx_he::rlwe::{
+    GaloisKeys, Parameters, ParametersLiteral, PublicKey, RelinearizationKey, SecretKey, Security,
+};
 use sphinx_he::wire::{Header, Kind};
 use sphinx_he::{ckks, exact};
 
 /// Every kind of object.
-pub const KINDS: [Kind; 6] = [
+pub const KINDS: [Kind; 9] = [
     Kind::Secret,
     Kind::Seeded,
     Kind::Selected,
     Kind::SeededSlots,
     Kind::Slots,
     Kind::SelectedBare,
+    Kind::Public,
+    Kind::Relinearization,
+    Kind::GaloisKeys,
 ];
 
 /// The positions that a bare download is read at.
@@ -26,7 +31,7 @@ pub fn parameters() -> &'static Parameters {
         let literal = ParametersLiteral {
             log_n: 4,
             log_q: vec![47, 30],
-            log_p: vec![],
+            log_p: vec![40],
             error_std_dev: 3.2,
             security: Security::Toy,
         };
@@ -70,5 +75,14 @@ fn read_object(bytes: &[u8]) {
     }
     if let Ok(ciphertext) = ckks::Ciphertext::from_bytes(bytes, p) {
         assert_eq!(ciphertext.to_bytes(), bytes);
+    }
+    if let Ok(key) = PublicKey::from_bytes(bytes, p) {
+        assert_eq!(key.to_bytes(), bytes);
+    }
+    if let Ok(key) = RelinearizationKey::from_bytes(bytes, p) {
+        assert_eq!(key.to_bytes(), bytes);
+    }
+    if let Ok(keys) = GaloisKeys::from_bytes(bytes, p) {
+        assert_eq!(keys.to_bytes(), bytes);
     }
 }

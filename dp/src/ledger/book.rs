@@ -75,6 +75,10 @@ impl Receipt {
 /// The delta at which [`Ledger::spent`] reports when there is no budget to take it from.
 const REPORT_DELTA: f64 = 1e-5;
 
+/// Below this number of charges the Renyi accountant alone says what a fixed plan has spent so far:
+/// the loss of few steps is slow to compose, and no tighter bound is needed yet.
+const FEW: u64 = 32;
+
 /// The settings of a new ledger.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LedgerBuilder {
@@ -336,8 +340,8 @@ impl Ledger {
             delta: self.delta(),
             order,
         };
-        if let Some((plan, total)) = self.settings.plan {
-            return self.planned(&plan, total, charges);
+        if let Some(plan) = self.settings.plan {
+            return self.planned(accountant, charges, plan);
         }
         let Some(order) = self.settings.fixed_order else {
             let delta = Delta::new(self.delta()).map_err(|_| not_finite(MIN_ORDER))?;
@@ -359,21 +363,33 @@ impl Ledger {
         })
     }
 
-    /// What the first `charges` steps of the plan cost; where their price is not to be had, what
-    /// all of them cost is one.
-    fn planned(&self, plan: &FixedPlan, total: Spent, charges: u64) -> Result<Spent, NotFinite> {
+    /// What the first `charges` steps of the plan cost: the least of what all of them cost, of the
+    /// Renyi bound and, once there are some, of the plan's accountant.
+    fn planned(
+        &self,
+        accountant: &RdpAccountant,
+        charges: u64,
+        (plan, total): (FixedPlan, Spent),
+    ) -> Result<Spent, NotFinite> {
+        if charges >= plan.steps {
+            return Ok(total);
+        }
         let delta = Delta::new(self.delta()).map_err(|_| NotFinite {
             delta: self.delta(),
             order: total.order,
         })?;
-        if charges >= plan.steps {
-            return Ok(total);
-        }
-        let so_far = plan.spent(self.settings.adjacency, charges, delta);
-        Ok(so_far
-            .ok()
-            .filter(|spent| spent.epsilon <= total.epsilon)
-            .unwrap_or(total))
+        let renyi = accountant.epsilon(delta).ok();
+        let own = (charges >= FEW)
+            .then(|| plan.spent(self.settings.adjacency, charges, delta).ok())
+            .flatten();
+        let known = renyi.into_iter().chain(own);
+        Ok(known.fold(total, |least, spent| {
+            if spent.epsilon < least.epsilon {
+                spent
+            } else {
+                least
+            }
+        }))
     }
 
     /// Whether the filter would refuse this event (also if it cannot be priced).

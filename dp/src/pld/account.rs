@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::accountant::{AccountError, Accountant, AccountantKind, Answer, Reason, Unsupported};
 use crate::event::DpEvent;
 use crate::gaussian;
-use crate::pld::contour::{Composed, Contour, TRIES, Target};
+use crate::pld::contour::{Composed, Contour, Target, WAYS};
 use crate::pld::{Direction, PldError, single};
 use crate::quantity::{Adjacency, Delta};
 use crate::rdp::{Flat, Step};
@@ -121,7 +121,10 @@ impl PldAccountant {
         }
         if self.steps.is_empty() {
             let epsilon = gaussian::epsilon(self.distance(), delta);
-            return Ok(Bracket::exact(epsilon));
+            return Ok(Bracket {
+                lower: epsilon * (1.0 - 2e-12),
+                ..Bracket::exact(epsilon)
+            });
         }
         let remove = self.one_direction(Direction::Remove, delta)?;
         let add = self.one_direction(Direction::Add, delta)?;
@@ -187,8 +190,8 @@ impl PldAccountant {
             }
         }
         let mut failure = PldError::Precision;
-        for how in TRIES {
-            let contour = match Contour::new(self.composed(), direction, target, how) {
+        for way in WAYS {
+            let contour = match Contour::new(self.composed(), direction, target, way) {
                 Ok(contour) => Arc::new(contour),
                 Err(error) => {
                     failure = error;

@@ -59,20 +59,43 @@ const LEFT_OUT: f64 = 1e-9;
 const SMOOTHED: f64 = 4e-6;
 
 /// More frequencies than this are refused.
-const MOST: f64 = 131_072.0;
+const MOST: f64 = 262_144.0;
 
 /// Errors in `ln delta` above which an answer is refused.
 const REFUSED: f64 = 1e-2;
 
-/// Stretches of the tilt that are tried, and how much less is left out then: with few steps of two
-/// very different outcomes the middle of the tilted loss may be far from the target.
-pub(super) const TRIES: [(f64, f64); 6] = [
-    (1.0, 1.0),
-    (1.25, 1e-3),
-    (1.6, 1e-5),
-    (0.75, 1e-5),
-    (2.4, 1e-5),
-    (4.0, 1e-5),
+/// One way to compose.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    /// Multiplies the tilt.
+    stretch: f64,
+    /// Multiplies what is left out.
+    closer: f64,
+    /// Multiplies what smoothing may add.
+    smoother: f64,
+    /// How wide a bracket on epsilon is accepted, in units of `SMOOTHED (1 + epsilon)`.
+    wide: f64,
+}
+
+const fn way(stretch: f64, closer: f64, smoother: f64, wide: f64) -> Way {
+    Way {
+        stretch,
+        closer,
+        smoother,
+        wide,
+    }
+}
+
+/// The ways that are tried, one after the other: with few steps of two very different outcomes the
+/// middle of the tilted loss may be far from the target.
+pub(super) const WAYS: [Way; 7] = [
+    way(1.0, 1.0, 1.0, 8.0),
+    way(0.8, 1e-5, 0.1, 8.0),
+    way(1.25, 1e-3, 0.1, 8.0),
+    way(1.0, 1e-3, 1.0, 40.0),
+    way(0.6, 1e-5, 1.0, 40.0),
+    way(1.6, 1e-5, 1.0, 40.0),
+    way(2.4, 1e-5, 1.0, 40.0),
 ];
 
 /// The tilts that are tried.
@@ -179,6 +202,8 @@ pub(super) struct Contour {
     below: Aside,
     /// The square of the distance of the Gaussian release on top.
     smoothing: f64,
+    /// How wide a bracket is accepted.
+    wide: f64,
 }
 
 impl Contour {
@@ -190,27 +215,28 @@ impl Contour {
         composed: Composed<'_>,
         direction: Direction,
         target: Target,
-        (stretch, closer): (f64, f64),
+        way: Way,
     ) -> Result<Self, PldError> {
-        let tilt = stretch * composed.tilt(direction, target)?;
+        let tilt = way.stretch * composed.tilt(direction, target)?;
         let decays = composed.decays(direction, tilt)?;
         let here = composed.cumulants(direction, tilt)?;
-        let (start, enough) = here.scales(tilt, closer);
-        let smoothing = 2.0 * SMOOTHED * (1.0 + here.mean.max(0.0)) / (tilt + 1.0);
+        let (start, enough) = here.scales(tilt, way.closer);
+        let allowed = way.smoother * SMOOTHED * (1.0 + here.mean.max(0.0));
+        let smoothing = 2.0 * allowed / (tilt + 1.0);
         // Where the Gaussian on top alone would end.
         let latest = 7.0 / smoothing.sqrt();
         if let Some(end) = decay::end(&decays, composed.precision, start, latest, enough) {
-            return Self::along(composed, direction, tilt, &here, end, (0.0, closer));
+            return Self::along(composed, direction, tilt, &here, end, (0.0, way));
         }
         let composed = Composed {
             precision: composed.precision + smoothing,
             ..composed
         };
         let here = composed.cumulants(direction, tilt)?;
-        let (start, enough) = here.scales(tilt, closer);
+        let (start, enough) = here.scales(tilt, way.closer);
         let end = decay::end(&decays, composed.precision, start, f64::INFINITY, enough);
         let end = end.ok_or(PldError::TooWide)?;
-        Self::along(composed, direction, tilt, &here, end, (smoothing, closer))
+        Self::along(composed, direction, tilt, &here, end, (smoothing, way))
     }
 
     /// Composes along the line at `tilt`, up to the given frequency, beyond which the given rest
@@ -221,11 +247,11 @@ impl Contour {
         tilt: f64,
         here: &Cumulants,
         (end, rest): (f64, f64),
-        (smoothing, closer): (f64, f64),
+        (smoothing, way): (f64, Way),
     ) -> Result<Self, PldError> {
         let deviation = here.variance.sqrt();
         let size = ln_tilted_tail(tilt, deviation);
-        let left_out = size + (LEFT_OUT * closer).ln();
+        let left_out = size + (LEFT_OUT * way.closer).ln();
         let aside = |sign: f64| -> Result<(f64, Aside), PldError> {
             let nothing = Aside {
                 tilt,
@@ -233,10 +259,14 @@ impl Contour {
                 k: f64::INFINITY,
             };
             let mut best = (f64::INFINITY, nothing);
-            for multiple in [0.7, 1.5, 3.0, 5.0, 7.0, 10.0] {
-                let by = sign * multiple / deviation;
+            let scales = [0.7, 1.5, 3.0, 5.0, 7.0, 10.0].map(|multiple| multiple / deviation);
+            // Where a little more tilt reaches another outcome, only small steps help.
+            let shares = [0.1, 0.25].map(|share| share * tilt);
+            let far = scales[0] > 0.5 * tilt;
+            for by in scales.into_iter().chain(shares.into_iter().filter(|_| far)) {
+                let by = sign * by;
                 if tilt + by < 0.02 * tilt {
-                    break;
+                    continue;
                 }
                 let k = composed.cumulants(direction, tilt + by)?.k - here.k;
                 let reach = (ln_peak(tilt + by) + k - by * here.mean - left_out) / by.abs();
@@ -268,6 +298,7 @@ impl Contour {
             above: above.1,
             below: below.1,
             smoothing,
+            wide: way.wide,
         };
         contour.fill(composed, direction, count as usize)?;
         Ok(contour)
@@ -395,7 +426,8 @@ impl Contour {
     /// `(lower, estimate, upper)` for delta at `epsilon`; none if they are too far apart.
     pub(super) fn deltas(&self, epsilon: f64) -> Option<[f64; 3]> {
         let ln = self.ln_deltas(epsilon);
-        let tolerance = REFUSED + 4.0 * SMOOTHED * (self.tilt + 1.0) * (1.0 + epsilon);
+        let smoothed = self.wide * SMOOTHED * (self.tilt + 1.0) * (1.0 + epsilon);
+        let tolerance = REFUSED + 0.5 * smoothed;
         (ln[2] - ln[0] <= tolerance).then(|| ln.map(|x| x.exp().min(1.0)))
     }
 
@@ -417,7 +449,7 @@ impl Contour {
             let (low, high) = found.ok().flatten()?;
             *result = if i == 0 { low } else { high };
         }
-        let tolerance = 8.0 * SMOOTHED * (1.0 + result[2]);
+        let tolerance = self.wide * SMOOTHED * (1.0 + result[2]);
         (result[2] - result[0] <= tolerance).then_some(result)
     }
 }

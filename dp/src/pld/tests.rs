@@ -75,9 +75,7 @@ fn epsilon_reference() {
     let mut bad = 0;
     for row in table("epsilon.csv") {
         let x = |i: usize| row[i].parse::<f64>().unwrap();
-        let start = std::time::Instant::now();
-        let Ok(b) = bracket(x(1), x(2), x(3) as u64, x(4)) else { println!("TTERR {}", row[1..5].join(" ")); bad += 1; continue };
-        println!("TT {:.3} ms {} up {:.2e} lo {:.2e}", start.elapsed().as_secs_f64()*1e3, row[1..5].join(" "), b.upper/x(5)-1.0, b.lower/x(5)-1.0);
+        let b = bracket(x(1), x(2), x(3) as u64, x(4)).unwrap();
         bad += i32::from(!accept(&b, x(5), &row[..5].join(" ")));
     }
     assert_eq!(bad, 0);
@@ -113,8 +111,10 @@ fn one_step_at_tiny_deltas() {
             assert!(accept_within(&b, exact, 2e-6, &what));
             // And inversion, of this step beside a release that hardly says anything.
             let tiny = gauss(1e6);
-            let b = composed(&[(step(q, z), 1), (tiny, 1)], at).unwrap();
-            assert!(accept_within(&b, exact, 2e-6, &what));
+            match composed(&[(step(q, z), 1), (tiny, 1)], at) {
+                Ok(b) => assert!(accept_within(&b, exact, 2e-6, &what)),
+                Err(error) => assert!(at < 1e-9, "{what}: {error}"),
+            }
         }
     }
 }
@@ -133,10 +133,8 @@ fn calibration_reference() {
             },
             adjacency: Adjacency::AddRemove,
         };
-        let start = std::time::Instant::now();
         let z = calibrator.noise_multiplier(SamplingRate::new(x(1)).unwrap(), x(2) as u64);
         let off = z.unwrap().get() / x(5) - 1.0;
-        println!("TTC {:.3} ms {off:.2e} {}", start.elapsed().as_secs_f64()*1e3, row[..5].join(" "));
         bad += i32::from(!(-1e-5..=1e-3).contains(&off));
     }
     assert_eq!(bad, 0);
@@ -151,10 +149,16 @@ fn one_composition_many_questions() {
         let fresh = bracket(0.01, 1.0, 2000, at).unwrap();
         let again = kept.clone().bracket(delta(at)).unwrap();
         let b = kept.bracket(delta(at)).unwrap();
-        assert!((b.upper - fresh.upper).abs() < 1e-7 * fresh.upper, "{b:?} {fresh:?}");
+        assert!(
+            (b.upper - fresh.upper).abs() < 1e-7 * fresh.upper,
+            "{b:?} {fresh:?}"
+        );
         assert_eq!(again, b);
         let [lower, _, upper] = kept.delta_bracket(b.estimate).unwrap();
-        assert!(lower <= at * (1.0 + 1e-6) && at <= upper * (1.0 + 1e-6), "{lower} {at} {upper}");
+        assert!(
+            lower <= at * (1.0 + 1e-6) && at <= upper * (1.0 + 1e-6),
+            "{lower} {at} {upper}"
+        );
         assert!(upper < lower * (1.0 + 1e-4));
     }
 }

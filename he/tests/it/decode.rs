@@ -4,7 +4,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use sphinx_he::ckks::{Encoder, Encryptor, Level, Scale};
 use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
-use sphinx_he::rlwe::SecretKey;
+use sphinx_he::rlwe::{GaloisKeys, KeyGenerator, PublicKey, RelinearizationKey, SecretKey};
 use sphinx_he::{ckks, wire};
 
 #[path = "../../fuzz/entry.rs"]
@@ -26,6 +26,7 @@ fn objects(rng: &mut ChaCha20Rng) -> Vec<Vec<u8>> {
     let slots_full = Encryptor::with_secret(&secret)
         .encrypt(&slots, rng)
         .unwrap();
+    let generator = KeyGenerator::new(&secret).unwrap();
     vec![
         secret.export_secret().to_vec(),
         seeded.to_bytes(),
@@ -33,6 +34,9 @@ fn objects(rng: &mut ChaCha20Rng) -> Vec<Vec<u8>> {
         slots_seeded.to_bytes(),
         slots_full.to_bytes(),
         selected.to_bytes_bare(),
+        generator.public(rng).to_bytes(),
+        generator.relinearization(rng).unwrap().to_bytes(),
+        generator.rotations(&[1, 2], rng).unwrap().to_bytes(),
     ]
 }
 
@@ -91,4 +95,7 @@ fn the_objects_are_valid() {
     assert!(SeededCiphertext::from_bytes(&objects[1], p).is_ok());
     assert!(ckks::SeededCiphertext::from_bytes(&objects[3], p).is_ok());
     assert!(ckks::Ciphertext::from_bytes(&objects[4], p).is_ok());
+    assert!(PublicKey::from_bytes(&objects[6], p).is_ok());
+    assert!(RelinearizationKey::from_bytes(&objects[7], p).is_ok());
+    assert!(GaloisKeys::from_bytes(&objects[8], p).is_ok());
 }

@@ -132,7 +132,9 @@ mod tests {
 
     #[test]
     fn both_ways_agree() {
-        let loss: Vec<f64> = (0..500).map(|i| (f64::from(i) * 0.37).sin() * 3.0).collect();
+        let loss: Vec<f64> = (0..500)
+            .map(|i| (f64::from(i) * 0.37).sin() * 3.0)
+            .collect();
         let mass = vec![0.002; 500];
         let nodes = Nodes {
             slope: vec![1.0; 500],

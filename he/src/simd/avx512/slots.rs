@@ -82,6 +82,18 @@ pub(in crate::simd) fn signed_residues(q: &Modulus, out: &mut [u64], values: &[i
     scalar::signed_residues(q, out_rest, rest);
 }
 
+/// `a += values mod q`.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+pub(in crate::simd) fn add_signed_assign(q: &Modulus, a: &mut [u64], values: &[i64]) {
+    let signed = Signed::new(q);
+    let ((a, a_rest), (values, rest)) = (a.as_chunks_mut::<8>(), values.as_chunks::<8>());
+    for (x, values) in a.iter_mut().zip(values) {
+        let sum = _mm512_add_epi64(load(x), signed.residue(values));
+        store(x, reduce_once(sum, signed.field.q));
+    }
+    scalar::add_signed_assign(q, a_rest, rest);
+}
+
 /// Real and imaginary parts of eight complex numbers in two registers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]

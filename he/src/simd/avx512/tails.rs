@@ -1,31 +1,9 @@
-//! Signed words: counts of tails, and their sum with residues.
+//! The scan of the error sampler.
 
 use std::arch::x86_64::*;
 
-use super::{Factor, Field, load, splat, store};
+use super::{load, splat, store};
 use crate::simd::scalar;
-use crate::zq::Modulus;
-
-/// `a += value mod q`, for any signed words: 52 bits of the magnitude and the rest apart.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(in crate::simd) fn add_signed_assign(q: &Modulus, a: &mut [u64], values: &[i64]) {
-    let (field, word) = (Field::new(q), Factor::new(q.shoup(q.reduce(1 << 52))));
-    let zero = _mm512_setzero_si512();
-    let ((a, a_rest), (values, values_rest)) = (a.as_chunks_mut(), values.as_chunks::<8>());
-    for (x, values) in a.iter_mut().zip(values) {
-        let value = load(&values.map(i64::cast_unsigned));
-        let magnitude = _mm512_abs_epi64(value);
-        let rest = field.scale_lazy(_mm512_srli_epi64::<52>(magnitude), word);
-        let residue = field.settle(_mm512_add_epi64(field.reduce_lazy(magnitude), rest));
-        let negative = _mm512_cmplt_epi64_mask(value, zero);
-        let sum = _mm512_add_epi64(load(x), residue);
-        // x + q - residue where negative
-        let difference = _mm512_sub_epi64(_mm512_add_epi64(load(x), field.q), residue);
-        let sum = _mm512_mask_mov_epi64(sum, negative, difference);
-        store(x, super::reduce_once(sum, field.q));
-    }
-    scalar::add_signed_assign(q, a_rest, values_rest);
-}
 
 /// Registers of counts at a time.
 const COUNTS: usize = 4;
