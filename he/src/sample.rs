@@ -16,7 +16,7 @@
 //! 32-byte seed)`, so streams of different purposes or parameters never meet: block `j` of
 //! sub-stream `i` is `AES(j, i)`, both as little-endian words. As a permutation never repeats a
 //! block, `n` blocks of one key are told from random ones with an advantage of `n^2 / 2^129` at
-//! most; a stream has fewer than `2^20`. AES and not ChaCha20 because it takes a sixth of the time
+//! most; a stream has fewer than `2^22`. AES and not ChaCha20 because it takes a sixth of the time
 //! where the processor has its instructions (`BENCHMARKS.md`); elsewhere the `aes` crate runs a
 //! constant-time bit-sliced one. The round keys are erased when the stream is dropped, temporaries
 //! in registers are not. The words do not depend on the back end.
