@@ -1,4 +1,5 @@
 //! Laws of the ring, of key switching and of slots, over random parameters and circuits.
+#![expect(clippy::unwrap_used, reason = "in a test a failure is a panic")]
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
@@ -197,6 +198,31 @@ fn meet(world: &World, a: &Tracked, b: &Tracked) -> Option<(Tracked, Tracked)> {
     Some((lowered, b.clone()))
 }
 
+/// `a b`, relinearised and rescaled; none where no level is left or values would grow too large.
+fn multiply(world: &mut World, a: &Tracked, b: &Tracked) -> Option<Tracked> {
+    let level = a.ciphertext.level().min(b.ciphertext.level());
+    if level.0 == 0 || a.estimate.magnitude * b.estimate.magnitude > 100.0 {
+        return None;
+    }
+    let e = &world.evaluator;
+    let drop = |t: &Tracked| e.drop_to(t.ciphertext.clone(), level).unwrap();
+    let (x, y) = (drop(a), drop(b));
+    let (key, workspace) = (&world.relinearization, &mut world.workspace);
+    let ciphertext = e.mul_relin_rescale(&x, &y, key, workspace).unwrap();
+    let before = Scale::new(x.scale().value() * y.scale().value()).unwrap();
+    let estimate = a
+        .estimate
+        .times(b.estimate)
+        .switched(&world.model, level.0, &world.groups, before)
+        .rescaled(&world.model, 1, ciphertext.scale());
+    let exact = a.exact.iter().zip(&b.exact).map(|(x, y)| x * y).collect();
+    Some(Tracked {
+        ciphertext,
+        exact,
+        estimate,
+    })
+}
+
 fn step(world: &mut World, pool: &[Tracked], gate: Gate, i: usize, j: usize) -> Option<Tracked> {
     let (a, b) = (&pool[i % pool.len()], &pool[j % pool.len()]);
     let n = a.exact.len() as i64;
@@ -230,36 +256,7 @@ fn step(world: &mut World, pool: &[Tracked], gate: Gate, i: usize, j: usize) -> 
                 ),
             }
         }
-        Gate::Mul => {
-            let level = a.ciphertext.level().min(b.ciphertext.level());
-            if level.0 == 0 || a.estimate.magnitude * b.estimate.magnitude > 100.0 {
-                return None;
-            }
-            let drop = |t: &Tracked| {
-                world
-                    .evaluator
-                    .drop_to(t.ciphertext.clone(), level)
-                    .unwrap()
-            };
-            let (x, y) = (drop(a), drop(b));
-            let product = world.evaluator.mul_relin_rescale(
-                &x,
-                &y,
-                &world.relinearization,
-                &mut world.workspace,
-            );
-            let product = product.unwrap();
-            let before = Scale::new(x.scale().value() * y.scale().value()).unwrap();
-            let estimate =
-                a.estimate
-                    .times(b.estimate)
-                    .switched(&world.model, level.0, &world.groups, before);
-            (
-                product.clone(),
-                zip(a, b, |x, y| x * y),
-                estimate.rescaled(&world.model, 1, product.scale()),
-            )
-        }
+        Gate::Mul => return multiply(world, a, b),
         Gate::Turn(steps) => {
             let exact = (0..n)
                 .map(|k| a.exact[(k + steps).rem_euclid(n) as usize])

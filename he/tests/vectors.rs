@@ -1,4 +1,5 @@
 //! The encoder and the automorphisms against numbers from outside: see `vectors/README.md`.
+#![expect(clippy::unwrap_used, reason = "in a test a failure is a panic")]
 
 use sphinx_he::ckks::{Complex64, Encoder, Level, Plaintext, Scale};
 use sphinx_he::ring::{Automorphism, Eval, Poly};

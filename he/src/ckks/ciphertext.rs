@@ -79,7 +79,8 @@ impl Form {
     }
 }
 
-/// Encoded slots, in evaluation form. May hold decrypted values: erased when dropped, not
+/// Encoded slots, in evaluation form: the polynomial `m` with `m(zeta^(5^j)) = S z_j`, `zeta =
+/// exp(i pi / N)`, rounded to integers, modulo the primes of a level. May hold decrypted values: erased when dropped, not
 /// serialised, not printed.
 #[derive(Clone)]
 pub struct Plaintext {
@@ -154,6 +155,12 @@ impl Plaintext {
 }
 
 /// A ciphertext of degree 1 or 2 in the secret, in evaluation form.
+///
+/// With `R = Z[Y]/(Y^N + 1)`, `Q_l` the product of the primes of level `l` and `zeta = exp(i pi / N)`:
+/// `(c_0, ..., c_D)` of `R_(Q_l)^(D+1)` encrypts the slots `z` at scale `S` under `s` where
+/// `c_0 + c_1 s + ... + c_D s^D = m + e mod Q_l`, `m` of `R` has `m(zeta^(5^j)) = S z_j` to its
+/// rounding, and `e` is small. It decrypts to slots with the error `e(zeta^(5^j)) / S`, as long as
+/// the coefficients of `m + e` stay below `Q_l / 2`; nothing checks that, because nothing can.
 #[derive(Clone, Debug)]
 pub struct Ciphertext {
     pub(super) parameters: Parameters,

@@ -12,3 +12,6 @@ mod sums;
 pub use matrix::DiagonalMatrix;
 pub use polynomial::{Basis, Polynomial};
 pub use sums::{sum_slots, sum_steps};
+
+#[cfg(test)]
+mod tests;

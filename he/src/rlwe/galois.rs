@@ -10,7 +10,7 @@
 //! *Efficient bootstrapping for approximate homomorphic encryption with non-sparse keys*, ePrint
 //! 2020/1203, section 4.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
@@ -59,7 +59,10 @@ const fn inverse_exponent(degree: usize, g: u64) -> u64 {
     x & mask
 }
 
-/// A key from `s^2` to `s`.
+/// A key from `s^2` to `s`: for each digit `d` a pair with `b_d + a_d s = P g_d s^2 + e_d mod Q P`.
+///
+/// It encrypts a function of `s` under `s` itself, so security assumes circularity, as in all
+/// schemes of this kind.
 #[derive(Clone, Debug)]
 pub struct RelinearizationKey {
     pub(crate) key: SwitchingKey,
@@ -73,7 +76,8 @@ impl RelinearizationKey {
     }
 }
 
-/// A key for one map `Y -> Y^g`.
+/// A key for one map `Y -> Y^g`: for each digit `d` a pair with
+/// `b_d + a_d s(Y^(1/g)) = P g_d s + e_d mod Q P`.
 #[derive(Clone, Debug)]
 pub struct GaloisKey {
     pub(crate) key: SwitchingKey,
@@ -275,13 +279,12 @@ impl<'s> KeyGenerator<'s> {
         rng: &mut R,
     ) -> Result<GaloisKeys, ParameterError> {
         let parameters = self.secret.parameters().clone();
-        let mut keys = BTreeMap::new();
-        for exponent in exponents {
-            let exponent = exponent % (2 * parameters.degree() as u64);
-            if !keys.contains_key(&exponent) {
-                keys.insert(exponent, self.galois(exponent, rng)?);
-            }
-        }
+        let two_n = 2 * parameters.degree() as u64;
+        let exponents: BTreeSet<u64> = exponents.into_iter().map(|g| g % two_n).collect();
+        let keys = exponents
+            .into_iter()
+            .map(|g| Ok((g, self.galois(g, rng)?)))
+            .collect::<Result<_, ParameterError>>()?;
         Ok(GaloisKeys { parameters, keys })
     }
 

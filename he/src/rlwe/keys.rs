@@ -234,6 +234,10 @@ fn measure(parameters: &Parameters, s: &[i64], square: &[u64]) -> SecretNorms {
 }
 
 /// A public key: an encryption of zero modulo all primes, the special ones included.
+///
+/// `(b, a)` of `R_(QP)^2` with `b = -a s + e`, `a` uniform, expanded from a seed, `e` a fresh error.
+/// Security: `(b, a)` is one sample of ring learning with errors modulo `Q P`, which is what
+/// [`super::Security`] bounds.
 #[derive(Clone)]
 pub struct PublicKey {
     pub(crate) parameters: Parameters,
