@@ -8,9 +8,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_dp::{
-    Accountant, Adjacency, Budget, Delta, DiscreteGaussian, DpEvent, Epsilon, NoiseMultiplier,
-    PldAccountant, PoissonSampler, RangeError, RdpAccountant, SamplingRate, calibrate, capacity,
-    rdp,
+    Accountant, AccountantKind, Adjacency, Budget, Calibrator, Delta, DiscreteGaussian, DpEvent,
+    Epsilon, NoiseMultiplier, PldAccountant, PoissonSampler, RangeError, RdpAccountant,
+    SamplingRate, calibrate, capacity, rdp,
 };
 
 fn accounting(c: &mut Criterion) -> Result<(), RangeError> {
@@ -37,19 +37,34 @@ fn accounting(c: &mut Criterion) -> Result<(), RangeError> {
             b.iter(|| accountant.epsilon(black_box(delta)))
         });
     }
-    let mut composed = PldAccountant::new(Adjacency::AddRemove);
-    let event = DpEvent::poisson_gaussian(rate, NoiseMultiplier::new(1.0)?);
-    assert!(composed.compose(&event, 3000).is_ok(), "supported");
-    c.bench_function("privacy loss, epsilon", |b| {
-        b.iter(|| composed.bracket(black_box(delta)))
+    c.bench_function("privacy loss, epsilon from nothing", |b| {
+        b.iter(|| {
+            let mut accountant = PldAccountant::new(Adjacency::AddRemove);
+            accountant
+                .compose(black_box(&event), 3000)
+                .map(|()| accountant.bracket(delta))
+        });
     });
+    let mut composed = PldAccountant::new(Adjacency::AddRemove);
+    if composed.compose(&event, 3000).is_ok() {
+        c.bench_function("privacy loss, epsilon again", |b| {
+            b.iter(|| composed.bracket(black_box(delta)))
+        });
+    }
     let budget = Budget {
         epsilon: Epsilon::new(2.0)?,
         delta,
     };
-    c.bench_function("calibrate", |b| {
-        b.iter(|| calibrate::noise_multiplier(black_box(budget), rate, 3000, Adjacency::AddRemove));
-    });
+    for accountant in AccountantKind::ALL {
+        let calibrator = Calibrator {
+            accountant,
+            budget,
+            adjacency: Adjacency::AddRemove,
+        };
+        c.bench_function(&format!("calibrate by {accountant}"), |b| {
+            b.iter(|| calibrator.noise_multiplier(black_box(rate), 3000));
+        });
+    }
     c.bench_function("calibrate, replace one", |b| {
         b.iter(|| {
             calibrate::noise_multiplier(black_box(budget), rate, 3000, Adjacency::ReplaceOne)

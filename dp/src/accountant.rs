@@ -220,3 +220,6 @@ pub fn price(
     accountant.compose(&DpEvent::poisson_gaussian(rate, noise_multiplier), steps)?;
     accountant.epsilon_at(delta)
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,9 +48,8 @@
 //! ```
 
 mod account;
-mod compose;
-mod plan;
-mod step;
+mod contour;
+mod single;
 
 pub use account::{Bracket, PldAccountant};
 use thiserror::Error;
@@ -58,34 +57,29 @@ use thiserror::Error;
 #[cfg(doc)]
 use crate::quantity::Adjacency;
 
-/// Double precision does not suffice for an answer that is worth having.
-#[derive(Debug, Clone, Copy, PartialEq, Error)]
+/// Which neighbour is the real data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// The record is in the data set: mixture against base.
+    Remove,
+    /// The record is not: base against mixture.
+    Add,
+}
+
+/// Double precision, or a bearable amount of work, does not suffice for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PldError {
-    /// One step's loss does not fit into a float's exponent.
+    /// Too many nodes or frequencies.
     #[error(
-        "the privacy loss of one sampled step at noise multiplier {noise_multiplier} exceeds 600: \
-         use the Renyi accountant or more noise"
+        "the composed privacy loss is too rough for the privacy-loss accountant (the noise is very \
+         small): use the Renyi accountant or more noise"
     )]
-    TooLittleNoise {
-        /// The noise multiplier of that step.
-        noise_multiplier: f64,
-    },
-    /// The masses of one step do not add up to one.
-    #[error(
-        "the discretised masses of one step add up to {total}, not 1: use the Renyi accountant"
-    )]
-    Quadrature {
-        /// Their sum.
-        total: f64,
-    },
-    /// The window of losses would be too long.
-    #[error("the composed privacy loss is too wide for a grid of 2^20: use the Renyi accountant")]
     TooWide,
-    /// Errors of more than a hundredth of delta.
+    /// Errors that are too large against delta.
     #[error(
-        "rounding or cut-off errors exceed one per cent of delta: use the Renyi accountant, a \
-         larger delta or fewer steps"
+        "rounding errors are too large against delta: use the Renyi accountant, a larger delta or \
+         fewer steps"
     )]
     Precision,
 }

@@ -162,6 +162,71 @@ pub(crate) fn minimize(
     (x, fx)
 }
 
+/// Brackets the argument between `ends` at which the falling function `f` reaches zero: two
+/// arguments at most `closed` apart, `f` above zero at the first and not above at the second. None
+/// if `f` is above zero up to the upper end; the lower end twice if it is nowhere above zero.
+///
+/// A bracket is grown from `guess` by strides, then narrowed by chords (the Illinois rule) that keep
+/// off both ends.
+pub(crate) fn search<E>(
+    mut f: impl FnMut(f64) -> Result<f64, E>,
+    guess: f64,
+    mut stride: f64,
+    ends: (f64, f64),
+    closed: f64,
+) -> Result<Option<(f64, f64)>, E> {
+    let first = f(guess)?;
+    let (mut low, mut high) = ((guess, first), (guess, first));
+    let start = stride;
+    while high.1 > 0.0 {
+        if high.0 >= ends.1 {
+            return Ok(None);
+        }
+        low = high;
+        high.0 = (high.0 + stride).min(ends.1);
+        high.1 = f(high.0)?;
+        stride *= 2.5;
+    }
+    stride = start;
+    while low.1 <= 0.0 {
+        if low.0 <= ends.0 {
+            return Ok(Some((low.0, low.0)));
+        }
+        high = low;
+        low.0 = (low.0 - stride).max(ends.0);
+        low.1 = f(low.0)?;
+        stride *= 2.5;
+    }
+    let mut last_side = 0;
+    for _ in 0..200 {
+        if high.0 - low.0 <= closed {
+            break;
+        }
+        let chord = high.0 - high.1 * (high.0 - low.0) / (high.1 - low.1);
+        let middle = if chord.is_finite() {
+            chord
+        } else {
+            0.5 * (low.0 + high.0)
+        };
+        let x = middle.clamp(low.0 + 0.45 * closed, high.0 - 0.45 * closed);
+        let y = f(x)?;
+        if y <= 0.0 {
+            high = (x, y);
+            if last_side == 1 {
+                low.1 *= 0.5;
+            }
+            last_side = 1;
+        } else {
+            low = (x, y);
+            if last_side == -1 {
+                high.1 *= 0.5;
+            }
+            last_side = -1;
+        }
+    }
+    Ok(Some((low.0, high.0)))
+}
+
 /// Positive nodes and weights of the eight-point Gauss-Legendre rule on (-1, 1).
 const LEGENDRE: [(f64, f64); 4] = [
     (0.183_434_642_495_649_8, 0.362_683_783_378_361_96),

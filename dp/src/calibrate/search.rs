@@ -4,6 +4,7 @@ use super::{Budget, CalibrateError, SLACK, TOLERANCE, noise_multiplier};
 use crate::accountant::{AccountError, AccountantKind, Unsupported};
 use crate::event::DpEvent;
 use crate::quantity::{Adjacency, Delta, NoiseMultiplier, SamplingRate};
+use crate::special::search;
 
 /// A budget, and the accountant that is to confirm that it is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,7 +60,7 @@ impl Calibrator {
         let ends = (NOISE.0.ln(), NOISE.1.ln());
         // The central limit is a few per cent off for long runs.
         let guess = self.limit_noise(rate, steps).ln().clamp(ends.0, ends.1);
-        let Some(found) = search(excess, guess, ends, CLOSED)? else {
+        let Some((_, found)) = search(excess, guess, 0.04, ends, CLOSED)? else {
             return Err(out_of_reach);
         };
         let mut answer = found.exp();
@@ -119,8 +120,8 @@ impl Calibrator {
             rate.map_or(Ok(f64::INFINITY), |rate| self.excess(rate, z.get(), steps))
         };
         let ends = (0.0, -LEAST_RATE.ln());
-        let found = search(excess, 0.5 * ends.1, ends, CLOSED)?;
-        let ln = found.ok_or_else(|| self.too_little("sampling", z))?;
+        let found = search(excess, 0.5 * ends.1, 0.04, ends, CLOSED)?;
+        let (_, ln) = found.ok_or_else(|| self.too_little("sampling", z))?;
         Ok(SamplingRate::new((-ln).exp().clamp(LEAST_RATE, 1.0))?)
     }
 
@@ -173,62 +174,4 @@ fn limit_distance(epsilon: f64, delta: Delta) -> f64 {
         }
     }
     low.exp()
-}
-
-/// The smallest argument between `ends`, up to `closed`, at which the falling function `excess`
-/// is at most zero; none if it is nowhere. A bracket is grown from `guess`, then narrowed by
-/// chords (the Illinois rule) that keep off both ends.
-fn search<E>(
-    mut excess: impl FnMut(f64) -> Result<f64, E>,
-    guess: f64,
-    ends: (f64, f64),
-    closed: f64,
-) -> Result<Option<f64>, E> {
-    let first = excess(guess)?;
-    let (mut low, mut high) = ((guess, first), (guess, first));
-    let mut stride = 0.04;
-    while high.1 > 0.0 {
-        if high.0 >= ends.1 {
-            return Ok(None);
-        }
-        low = high;
-        high.0 = (high.0 + stride).min(ends.1);
-        high.1 = excess(high.0)?;
-        stride *= 2.5;
-    }
-    stride = 0.04;
-    while low.1 <= 0.0 {
-        if low.0 <= ends.0 {
-            return Ok(Some(low.0));
-        }
-        high = low;
-        low.0 = (low.0 - stride).max(ends.0);
-        low.1 = excess(low.0)?;
-        stride *= 2.5;
-    }
-    let mut last_side = 0;
-    while high.0 - low.0 > closed {
-        let chord = high.0 - high.1 * (high.0 - low.0) / (high.1 - low.1);
-        let middle = if chord.is_finite() {
-            chord
-        } else {
-            0.5 * (low.0 + high.0)
-        };
-        let x = middle.clamp(low.0 + 0.45 * closed, high.0 - 0.45 * closed);
-        let y = excess(x)?;
-        if y <= 0.0 {
-            high = (x, y);
-            if last_side == 1 {
-                low.1 *= 0.5;
-            }
-            last_side = 1;
-        } else {
-            low = (x, y);
-            if last_side == -1 {
-                high.1 *= 0.5;
-            }
-            last_side = -1;
-        }
-    }
-    Ok(Some(high.0))
 }

@@ -1,12 +1,12 @@
 //! Keeping what was composed and bracketing its epsilon.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use crate::accountant::{AccountError, Accountant, AccountantKind, Answer, Reason, Unsupported};
 use crate::event::DpEvent;
 use crate::gaussian;
-use crate::pld::PldError;
-use crate::pld::compose::Profile;
-use crate::pld::plan::{Plan, plan};
-use crate::pld::step::{Cut, Direction, Grid};
+use crate::pld::contour::{Composed, Contour, Target, WAYS};
+use crate::pld::{Direction, PldError, single};
 use crate::quantity::{Adjacency, Delta};
 use crate::rdp::{Flat, Step};
 
@@ -35,21 +35,18 @@ impl Bracket {
     }
 }
 
-/// How much of delta may be spent on what is cut off, as a logarithm.
-const LN_CUT: f64 = -18.42;
+/// Both bounds are moved outwards by this much, relatively and absolutely: far above what is known
+/// to be uncertain, for what the proof does not model (the last bits of library functions).
+const MARGIN: (f64, f64) = (2e-6, 5e-7);
 
-/// By how much, relative to one plus epsilon, the upper bound may exceed the estimate before the grid
-/// is refined.
-const EXCESS: f64 = 2e-5;
-
-/// Multiples of the saddle point's tilt that are tried where it fails.
-const STRETCHES: [f64; 5] = [1.5, 0.6, 2.2, 3.5, 6.0];
-
-/// How much coarser the grid of the direction is that is expected to be the smaller.
-const COARSE: f64 = 8.0;
+/// How many compositions are kept.
+const KEPT: usize = 8;
 
 /// The accountant that composes privacy-loss distributions (see [`crate::pld`]).
-#[derive(Debug, Clone)]
+///
+/// What was composed is kept: a further question near an earlier one, at another delta or epsilon,
+/// costs a few sums.
+#[derive(Debug)]
 pub struct PldAccountant {
     adjacency: Adjacency,
     /// Sampled steps.
@@ -57,6 +54,25 @@ pub struct PldAccountant {
     /// Sum of `1 / z^2` of the unsampled ones, at a sensitivity of one clip bound.
     precision: f64,
     unprotected: bool,
+    kept: Mutex<Vec<Kept>>,
+}
+
+/// A composition and the target that it was made for.
+#[derive(Debug, Clone)]
+struct Kept {
+    direction: Direction,
+    target: Target,
+    contour: Arc<Contour>,
+}
+
+impl Clone for PldAccountant {
+    fn clone(&self) -> Self {
+        Self {
+            steps: self.steps.clone(),
+            kept: Mutex::new(self.kept().clone()),
+            ..*self
+        }
+    }
 }
 
 impl PldAccountant {
@@ -68,6 +84,7 @@ impl PldAccountant {
             steps: Vec::new(),
             precision: 0.0,
             unprotected: false,
+            kept: Mutex::new(Vec::new()),
         }
     }
 
@@ -81,6 +98,7 @@ impl PldAccountant {
             return flat.refuse(event, Reason::SampledReplaceOne);
         }
         self.unprotected |= flat.unprotected;
+        self.kept().clear();
         for (step, count) in flat.steps {
             if step.rate >= 1.0 {
                 self.precision += count as f64 / (step.noise_multiplier * step.noise_multiplier);
@@ -102,21 +120,14 @@ impl PldAccountant {
             return Ok(Bracket::exact(f64::INFINITY));
         }
         if self.steps.is_empty() {
-            let distance = match self.adjacency {
-                Adjacency::AddRemove => 1.0,
-                Adjacency::ReplaceOne => 2.0,
-            };
-            let epsilon = gaussian::epsilon(distance * self.precision.sqrt(), delta);
-            return Ok(Bracket::exact(epsilon));
+            let epsilon = gaussian::epsilon(self.distance(), delta);
+            return Ok(Bracket {
+                lower: epsilon * (1.0 - 2e-12),
+                ..Bracket::exact(epsilon)
+            });
         }
-        let cuts = self.cuts(delta)?;
-        let remove = one_side(&cuts, Direction::Remove, delta)?;
-        let rough =
-            Side::new(&cuts, Direction::Add, delta, COARSE, 1.0).and_then(|side| side.upper(delta));
-        if rough.is_ok_and(|(upper, _)| upper <= remove.upper) {
-            return Ok(remove);
-        }
-        let add = one_side(&cuts, Direction::Add, delta)?;
+        let remove = self.one_direction(Direction::Remove, delta)?;
+        let add = self.one_direction(Direction::Add, delta)?;
         let larger = if add.upper > remove.upper {
             add
         } else {
@@ -129,115 +140,128 @@ impl PldAccountant {
         })
     }
 
-    /// All kinds of steps, cut where their tails are negligible against `delta`.
-    fn cuts(&self, delta: Delta) -> Result<Vec<(Cut, u64)>, PldError> {
-        let mut steps = self.steps.clone();
-        if self.precision > 0.0 {
-            let noise_multiplier = self.precision.sqrt().recip() * (1.0 - 1e-15);
-            let whole = Step {
-                rate: 1.0,
-                noise_multiplier,
-            };
-            steps.push((whole, 1));
-        }
-        let count: f64 = steps.iter().map(|(_, count)| *count as f64).sum();
-        let ln_tail = delta.get().ln() + LN_CUT - count.ln();
-        if ln_tail < -680.0 {
-            return Err(PldError::Precision);
-        }
-        steps
-            .into_iter()
-            .map(|(step, count)| Ok((Cut::new(step, ln_tail)?, count)))
-            .collect()
-    }
-}
-
-/// One direction's bracket, on a grid that is refined until it is narrow enough.
-fn one_side(cuts: &[(Cut, u64)], direction: Direction, delta: Delta) -> Result<Bracket, PldError> {
-    let mut coarser = 1.0;
-    let mut stretches = STRETCHES.into_iter();
-    let mut stretch = 1.0;
-    let mut best = None;
-    loop {
-        match Side::new(cuts, direction, delta, coarser, stretch).and_then(|s| s.bracket(delta)) {
-            Ok(bracket) => {
-                let excess = bracket.upper - bracket.estimate;
-                if excess <= EXCESS * (1.0 + bracket.estimate) || coarser < 0.1 {
-                    return Ok(bracket);
-                }
-                best = Some(bracket);
-                coarser *= 0.5;
-            }
-            Err(error) if best.is_some() => return best.ok_or(error),
-            // With few steps of two very different outcomes the saddle point may be far off.
-            Err(PldError::Precision) => stretch = stretches.next().ok_or(PldError::Precision)?,
-            Err(other) => return Err(other),
-        }
-    }
-}
-
-/// The discretised steps of one direction.
-struct Side {
-    plan: Plan,
-    above: Vec<(Grid, u64)>,
-    below: Vec<(Grid, u64)>,
-    cut_off: f64,
-    shift: f64,
-}
-
-impl Side {
-    fn new(
-        cuts: &[(Cut, u64)],
-        direction: Direction,
-        delta: Delta,
-        coarser: f64,
-        stretch: f64,
-    ) -> Result<Self, PldError> {
-        let mut side = Self {
-            plan: plan(cuts, direction, delta.get().ln(), coarser, stretch)?,
-            above: Vec::new(),
-            below: Vec::new(),
-            cut_off: 0.0,
-            shift: 0.0,
+    /// The distance of the unsampled releases together, in standard deviations.
+    fn distance(&self) -> f64 {
+        let sensitivity = match self.adjacency {
+            Adjacency::AddRemove => 1.0,
+            Adjacency::ReplaceOne => 2.0,
         };
-        for (cut, count) in cuts {
-            let pair = cut.discretise(direction, side.plan.h, side.plan.tilt)?;
-            side.cut_off += cut.tail * *count as f64;
-            side.shift += pair.shift * *count as f64;
-            side.above.push((pair.above, *count));
-            side.below.push((pair.below, *count));
+        sensitivity * self.precision.sqrt()
+    }
+
+    fn composed(&self) -> Composed<'_> {
+        Composed {
+            steps: &self.steps,
+            precision: self.precision,
         }
-        Ok(side)
     }
 
-    /// The upper bound, and how much of it the grid added: delta grows with the composed moment
-    /// and falls by the tilt per unit of epsilon.
-    fn upper(&self, delta: Delta) -> Result<(f64, f64), PldError> {
-        let plan = &self.plan;
-        let profile = Profile::compose(&self.above, plan, plan.h, plan.first, plan.len)?;
-        let excess = (profile.ln_moment - plan.ln_moment) / plan.tilt;
-        Ok((profile.epsilon(delta.get() - self.cut_off, 1.0)?, excess))
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        // A panic elsewhere leaves a list of whole compositions.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The epsilon of the merged steps, before their shift is taken off.
-    fn merged(&self, delta: Delta) -> Result<f64, PldError> {
-        let plan = &self.plan;
-        let (h, first, len) = (2.0 * plan.h, plan.first / 2, plan.len / 2);
-        Profile::compose(&self.below, plan, h, first, len)?.epsilon(delta.get(), -1.0)
+    /// One direction's bracket on epsilon: by the closed form or by inversion.
+    fn one_direction(&self, direction: Direction, delta: Delta) -> Result<Bracket, PldError> {
+        let ln_delta = delta.get().ln();
+        if let ([(step, 1)], 0.0) = (&self.steps[..], self.precision) {
+            let epsilon = single::epsilon_of(*step, direction, ln_delta);
+            return Ok(widened([epsilon; 3], f64::INFINITY));
+        }
+        let target = Target::LnDelta(ln_delta);
+        let (epsilons, tilt) = self.ask(direction, target, |c| c.epsilons(ln_delta))?;
+        Ok(widened(epsilons, tilt + 1.0))
     }
 
-    fn bracket(&self, delta: Delta) -> Result<Bracket, PldError> {
-        let (upper, excess) = self.upper(delta)?;
-        // Where the grid is too coarse for the lower side, zero is always a lower bound.
-        let merged = self.merged(delta).unwrap_or(0.0);
-        let lower = (merged - self.shift).clamp(0.0, upper);
-        let estimate = (upper - excess).clamp(lower, upper);
-        Ok(Bracket {
-            lower,
-            estimate,
-            upper,
-            order: self.plan.tilt + 1.0,
-        })
+    /// Asks a composition that was made for a target nearby, or makes one.
+    fn ask(
+        &self,
+        direction: Direction,
+        target: Target,
+        answer: impl Fn(&Contour) -> Option<[f64; 3]>,
+    ) -> Result<([f64; 3], f64), PldError> {
+        let known = self.kept().clone();
+        for kept in &known {
+            if kept.direction == direction
+                && kept.target.is_near(target)
+                && let Some(found) = answer(&kept.contour)
+            {
+                return Ok((found, kept.contour.tilt));
+            }
+        }
+        let mut failure = PldError::Precision;
+        for way in WAYS {
+            let contour = match Contour::new(self.composed(), direction, target, way) {
+                Ok(contour) => Arc::new(contour),
+                Err(error) => {
+                    failure = error;
+                    continue;
+                }
+            };
+            let tilt = contour.tilt;
+            if let Some(found) = answer(&contour) {
+                let mut all = self.kept();
+                if all.len() == KEPT {
+                    all.remove(0);
+                }
+                all.push(Kept {
+                    direction,
+                    target,
+                    contour,
+                });
+                return Ok((found, tilt));
+            }
+        }
+        Err(failure)
+    }
+
+    /// Delta at `epsilon` for all that was composed: from below, an estimate, and from above.
+    ///
+    /// # Errors
+    /// [`PldError`] where double precision cannot deliver.
+    pub fn delta_bracket(&self, epsilon: f64) -> Result<[f64; 3], PldError> {
+        if self.unprotected {
+            return Ok([1.0; 3]);
+        }
+        let epsilon = epsilon.max(0.0);
+        if self.steps.is_empty() {
+            let mu = self.distance();
+            let delta = if mu > 0.0 {
+                gaussian::ln_delta(mu, epsilon).exp()
+            } else {
+                0.0
+            };
+            return Ok([delta; 3]);
+        }
+        let mut worst = [0.0f64; 3];
+        for direction in [Direction::Remove, Direction::Add] {
+            let deltas = if let ([(step, 1)], 0.0) = (&self.steps[..], self.precision) {
+                let delta = single::ln_delta_of(*step, direction, epsilon).exp();
+                [delta * (1.0 - 1e-9), delta, delta * (1.0 + 1e-9)]
+            } else {
+                let target = Target::Epsilon(epsilon);
+                self.ask(direction, target, |c| c.deltas(epsilon))?.0
+            };
+            for (worst, delta) in worst.iter_mut().zip(deltas) {
+                *worst = worst.max(delta);
+            }
+        }
+        Ok(worst)
+    }
+}
+
+/// A bracket with the margin added.
+fn widened([lower, estimate, upper]: [f64; 3], order: f64) -> Bracket {
+    let (relative, absolute) = MARGIN;
+    Bracket {
+        lower: (lower * (1.0 - relative) - absolute).max(0.0),
+        estimate,
+        upper: if upper > 0.0 {
+            upper.mul_add(1.0 + relative, absolute)
+        } else {
+            0.0
+        },
+        order,
     }
 }
 
@@ -265,7 +289,13 @@ impl Accountant for PldAccountant {
         })
     }
 
-    fn delta_at(&self, _epsilon: f64) -> Result<Answer, AccountError> {
-        Err(PldError::Precision.into())
+    fn delta_at(&self, epsilon: f64) -> Result<Answer, AccountError> {
+        let [lower, estimate, upper] = self.delta_bracket(epsilon)?;
+        Ok(Answer {
+            lower: Some(lower),
+            estimate: Some(estimate),
+            upper: Some(upper),
+            ..Answer::default()
+        })
     }
 }
