@@ -1,6 +1,7 @@
 //! The ledger itself: filter, charge, receipt.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,9 @@ impl Receipt {
         self.durable
     }
 }
+
+/// Into how many parts a fixed plan is cut, at whose ends it is priced.
+const PRICES: u64 = 64;
 
 /// The delta at which [`Ledger::spent`] reports when there is no budget to take it from.
 const REPORT_DELTA: f64 = 1e-5;
@@ -143,6 +147,7 @@ impl LedgerBuilder {
             book: None,
             broken: false,
             dropped: 0,
+            priced: Mutex::new(None),
         }
     }
 
@@ -170,6 +175,8 @@ pub struct Ledger {
     book: Option<Book>,
     broken: bool,
     dropped: usize,
+    /// The last price of a part of a plan: so many steps, and what they cost.
+    priced: Mutex<Option<(u64, Spent)>>,
 }
 
 impl Ledger {
@@ -359,28 +366,40 @@ impl Ledger {
         })
     }
 
-    /// What the first `charges` steps of the plan cost; where their price is not to be had, what
-    /// all of them cost is one.
+    /// What the first `charges` steps of the plan cost, rounded up to the next of [`PRICES`] counts:
+    /// pricing every step anew would cost more than taking it. Where a price is not to be had, that
+    /// of all steps is one.
     fn planned(&self, plan: &FixedPlan, total: Spent, charges: u64) -> Result<Spent, NotFinite> {
         let delta = Delta::new(self.delta()).map_err(|_| NotFinite {
             delta: self.delta(),
             order: total.order,
         })?;
-        if charges >= plan.steps {
+        let count = charges.next_multiple_of(plan.steps.div_ceil(PRICES).max(1));
+        if count >= plan.steps {
             return Ok(total);
         }
-        let so_far = plan.spent(self.settings.adjacency, charges, delta);
-        Ok(so_far
+        let mut priced = self.priced.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, spent)) = priced.filter(|(of, _)| *of == count) {
+            return Ok(spent);
+        }
+        let so_far = plan.spent(self.settings.adjacency, count, delta);
+        let spent = so_far
             .ok()
             .filter(|spent| spent.epsilon <= total.epsilon)
-            .unwrap_or(total))
+            .unwrap_or(total);
+        *priced = Some((count, spent));
+        Ok(spent)
     }
 
     /// Whether the filter would refuse this event (also if it cannot be priced).
     #[must_use]
     pub fn would_exceed(&self, event: &DpEvent) -> bool {
+        if self.settings.plan.is_some() {
+            // All steps of the plan together fit into the budget.
+            return self.follows_plan(0, event).is_err();
+        }
         let mut next = self.accountant.clone();
-        if next.compose(event, 1).is_err() || self.follows_plan(0, event).is_err() {
+        if next.compose(event, 1).is_err() {
             return true;
         }
         let charges = self.entries.len() as u64 + 1;
