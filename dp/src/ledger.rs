@@ -8,7 +8,8 @@
 //! What must be true: a step that would take epsilon above the budget is refused and leaves no
 //! trace; a charge that could not be written makes the ledger refuse everything after it; a torn
 //! last line (a crash in the middle of a write, before anything was sent) counts if it is whole and
-//! is dropped, and reported, if it is not. One process at a time holds the file (an advisory lock).
+//! is dropped, and reported, if it is not. An older copy of the file that was put back is noticed by
+//! who kept a [`LedgerMark`]. One process at a time holds the file (an advisory lock).
 //!
 //! The budget test composes the events of all steps and asks for the best Renyi order at the end.
 //! That is valid for a schedule fixed in advance, also with early stopping at a public time. A run
@@ -33,11 +34,13 @@
 
 mod book;
 mod file;
+mod mark;
 mod plan;
 mod rewind;
 
 pub use book::{Entry, Ledger, LedgerBuilder, Receipt};
 pub use file::LedgerError;
+pub use mark::{LedgerMark, MarkError};
 pub use plan::FixedPlan;
 
 #[cfg(test)]

@@ -8,9 +8,9 @@
 //! - [`accountant`]: what it cost, by [`rdp`], [`moments`], [`pld`] or, as an estimate, [`gdp`];
 //!   [`gaussian`]: the closed form without sampling; [`calibrate`]: how much noise a budget needs.
 //! - [`sampler`], [`capacity`]: Poisson batches of a fixed public size.
-//! - [`noise`]: the exact discrete Gaussian.
+//! - [`noise`]: discrete Gaussians, exact or in constant time.
 //! - [`mechanism`]: clip, then release; [`ledger`]: the book that is charged first.
-//! - [`statement`]: what a run guarantees and what it does not.
+//! - [`statement`]: what a run guarantees and what it does not; [`audit`]: what its outputs betray.
 //!
 //! A whole private run, without a network:
 //!
@@ -46,6 +46,7 @@
 //! ```
 
 pub mod accountant;
+pub mod audit;
 pub mod calibrate;
 pub mod capacity;
 pub mod event;
@@ -70,10 +71,13 @@ pub use event::DpEvent;
 pub use gdp::GdpAccountant;
 pub use ledger::{FixedPlan, Ledger, LedgerBuilder, LedgerError, Receipt};
 pub use mechanism::{
-    ClipBound, ClipError, Clipped, GaussianMechanism, MechanismError, Noised, ReleaseError,
+    ClipBound, ClipError, Clipped, GaussianMechanism, MechanismError, NoiseSampler, Noised,
+    ReleaseError,
 };
 pub use moments::MomentsAccountant;
-pub use noise::{DiscreteGaussian, IdealisedGaussian, NoiseKind, PreparedNoise};
+pub use noise::{
+    DiscreteGaussian, IdealisedGaussian, LadderGaussian, NoiseKind, PreparedNoise, RationalGaussian,
+};
 pub use pld::{PldAccountant, PldError};
 pub use quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, SamplingRate};
 pub use rdp::RdpAccountant;

@@ -5,10 +5,10 @@
 //! ledger durably, and only then returns [`Noised`], which nothing else can make. What crosses the
 //! wire in plain is a `Noised`.
 //!
-//! All values are integers on one public grid. The noise is the exact discrete Gaussian of standard
-//! deviation s grid units; what is accounted is the continuous Gaussian of variance `s^2 - t^2`
+//! All values are integers on one public grid. The noise is the discrete Gaussian of standard
+//! deviation s grid units (by default to within 2^-100 per draw, see [`NoiseSampler`]); what is accounted is the continuous Gaussian of variance `s^2 - t^2`
 //! with t = 4, of which the release is a randomised rounding up to `exp(-2 pi^2 t^2)` per
-//! coordinate (proof in [`crate::noise`]). That last term is added to delta by
+//! coordinate (proof in [`crate::noise`]). Both terms are added to delta by
 //! [`crate::statement`].
 //!
 //! ```
@@ -36,7 +36,7 @@ mod gaussian;
 
 pub use clipped::{ClipBound, ClipError, Clipped};
 pub use gaussian::{GRID_TRANSFER, GaussianMechanism, MIN_STD_DEV, MechanismError};
-pub use gaussian::{Noised, ReleaseError};
+pub use gaussian::{NoEntropy, NoiseSampler, Noised, ReleaseError};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,12 @@
-//! Noise: exact discrete Gaussians on the integers, drawn before the data is touched.
+//! Noise: discrete Gaussians on the integers, drawn before the data is touched.
+//!
+//! Three samplers of one distribution, of which a release uses the first unless told otherwise:
+//!
+//! | sampler | distribution | time depends on |
+//! |---|---|---|
+//! | [`LadderGaussian`] | within 2^-100 of exact per draw, proven | parameter and count only |
+//! | [`DiscreteGaussian`] (`_vartime`) | exact, parameter a float | table index, acceptance: the draw |
+//! | [`RationalGaussian`] (`_vartime`) | exact, any rational variance, integers only | the draw |
 //!
 //! [`DiscreteGaussian`] draws integers with probability exactly proportional to `exp(-x^2 / (2
 //! s^2))`, given perfect random bits: every decision compares random bits with an exact real
@@ -7,8 +15,11 @@
 //! [`PreparedNoise`] holds a vector drawn ahead of time, for one use. [`IdealisedGaussian`] is the
 //! floating-point stand-in, for experiments only.
 //!
-//! The samplers are named `_vartime`: their running time depends on what they draw (Jin et al.
-//! 2022 turn that into an attack), so noise is drawn in batches before the private sum exists.
+//! The running time of a `_vartime` sampler depends on what it draws, and so do the table entries
+//! that it touches (Jin et al. 2022 turn that into an attack): draw in batches before the private
+//! sum exists, where nobody can watch. The ladder has no such dependence; [`LadderGaussian`] says
+//! precisely what it does with a secret. Adding the noise to the sum saturates by a select, and
+//! takes the same time for all values.
 //!
 //! ```
 //! use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
@@ -26,11 +37,15 @@
 mod cks;
 mod decide;
 mod idealised;
+mod ladder;
 mod prepared;
+mod rational;
 mod table;
 
 pub use idealised::IdealisedGaussian;
+pub use ladder::{DISTANCE, LadderGaussian};
 pub use prepared::{NoiseKind, PreparedNoise};
+pub use rational::RationalGaussian;
 pub use table::DiscreteGaussian;
 
 #[cfg(test)]

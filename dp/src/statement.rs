@@ -1,8 +1,9 @@
 //! The privacy statement: what a run guarantees, and what it does not.
 //!
 //! [`PrivacyStatement::new`] takes the ledger for what was spent and [`RunFacts`] for what the
-//! ledger cannot know. Delta is the sum of three terms, each printed: the Gaussian's, the capacity
-//! truncation's `(1 + e^eps) delta_cap`, and the grid's
+//! ledger cannot know. Delta is the sum of four terms, each printed: the Gaussian's, the capacity
+//! truncation's `(1 + e^eps) delta_cap`, the sampler's `(1 + e^eps) * coordinates * 2^-100` where
+//! the noise was drawn in constant time, and the grid's
 //! `(1 + e^eps) * coordinates * 2.1 exp(-2 pi^2 t^2)` with t = 4, below 1e-130 per coordinate.
 //!
 //! ```
@@ -88,7 +89,7 @@ pub struct PrivacyStatement {
     /// The bound on epsilon; infinite if there is none.
     #[serde(with = "extended")]
     pub epsilon: f64,
-    /// Delta in all: the three terms below.
+    /// Delta in all: the four terms below.
     pub delta: f64,
     /// The delta at which the Gaussian releases were accounted.
     pub delta_gaussian: f64,
@@ -96,6 +97,9 @@ pub struct PrivacyStatement {
     pub delta_capacity: f64,
     /// The term of the integer grid.
     pub delta_grid: f64,
+    /// The term of the sampler: its distance from the exact discrete Gaussian, for all coordinates.
+    #[serde(default)]
+    pub delta_sampler: f64,
     /// Whether epsilon and delta are proven for this run. False for the paper's bias rule, for
     /// seeded noise and for unprotected releases.
     pub proven: bool,
@@ -155,6 +159,11 @@ impl PrivacyStatement {
             .sum();
         let delta_capacity = term(facts.delta_cap);
         let delta_grid = term(coordinates * grid_distance());
+        let distances = ledger.entries().iter().map(|entry| {
+            let each = entry.noise.map_or(0.0, NoiseKind::distance);
+            entry.coordinates.unwrap_or(0) as f64 * each
+        });
+        let delta_sampler = term(distances.sum());
         let delta_gaussian = ledger.delta();
         let mut noise: Vec<NoiseKind> = Vec::new();
         for kind in ledger.entries().iter().filter_map(|entry| entry.noise) {
@@ -164,7 +173,7 @@ impl PrivacyStatement {
         }
         let proven = spent.epsilon.is_finite()
             && facts.bias_rule == BiasRule::Private
-            && noise.iter().all(|kind| *kind == NoiseKind::Exact);
+            && noise.iter().all(|kind| kind.protects());
         let accountant = match ledger.fixed_order() {
             Some(order) => format!("Renyi filter at the fixed order {order}"),
             None => ledger.priced_by().title().to_owned(),
@@ -175,10 +184,11 @@ impl PrivacyStatement {
         };
         Ok(Self {
             epsilon: spent.epsilon,
-            delta: (delta_gaussian + delta_capacity + delta_grid).min(1.0),
+            delta: (delta_gaussian + delta_capacity + delta_grid + delta_sampler).min(1.0),
             delta_gaussian,
             delta_capacity,
             delta_grid,
+            delta_sampler,
             proven,
             budget: ledger.budget(),
             accountant,
@@ -214,8 +224,8 @@ impl fmt::Display for PrivacyStatement {
         }
         writeln!(
             f,
-            "  delta: {:.3e} Gaussian + {:.3e} capacity + {:.3e} grid",
-            self.delta_gaussian, self.delta_capacity, self.delta_grid
+            "  delta: {:.3e} Gaussian + {:.3e} capacity + {:.3e} grid + {:.3e} sampler",
+            self.delta_gaussian, self.delta_capacity, self.delta_grid, self.delta_sampler
         )?;
         writeln!(
             f,

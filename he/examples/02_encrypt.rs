@@ -1,8 +1,8 @@
 //! Slots under encryption: a client, a server, and the flags that keep them honest.
 //!
 //! The client encrypts a vector, seeded, so that half of the ciphertext is 32 bytes. The server,
-//! which has no key at all, computes 2 x + x^2 slot by slot. There is no relinearisation in this
-//! crate: a product has degree two in the secret, and the client decrypts it as it is.
+//! which has no key at all, computes 2 x + x^2 slot by slot. Without a key for relinearisation a
+//! product keeps degree two in the secret, and the client decrypts it as it is.
 //!
 //! Run it with `cargo run -p sphinx-he --example 02_encrypt`.
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]

@@ -1,4 +1,4 @@
-//! Complex numbers in slots, approximately: CKKS without key switching.
+//! Complex numbers in slots, approximately: CKKS.
 //!
 //! Sits above [`crate::rlwe`]. A polynomial of degree `N` holds `N/2` complex slots, its values at
 //! half of the primitive `2N`-th roots of unity ([`Encoder`]); sums and products act slot by slot.
@@ -13,6 +13,8 @@
 //! | ciphertext (0, 0) times ciphertext (0, 0) | (1, 1) |
 //! | sum of equal flags | the same |
 //! | rescale of (1, L) | (0, L) |
+//! | relinearisation of (R, 1) | (R, 0) |
+//! | rotation or conjugation of (R, 0) | the same |
 //!
 //! Results are approximate: the errors stay in them. A decrypted value must not be published,
 //! since it says something about the secret (Li and Micciancio, ePrint 2020/1533); where results
@@ -47,15 +49,21 @@
 
 mod bytes;
 mod ciphertext;
+pub mod circuit;
 mod encoder;
 mod encryptor;
+mod estimate;
 mod evaluator;
+mod precision;
 pub mod reference;
+pub mod sets;
 
 pub use ciphertext::{Ciphertext, Form, Level, Plaintext, Scale, SeededCiphertext};
-pub use encoder::Encoder;
+pub use encoder::{Encoder, EncoderScratch};
 pub use encryptor::{Decryptor, Encryptor};
-pub use evaluator::Evaluator;
+pub use estimate::{Estimate, TAIL};
+pub use evaluator::{Evaluator, HoistedCiphertext};
+pub use precision::Precision;
 pub use rustfft::num_complex::Complex64;
 
 #[cfg(test)]

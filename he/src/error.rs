@@ -56,6 +56,12 @@ pub enum ParameterError {
         /// Twice the degree.
         two_n: u64,
     },
+    /// An automorphism `Y -> Y^g` was asked for with an even `g`, which has no inverse.
+    #[error("the exponent {exponent} of an automorphism is even; it must be odd")]
+    EvenExponent {
+        /// What was asked for.
+        exponent: u64,
+    },
     /// The number of primes is zero or too large.
     #[error("{got} {which} primes were asked for; {min}..={max} are supported")]
     PrimeCount {
@@ -82,6 +88,17 @@ pub enum ParameterError {
         limit: u32,
         /// The level asked for.
         security: &'static str,
+    },
+    /// Keys that switch need special primes, and there are none.
+    #[error("key switching needs special primes: give log_p at least one size")]
+    NoSpecialPrime,
+    /// The groups of primes that are to be digits do not cover the primes.
+    #[error("digit groups {got:?} must be positive and sum to {primes}, the number of primes of Q")]
+    DigitGroups {
+        /// The group sizes asked for.
+        got: Vec<usize>,
+        /// Number of primes of `Q`.
+        primes: usize,
     },
     /// The error width is not the one that the security table is about.
     #[error(
@@ -134,7 +151,8 @@ pub enum Error {
         right: Encoding,
     },
     /// The operands carry their slots at different scales.
-    #[error("{op}: scales differ, {left} on the left and {right} on the right; rescale or adjust")]
+    #[error("{op}: scales differ, {left} on the left and {right} on the right; rescale one, or \
+             adjust the one of higher level")]
     ScaleMismatch {
         /// The operation.
         op: &'static str,
@@ -144,7 +162,10 @@ pub enum Error {
         right: f64,
     },
     /// The flags (rescale pending, degree) of two slot ciphertexts differ.
-    #[error("{op}: flags (R, L) differ, {left:?} on the left and {right:?} on the right")]
+    #[error(
+        "{op}: flags (R, L) differ, {left:?} on the left and {right:?} on the right; rescale where \
+         R is 1, relinearise where L is 1"
+    )]
     FormMismatch {
         /// The operation.
         op: &'static str,
@@ -178,6 +199,16 @@ pub enum Error {
         got: usize,
         /// Room.
         limit: usize,
+    },
+    /// A number of slots that cannot be packed.
+    #[error("{op}: {got} slots cannot be packed; use a power of two up to {max}")]
+    BadSlotCount {
+        /// The operation.
+        op: &'static str,
+        /// Number asked for.
+        got: usize,
+        /// Slots of the ring.
+        max: usize,
     },
     /// A scaled value does not fit the modulus.
     #[error("{op}: value {index} needs more than {limit_bits} bits once scaled; lower the scale")]
@@ -228,6 +259,44 @@ pub enum Error {
         op: &'static str,
         /// The encoding before the operation.
         encoding: Encoding,
+    },
+    /// There is no key for this rotation or conjugation.
+    #[error(
+        "{op}: there is no key for the map Y -> Y^{exponent}; generate one, or compose the map of \
+         those there are"
+    )]
+    NoGaloisKey {
+        /// The operation.
+        op: &'static str,
+        /// The exponent of the map.
+        exponent: u64,
+    },
+    /// The key was made for lower levels only.
+    #[error(
+        "{op}: the ciphertext is at level {level}, the key serves level {key} and below; drop \
+         primes or generate a key at level {level}"
+    )]
+    KeyTooLow {
+        /// The operation.
+        op: &'static str,
+        /// Level of the ciphertext.
+        level: usize,
+        /// Highest level of the key.
+        key: usize,
+    },
+    /// A key cuts polynomials into other digits than those computed ahead.
+    #[error("{op}: the key has other digits than the hoisted ciphertext; use keys of one generator")]
+    DigitMismatch {
+        /// The operation.
+        op: &'static str,
+    },
+    /// The ciphertext has degree two in the secret where only degree one will do.
+    #[error("{op}: the ciphertext has degree {got} in the secret; relinearise it first")]
+    NotLinear {
+        /// The operation.
+        op: &'static str,
+        /// Its degree.
+        got: usize,
     },
     /// There is no prime left to drop.
     #[error("{op}: level {level} does not leave {needed} primes to drop")]
@@ -368,6 +437,15 @@ pub enum DecodeError {
     /// Padding bits that are not zero.
     #[error("padding bits are not zero")]
     NonZeroPadding,
+    /// A key whose digits do not fit the primes of the parameters.
+    #[error("the digits of the key do not fit the primes of these parameters")]
+    BadDigits,
+    /// An exponent that is even, too large or out of order.
+    #[error("{got} is no exponent of a map, or not above the one before it")]
+    BadExponent {
+        /// The exponent found.
+        got: u64,
+    },
     /// A secret that is no ternary polynomial of allowed norm.
     #[error("the bytes are no secret key of these parameters")]
     BadSecret,

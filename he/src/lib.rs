@@ -8,13 +8,13 @@
 //! 4. [`rns`]: several primes at once;
 //! 5. [`ring`]: polynomials whose form is in their type;
 //! 6. [`sample`]: masks, secrets, errors;
-//! 7. [`rlwe`]: judged parameters, keys;
+//! 7. [`rlwe`]: judged parameters, keys, key switching, errors;
 //! 8. [`wire`]: canonical bytes;
 //! 9. [`exact`]: integers in coefficients, decoded by rounding, with failure bounds;
-//!    [`ckks`]: complex numbers in slots.
+//!    [`ckks`]: complex numbers in slots, and [`ckks::circuit`] above it.
 //!
-//! There is no key switching: no relinearisation and no rotation. Ciphertexts of degree two are
-//! decrypted as they are.
+//! Key switching (relinearisation, rotation, conjugation) needs special primes, which count towards
+//! security like all others; without them ciphertexts of degree two are decrypted as they are.
 //!
 //! ```
 //! use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
@@ -50,6 +50,8 @@ pub mod rlwe;
 pub mod rns;
 pub mod sample;
 pub mod simd;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 pub mod wire;
 pub mod zq;
 

@@ -71,6 +71,18 @@ impl NttTable {
         self.forward_scalar(row);
     }
 
+    /// As [`Self::forward_with`], but leaves lazy residues: any representative below `2^52` where
+    /// the modulus has at most 50 bits, the canonical one otherwise. What follows must be a kernel
+    /// that takes them ([`Kernels::dot_pair`], [`Kernels::sub_scale`]).
+    pub fn forward_lazy_with(&self, kernels: Kernels, row: &mut [u64]) {
+        debug_assert_eq!(row.len(), self.degree());
+        #[cfg(target_arch = "x86_64")]
+        if let Some(roots) = self.vector_roots(kernels) {
+            return roots.forward_lazy(row);
+        }
+        self.forward_with(kernels, row);
+    }
+
     fn forward_scalar(&self, row: &mut [u64]) {
         let q = self.modulus();
         let (mut blocks, mut half) = (1, row.len() / 2);

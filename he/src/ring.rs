@@ -1,7 +1,7 @@
 //! Polynomials of `Z_Q[Y]/(Y^N + 1)` as rows of residues.
 //!
 //! Sits above `rns` and `ntt`. A [`Poly`] has one row of `N` residues per prime, all rows in one
-//! allocation, and its type says which form the rows are in: [`Coeff`] (coefficients) or [`Eval`]
+//! allocation that starts on a cache line, and its type says which form the rows are in: [`Coeff`] (coefficients) or [`Eval`]
 //! (values at the roots of unity, in the transform's order). Only `Poly<Eval>` multiplies, so a
 //! product of coefficient rows does not compile. Operands of one operation share the ring and the
 //! number of rows; that is checked, not assumed.
@@ -20,6 +20,12 @@
 //! # use sphinx_he::ring::{Coeff, Poly};
 //! fn product(a: Poly<Coeff>, b: Poly<Coeff>) { a.mul(&b); }
 //! ```
+
+mod aligned;
+mod automorphism;
+
+pub use aligned::Aligned;
+pub use automorphism::Automorphism;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -117,7 +123,7 @@ impl Ring {
 #[derive(Clone)]
 pub struct Poly<Form> {
     ring: Ring,
-    data: Vec<u64>,
+    data: Aligned,
     form: PhantomData<Form>,
 }
 
@@ -154,7 +160,7 @@ impl<Form> Poly<Form> {
     }
 
     pub(crate) fn zero_unchecked(ring: &Ring, level: usize) -> Self {
-        let data = vec![0; ring.degree() * (level + 1)];
+        let data = Aligned::zeros(ring.degree() * (level + 1));
         Self {
             ring: ring.clone(),
             data,
@@ -187,6 +193,21 @@ impl<Form> Poly<Form> {
     pub(crate) fn row_mut(&mut self, i: usize) -> &mut [u64] {
         let n = self.ring.degree();
         &mut self.data[i * n..(i + 1) * n]
+    }
+
+    /// Becomes zero.
+    pub(crate) fn clear(&mut self) {
+        self.data.fill(0);
+    }
+
+    /// The words of another polynomial of the same shape.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.data.copy_from_slice(&other.data);
+    }
+
+    /// All rows, back to back.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.data
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&Modulus, &[u64])> {

@@ -26,13 +26,31 @@
 //! # Ok::<(), sphinx_he::ParameterError>(())
 //! ```
 
+mod bytes;
+mod down;
 mod encryption;
+mod gadget;
+mod galois;
 mod keys;
+mod noise;
 mod parameters;
+mod pool;
 mod security;
+mod switching;
 
+pub use encryption::EncryptionMemory;
+pub use galois::{
+    GaloisKey, GaloisKeys, KeyGenerator, RelinearizationKey, conjugation_exponent,
+    rotation_exponent,
+};
 pub use keys::{PublicKey, SecretKey, SecretNorms};
+pub use noise::NoiseModel;
 pub use parameters::{Parameters, ParametersLiteral};
+pub use pool::{ZeroEncryption, ZeroPool};
 pub use security::Security;
+pub use switching::{Hoisted, SwitchingKey, Workspace};
 
-pub(crate) use encryption::{encrypt_public, encrypt_symmetric, expand_mask, phase_without_c0};
+pub(crate) use down::Down;
+pub(crate) use encryption::{
+    encrypt_public_into, encrypt_symmetric, encrypt_symmetric_into, expand_mask, phase_without_c0,
+};

@@ -3,7 +3,8 @@
 //! Sits above the transform's tables and below the ring. A [`Basis`] is an ordered list of
 //! distinct primes; *level* `l` means the first `l + 1` of them, so the last prime of a level is
 //! the first to be dropped. It rebuilds integers from residues (Garner's mixed radix digits, in
-//! 128-bit integers while the modulus allows) and divides by the last prime with rounding.
+//! 128-bit integers while the modulus allows) and divides by the last prime with rounding. An
+//! [`Extension`] carries residues from some primes to others.
 //!
 //! Source: Garner, *The residue number system*, 1959; the division with rounding is the rescaling
 //! of Cheon, Han, Kim, Kim and Song (*A full RNS variant of approximate homomorphic encryption*,
@@ -17,6 +18,10 @@
 //! ```
 
 use num_bigint::{BigInt, BigUint};
+
+mod extension;
+
+pub use extension::Extension;
 
 use crate::error::ParameterError;
 use crate::simd;

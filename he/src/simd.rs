@@ -11,7 +11,7 @@
 //! to `scalar` then.
 //!
 //! - `avx512` wants AVX-512 F, DQ, VL and IFMA, and covers moduli below `2^50`; larger ones, and
-//!   transforms with `N < 16`, run the scalar code.
+//!   transforms with `N < 128`, run the scalar code.
 //! - `avx2` covers sums, differences and negations.
 //!
 //! ```
@@ -181,6 +181,12 @@ macro_rules! dispatch {
     };
 }
 
+mod slots;
+mod switch;
+
+pub use slots::{SIGNED_LIMIT, parts, parts_mut};
+pub use switch::{MAX_ROWS, Permutation};
+
 impl Kernels {
     /// Those chosen for this process, at the first call.
     #[must_use]
@@ -257,10 +263,10 @@ impl Kernels {
         dispatch!(self, sub_scale_assign(q, a, b, w));
     }
 
-    /// `a += value mod q` for signed words. Scalar code in every back end.
+    /// `a += value mod q` for signed words.
     pub fn add_signed_assign(self, q: &Modulus, a: &mut [u64], values: &[i64]) {
         debug_assert_eq!(a.len(), values.len());
-        scalar::add_signed_assign(q, a, values);
+        dispatch!(self, add_signed_assign(q, a, values));
     }
 
     /// `out = [a] mod to`, where the residues `a` of `from` stand for their centred

@@ -48,6 +48,12 @@ pub enum Kind {
     Slots = 5,
     /// A download of [`crate::exact`] whose positions the receiver knows.
     SelectedBare = 6,
+    /// A public key.
+    Public = 7,
+    /// A relinearisation key.
+    Relinearization = 8,
+    /// Keys of rotations.
+    GaloisKeys = 9,
 }
 
 /// The common beginning of every object.
@@ -168,6 +174,27 @@ impl<'a> Reader<'a> {
                 extra: got - expected,
             }),
         }
+    }
+
+    /// Checks that `count` bytes are left, before room for them is made.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
+    pub fn expect_room(&self, count: usize) -> Result<(), DecodeError> {
+        let (needed, got) = (self.position.saturating_add(count), self.bytes.len());
+        if needed > got {
+            Err(DecodeError::Truncated { needed, got })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Checks that all bytes were read.
+    ///
+    /// # Errors
+    /// [`DecodeError::TrailingBytes`].
+    pub fn expect_end(&self) -> Result<(), DecodeError> {
+        self.expect_total(self.position)
     }
 
     /// The next row of `out.len()` residues of `q`; `row` is its index for the error.

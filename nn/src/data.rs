@@ -1,4 +1,5 @@
-//! Data sets by name: the procedural synth-digits, and IDX files of MNIST's kin.
+//! Data sets by name: the procedural synth-digits and synth-shapes, IDX files of MNIST's kin, and
+//! CIFAR-10.
 //!
 //! [`load`] is the one entry: a name, a folder for those that live in files, and how many
 //! records. Pixels are bytes divided by 255; labels are below `classes`. Real data sets are not
@@ -17,8 +18,11 @@ use crate::tensor::Tensor;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+mod archive;
+pub mod cifar;
 pub mod idx;
 pub mod synth_digits;
+pub mod synth_shapes;
 
 /// Labelled images.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,20 +123,22 @@ pub struct LoadOptions {
 #[derive(Debug, Error)]
 pub enum DataError {
     /// No such data set.
-    #[error("unknown data set {name:?}; known are synth-digits, mnist, fashion-mnist")]
+    #[error(
+        "unknown data set {name:?}; known are synth-digits, synth-shapes, mnist, fashion-mnist, cifar10"
+    )]
     UnknownName {
         /// The name asked for.
         name: String,
     },
     /// A data set that lives in files, without a folder.
-    #[error("data set {name} is read from IDX files; name the folder that holds them")]
+    #[error("data set {name} is read from files; name the folder that holds them")]
     NoFolder {
         /// The data set.
         name: String,
     },
     /// A file is not there.
     #[error(
-        "{folder}: no {what}; looked for {names}, plain or with .gz, also in the folder {subfolder}"
+        "{folder}: no {what}; looked for {names}, plain or packed, also in the folder {subfolder}"
     )]
     Missing {
         /// The folder searched.
@@ -206,6 +212,18 @@ pub enum DataError {
         /// Bytes the header promises.
         expected: u64,
     },
+    /// A file that is not a number of whole records.
+    #[error("{path}: {found} bytes; expected between 1 and {limit} records of {record} bytes each")]
+    WholeRecords {
+        /// The file.
+        path: PathBuf,
+        /// Bytes unpacked; counting stops one after the limit.
+        found: u64,
+        /// Bytes of a record.
+        record: usize,
+        /// Most records.
+        limit: usize,
+    },
     /// Images and labels are not of one set.
     #[error(
         "{images} holds {image_count} images but {labels} holds {label_count} labels; they must be of the same part of the set"
@@ -262,25 +280,51 @@ fn found_bytes(found: u64, expected: u64) -> String {
     }
 }
 
-/// Loads a data set: `synth-digits` (no folder), `mnist` or `fashion-mnist` (a folder with the
-/// four IDX files, plain or gzip, under their usual names, or with a subfolder of the set's name
-/// that has them).
+/// What was noticed while loading and is no error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Files of the right form whose content is none of the known ones, by SHA-256: a subset, a
+    /// variant, or a file damaged in a way that its form does not show. Worth a warning.
+    pub unknown: Vec<PathBuf>,
+}
+
+/// Loads a data set: `synth-digits` or `synth-shapes` (no folder); `mnist` or `fashion-mnist` (a
+/// folder with the four IDX files under their usual names); `cifar10` (a folder with the six binary
+/// files). Files are plain or packed, and may lie in a subfolder of the set's name.
 ///
 /// # Errors
 /// [`DataError`], naming the file and what was expected of it.
 pub fn load(name: &str, dir: Option<&Path>, options: &LoadOptions) -> Result<Split, DataError> {
-    match name {
-        "synth-digits" => Ok(synth_digits::split(options)),
-        "mnist" | "fashion-mnist" => {
-            let dir = dir.ok_or_else(|| DataError::NoFolder {
-                name: name.to_owned(),
-            })?;
-            idx::load(name, dir, options)
-        }
-        _ => Err(DataError::UnknownName {
+    load_noting(name, dir, options).map(|(split, _)| split)
+}
+
+/// [`load`], and what was noticed.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_noting(
+    name: &str,
+    dir: Option<&Path>,
+    options: &LoadOptions,
+) -> Result<(Split, Notes), DataError> {
+    let dir = || {
+        dir.ok_or_else(|| DataError::NoFolder {
             name: name.to_owned(),
-        }),
-    }
+        })
+    };
+    let mut notes = Notes::default();
+    let split = match name {
+        "synth-digits" => synth_digits::split(options),
+        "synth-shapes" => synth_shapes::split(options),
+        "mnist" | "fashion-mnist" => idx::load_noting(name, dir()?, options, &mut notes)?,
+        "cifar10" => cifar::load_noting(dir()?, options, &mut notes)?,
+        _ => {
+            return Err(DataError::UnknownName {
+                name: name.to_owned(),
+            });
+        }
+    };
+    Ok((split, notes))
 }
 
 /// Bytes to pixels in `[0, 1]`.

@@ -22,6 +22,7 @@
 //! ```
 
 use crate::engine::Train;
+use crate::loss::Loss;
 use crate::network::{LinearKind, Network};
 use crate::pass;
 use crate::tensor::Tensor;
@@ -60,13 +61,31 @@ pub fn check<E: Train>(
     x: &Tensor,
     labels: &[Option<u8>],
 ) -> Result<Vec<LayerDifference>, E::Error> {
+    check_of(Loss::CrossEntropy, engine, network, parameters, x, labels)
+}
+
+/// [`check`] for a loss of choice.
+///
+/// # Errors
+/// Whatever the engine reports.
+///
+/// # Panics
+/// As [`check`].
+pub fn check_of<E: Train>(
+    loss: Loss,
+    engine: &mut E,
+    network: &Network,
+    parameters: &[f32],
+    x: &Tensor,
+    labels: &[Option<u8>],
+) -> Result<Vec<LayerDifference>, E::Error> {
     engine.begin(0, x.rows())?;
-    let pending = pass::gradients(engine, network, x, labels)?.pending;
+    let pending = pass::gradients_of(loss, engine, network, x, labels)?.pending;
     let sum = engine.collect(pending)?;
     let step = (1_u64 << sum.shift) as f64;
     let mut parameters: Vec<f64> = parameters.iter().map(|p| f64::from(*p)).collect();
     let mut difference = |i: usize| {
-        let want = central_difference(network, &mut parameters, i, x, labels);
+        let want = central_difference(loss, network, &mut parameters, i, x, labels);
         (sum.values[i] as f64 / step - want).abs()
     };
     let spans = network.layout().iter();
@@ -87,6 +106,7 @@ pub fn check<E: Train>(
 
 /// The derivative of the summed loss by parameter `i`.
 fn central_difference(
+    loss: Loss,
     network: &Network,
     parameters: &mut [f64],
     i: usize,
@@ -95,9 +115,9 @@ fn central_difference(
 ) -> f64 {
     let kept = parameters[i];
     parameters[i] = kept + STEP;
-    let above = summed_loss(network, parameters, x, labels);
+    let above = summed_loss_of(loss, network, parameters, x, labels);
     parameters[i] = kept - STEP;
-    let below = summed_loss(network, parameters, x, labels);
+    let below = summed_loss_of(loss, network, parameters, x, labels);
     parameters[i] = kept;
     (above - below) / (2.0 * STEP)
 }
@@ -107,6 +127,20 @@ fn central_difference(
 /// # Panics
 /// If `parameters`, `x` or `labels` do not fit the network.
 pub fn summed_loss(
+    network: &Network,
+    parameters: &[f64],
+    x: &Tensor,
+    labels: &[Option<u8>],
+) -> f64 {
+    summed_loss_of(Loss::CrossEntropy, network, parameters, x, labels)
+}
+
+/// The loss of choice summed over the labelled rows, all in `f64`.
+///
+/// # Panics
+/// As [`summed_loss`].
+pub fn summed_loss_of(
+    loss: Loss,
     network: &Network,
     parameters: &[f64],
     x: &Tensor,
@@ -122,8 +156,15 @@ pub fn summed_loss(
     for (j, label) in labels.iter().enumerate() {
         let Some(label) = label else { continue };
         let z = plain_logits(network, parameters, x.row(j));
-        let sum: f64 = z.iter().map(|z| z.exp()).sum();
-        total += sum.ln() - z[usize::from(*label)];
+        let target = usize::from(*label);
+        total += match loss {
+            Loss::CrossEntropy => z.iter().map(|z| z.exp()).sum::<f64>().ln() - z[target],
+            Loss::SquaredError => {
+                let aim = |i: usize| if i == target { 1.0 } else { 0.0 };
+                let squares = z.iter().enumerate().map(|(i, z)| (z - aim(i)).powi(2));
+                0.5 * squares.sum::<f64>()
+            }
+        };
     }
     total
 }
@@ -156,4 +197,4 @@ fn plain_logits(network: &Network, parameters: &[f64], x: &[f32]) -> Vec<f64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,7 +14,7 @@
 //! | [`optim`], [`init`] | momentum SGD; Glorot initialisation |
 //! | [`gradient_check`] | central differences against any engine |
 //! | [`scatter`], [`features`] | fixed wavelet features, normalised within each record |
-//! | [`data`] | IDX files (MNIST and its kin) and the procedural set synth-digits |
+//! | [`data`], [`augment`] | IDX files (MNIST and its kin), CIFAR-10, the procedural sets synth-digits and synth-shapes; shifted and mirrored views |
 //!
 //! Results never depend on the number of threads: work is split into blocks whose size depends
 //! on the shapes alone, and the order of additions within a block is fixed. They can differ in
@@ -56,6 +56,7 @@
 
 pub mod activation;
 pub mod architectures;
+pub mod augment;
 pub mod between;
 pub mod clear;
 pub mod conv;
@@ -69,6 +70,7 @@ pub mod ghost;
 pub mod gradient_check;
 pub mod init;
 pub mod loss;
+pub mod matching;
 pub mod metrics;
 pub mod network;
 pub mod norm;

@@ -31,6 +31,10 @@ use crate::network::ImageShape;
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 
+mod tangent;
+
+pub(crate) use tangent::TangentNorm;
+
 /// Added to variances.
 pub const EPSILON: f64 = 1e-5;
 

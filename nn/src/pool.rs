@@ -195,6 +195,24 @@ impl PoolShape {
         dx
     }
 
+    /// Pools `x` by the choices made for another batch of the same rows: the values at the
+    /// positions of its maxima, or the means.
+    pub(crate) fn pick(&self, x: &Tensor, positions: &Positions) -> Tensor {
+        if self.kind == PoolKind::Mean {
+            return self.forward(x).0;
+        }
+        let mut y = Tensor::zeros(x.rows(), self.outputs());
+        let inputs = x.as_slice().chunks_exact(self.inputs());
+        let outputs = y.as_mut_slice().chunks_exact_mut(self.outputs());
+        let places = positions.0.chunks_exact(self.outputs());
+        for ((x, y), places) in inputs.zip(outputs).zip(places) {
+            for (y, place) in y.iter_mut().zip(places) {
+                *y = x[*place as usize];
+            }
+        }
+        y
+    }
+
     fn spread(&self, d: &[f32], dx: &mut [f32]) {
         let (width, share) = (self.input.width, self.share());
         for (d, corner) in d.iter().zip(self.corners()) {

@@ -20,7 +20,7 @@
 //!
 //! # How it is computed
 //!
-//! Sixteen images (eight or four on lesser processors) go through the same steps side by side, one
+//! As many images as a vector register has lanes (sixteen with AVX-512) go through the same steps side by side, one
 //! per lane of a vector register; then every Fourier transform, modulus and sum runs at full
 //! width without one shuffle. The smoothing and subsampling at the end is a small matrix on each
 //! side, since `phi` is separable, and saves one Fourier transform per map. Products with a
@@ -43,6 +43,7 @@
 
 use crate::network::ImageShape;
 use crate::tensor::Tensor;
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::fmt;
 use thiserror::Error;
@@ -194,23 +195,46 @@ impl Scattering {
         let output = self.output();
         let block = self.settings.maps() * output.height * output.width;
         let mut features = Tensor::zeros(images.rows(), self.input.channels * block);
-        let lanes = lanes::width();
-        features
-            .as_mut_slice()
-            .par_chunks_mut(lanes * block)
-            .zip(images.as_slice().par_chunks(lanes * plane))
+        pulp::Arch::new().dispatch(Everything {
+            plan: &self.plan,
+            plane,
+            block,
+            images: images.as_slice(),
+            features: features.as_mut_slice(),
+        });
+        Ok(features)
+    }
+}
+
+/// A call of the transform, to be made with the widest vectors that this processor has.
+struct Everything<'a> {
+    plan: &'a Plan,
+    plane: usize,
+    block: usize,
+    images: &'a [f32],
+    features: &'a mut [f32],
+}
+
+impl WithSimd for Everything<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { plan, block, .. } = self;
+        self.features
+            .par_chunks_mut(S::F32_LANES * block)
+            .zip(self.images.par_chunks(S::F32_LANES * self.plane))
             .for_each_init(
-                || self.plan.workspace(lanes),
-                |workspace, (features, planes)| {
+                || plan.buffers(simd),
+                |buffers, (features, planes)| {
                     let job = Job {
                         planes,
                         features,
                         block,
                     };
-                    self.plan.run(workspace, job);
+                    plan.run(buffers, job);
                 },
             );
-        Ok(features)
     }
 }
 

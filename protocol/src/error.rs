@@ -19,16 +19,26 @@ pub enum Error {
     /// The network is malformed.
     #[error("network: {0}")]
     Architecture(#[from] ArchitectureError),
-    /// The network is sound, but such a layer has no ciphertext layout.
+    /// The network is sound, but such a layer has no grid.
     #[error(
-        "network: layer {layer} is {found:?}, which the encrypted engines do not compute yet; \
-         they take dense layers only, the clear engine (also with --grid) takes it"
+        "network: layer {layer} is {found:?}, which the integer and encrypted engines do not \
+         compute; use it without learned scales, or the clear engine without --grid"
     )]
     UnsupportedLayer {
         /// Position in the description, from 0.
         layer: usize,
         /// What stands there.
         found: LayerSpec,
+    },
+    /// The network is sound, but a convolution has no ciphertext layout.
+    #[error(
+        "network: linear layer {layer} is a convolution padded by half its kernel or more, or with \
+         a kernel larger than image and margin, for which there is no ciphertext layout; use less \
+         padding, or the clear engine"
+    )]
+    WidePadding {
+        /// Index of the linear layer.
+        layer: usize,
     },
     /// The homomorphic parameters are malformed or insecure.
     #[error("homomorphic parameters: {0}")]
@@ -82,6 +92,17 @@ pub enum Error {
         got: usize,
         /// Number needed.
         expected: usize,
+    },
+    /// Not even one image of one channel fits.
+    #[error(
+        "layer {layer}: one image with its margins has more than {degree} places; use smaller \
+         images or a larger ring"
+    )]
+    NoLayout {
+        /// Index of the linear layer.
+        layer: usize,
+        /// Ring degree.
+        degree: usize,
     },
     /// Not one tiling per layer.
     #[error("the network has {expected} linear layers, the plan has {got} tilings")]

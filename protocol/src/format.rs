@@ -14,14 +14,14 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sphinx_nn::Activation;
-use sphinx_nn::network::Network;
+use sphinx_nn::network::{LinearKind, Network};
 use sphinx_nn::tensor::Tensor;
 
 /// Fraction bits of the stored ("master") weights and biases.
 pub const MASTER_SHIFT: u32 = 24;
 
-/// Clipped output gradients saturate here; far beyond any clip bound in use.
-pub const D_SATURATION: i32 = i32::MAX >> 4;
+/// Where the clipped output gradients of dense layers saturate: far beyond any clip bound in use.
+const WIDE: i32 = i32::MAX >> 4;
 
 /// The grids of one linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,24 +38,34 @@ pub struct LayerFormat {
     pub d_shift: u32,
     /// Largest |d| in grid units.
     pub d_limit: i32,
+    /// Largest |clipped d| in units of `2^-(gradient_shift - x_shift)`.
+    pub g_limit: i32,
 }
 
 impl LayerFormat {
     /// The grid of a layer fed by `source`: 8-bit inputs for values in [-1, 1], and for ReLU and the
     /// square (unbounded above) a range up to 8 with two bits less.
+    ///
+    /// A convolution's output gradients are smaller, position by position, than a dense layer's: its grid
+    /// for them is twice as fine, and the clipped ones get 13 bits.
     #[must_use]
-    pub fn after(source: Activation) -> Self {
+    pub fn after(source: Activation, kind: LinearKind) -> Self {
         let (x_shift, x_limit) = match source {
             Activation::Relu | Activation::Square => (5, 255),
             _ => (7, 128),
+        };
+        let (d_shift, g_limit) = match kind {
+            LinearKind::Dense => (10, WIDE),
+            LinearKind::Conv(_) => (11, 4095),
         };
         Self {
             x_shift,
             x_limit,
             w_shift: 7,
             w_limit: 511,
-            d_shift: 10,
+            d_shift,
             d_limit: 2047,
+            g_limit,
         }
     }
 
@@ -81,10 +91,14 @@ impl LayerFormat {
 /// The default grids of a network, one per linear layer.
 #[must_use]
 pub fn formats(network: &Network) -> Vec<LayerFormat> {
-    (0..network.linears().len())
-        .map(|layer| match layer {
-            0 => LayerFormat::after(Activation::Identity),
-            _ => LayerFormat::after(network.activation_after(layer - 1)),
+    let linears = network.linears().iter().enumerate();
+    linears
+        .map(|(layer, shape)| {
+            let source = match layer {
+                0 => Activation::Identity,
+                _ => network.activation_after(layer - 1),
+            };
+            LayerFormat::after(source, shape.kind)
         })
         .collect()
 }

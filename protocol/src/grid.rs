@@ -19,9 +19,11 @@ use crate::train::Learn;
 mod clip;
 mod conv;
 mod local;
+mod residues;
 
 pub use clip::{ClippedLayer, UnclippedLayer, clip};
 pub use local::{Frozen, Local};
+pub(crate) use residues::product;
 
 /// Who computes `W x + b` on the grid.
 pub trait Forward {

@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sphinx_he::exact::Encoding;
 use sphinx_he::rlwe::{Parameters, ParametersLiteral, Security};
-use sphinx_nn::network::{Architecture, LayerSpec, Network};
+use sphinx_nn::network::{Architecture, Network};
 
 use crate::error::Error;
 use crate::format::LayerFormat;
 use crate::model::BIAS_LIMIT;
 use crate::packed::Upload;
-use crate::packed::layout::{DenseLayout, Tiling};
+use crate::packed::layout::{Layout, Tiling};
 
 mod exactness;
 mod grid;
@@ -26,9 +26,9 @@ pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
 pub use grid::{GridLiteral, GridPlan};
 
 /// log2 of the encryption scale of layer inputs.
-const LOG2_SCALE_X: u32 = 28;
+const LOG2_SCALE_X: u32 = 30;
 /// log2 of the encryption scale of output gradients.
-const LOG2_SCALE_D: u32 = 30;
+const LOG2_SCALE_D: u32 = 28;
 /// log2 of the scale that results are left with when the last prime is gone.
 const LOG2_SCALE_RESULT: u32 = 16;
 /// log2 of the scale of the encrypted bias backup, before and after the prime drop 59 and 17.
@@ -102,16 +102,19 @@ impl PlanLiteral {
     /// As [`Self::design`].
     pub fn design_with(choices: &PlanChoices, he: ParametersLiteral) -> Result<Self, Error> {
         let network = with_layouts(&choices.architecture)?;
+        if choices.capacity == 0 || choices.tickets == 0 {
+            return Err(Error::EmptyPlan {
+                capacity: choices.capacity,
+                tickets: choices.tickets,
+            });
+        }
         let degree = 1_usize << he.log_n.min(20);
         let grid = GridLiteral::design(choices)?;
         let cheapest = |layer: usize, rows: usize, backward: bool| {
             let shape = network.linears()[layer];
-            DenseLayout::cheapest(degree, shape.inputs, shape.outputs, rows, backward)
+            Layout::cheapest(degree, &shape, rows, backward)
                 .map(|layout| layout.tiling())
-                .ok_or(Error::EmptyPlan {
-                    capacity: choices.capacity,
-                    tickets: choices.tickets,
-                })
+                .ok_or(Error::NoLayout { layer, degree })
         };
         let layers = 0..network.linears().len();
         Ok(Self {
@@ -130,22 +133,20 @@ impl PlanLiteral {
     }
 }
 
-/// Whether every linear layer has a ciphertext layout: convolutions have none yet.
+/// Whether every linear layer has a ciphertext layout.
 #[must_use]
 pub fn has_layouts(network: &Network) -> bool {
-    without_layout(network.architecture()).is_none()
-}
-
-fn without_layout(architecture: &Architecture) -> Option<Error> {
-    let mut layers = architecture.layers.iter().copied().enumerate();
-    let (layer, found) = layers.find(|(_, spec)| matches!(spec, LayerSpec::Conv { .. }))?;
-    Some(Error::UnsupportedLayer { layer, found })
+    network.linears().iter().all(Layout::exists_for)
 }
 
 /// The checked network, if it has layouts.
 fn with_layouts(architecture: &Architecture) -> Result<Network, Error> {
     let network = Network::new(architecture)?;
-    without_layout(architecture).map_or(Ok(network), Err)
+    let layer = network
+        .linears()
+        .iter()
+        .position(|l| !Layout::exists_for(l));
+    layer.map_or(Ok(network), |layer| Err(Error::WidePadding { layer }))
 }
 
 /// A checked plan. Cheap to clone; equal if and only if the literals are.
@@ -157,8 +158,8 @@ struct Checked {
     literal: PlanLiteral,
     grid: GridPlan,
     parameters: Parameters,
-    layouts: Vec<DenseLayout>,
-    ticket_layouts: Vec<DenseLayout>,
+    layouts: Vec<Layout>,
+    ticket_layouts: Vec<Layout>,
     exactness: Vec<Exactness>,
     digest: [u8; 32],
 }
@@ -178,9 +179,9 @@ pub struct Limits {
     pub parameters: usize,
     /// Largest batch capacity, and largest number of tickets prepared at once.
     pub rows: usize,
-    /// Largest number of polynomials that one model may make the server hold at a time: the
+    /// Most bytes of polynomials that one model may make the server hold at a time: the
     /// ciphertexts of a step or of a batch of tickets, and weights prepared for products.
-    pub polynomials: usize,
+    pub bytes: usize,
 }
 
 impl Default for Limits {
@@ -189,7 +190,7 @@ impl Default for Limits {
             degree: 1 << 13,
             parameters: 4_000_000,
             rows: 1 << 15,
-            polynomials: 16_000,
+            bytes: 4 << 30,
         }
     }
 }
@@ -198,8 +199,8 @@ impl Plan {
     /// Checks a literal.
     ///
     /// # Errors
-    /// Names the first thing that is wrong: the network, a kind of layer that only the float engine
-    /// computes ([`Error::UnsupportedLayer`]), the security table, a layout that does
+    /// Names the first thing that is wrong: the network, a convolution
+    /// without a layout ([`Error::WidePadding`]), the security table, a layout that does
     /// not fit, a limit, or a product that would not decode exactly.
     pub fn new(literal: &PlanLiteral, limits: &Limits) -> Result<Self, Error> {
         Self::build(literal, limits, LOG2_FAILURE)
@@ -237,9 +238,10 @@ impl Plan {
         for layouts in [&layouts, &ticket_layouts] {
             let held = layouts
                 .iter()
-                .map(DenseLayout::polynomials)
+                .map(Layout::polynomials)
                 .fold(0, usize::saturating_add);
-            check("polynomials held by the server", held, limits.polynomials)?;
+            let held = held.saturating_mul(2 * 8 * parameters.degree());
+            check("bytes held by the server", held, limits.bytes)?;
         }
         let mut checked = Checked {
             literal: literal.clone(),
@@ -289,13 +291,13 @@ impl Plan {
 
     /// Training layouts, one per linear layer.
     #[must_use]
-    pub fn layouts(&self) -> &[DenseLayout] {
+    pub fn layouts(&self) -> &[Layout] {
         &self.0.layouts
     }
 
     /// Ticket layouts, one per linear layer.
     #[must_use]
-    pub fn ticket_layouts(&self) -> &[DenseLayout] {
+    pub fn ticket_layouts(&self) -> &[Layout] {
         &self.0.ticket_layouts
     }
 
@@ -439,7 +441,7 @@ fn lay_out(
     parameters: &Parameters,
     rows: usize,
     tilings: &[Tiling],
-) -> Result<Vec<DenseLayout>, Error> {
+) -> Result<Vec<Layout>, Error> {
     let layers = network.linears();
     if tilings.len() != layers.len() {
         return Err(Error::TilingCount {
@@ -453,13 +455,11 @@ fn lay_out(
         .zip(tilings)
         .enumerate()
         .map(|(layer, (shape, &tiling))| {
-            DenseLayout::new(degree, shape.inputs, shape.outputs, rows, tiling).ok_or(
-                Error::TilingTooLarge {
-                    layer,
-                    tiling,
-                    degree,
-                },
-            )
+            Layout::new(degree, shape, rows, tiling).ok_or(Error::TilingTooLarge {
+                layer,
+                tiling,
+                degree,
+            })
         })
         .collect()
 }

@@ -254,3 +254,90 @@ fn a_fixed_order_costs_more_and_survives_reopening() {
     let text = fs::read_to_string(&path).unwrap_or_default();
     assert!(text.lines().count() == 11);
 }
+
+/// An older copy put back, a ledger with other settings, and a line that was changed.
+#[test]
+fn replayed_and_foreign_files_are_noticed_by_their_mark() {
+    let (_directory, path) = place();
+    let mut ledger = Ledger::create(&path, budget(3.0), ADD).unwrap();
+    let empty = ledger.mark().unwrap();
+    ledger.charge(0, &event(1.0)).unwrap();
+    let old = fs::read(&path).unwrap();
+    ledger.charge(1, &event(1.5)).unwrap();
+    let mark = ledger.mark().unwrap();
+    assert_eq!((mark.charges(), empty.charges()), (2, 0));
+    let text = serde_json::to_string(&mark).unwrap();
+    assert_eq!(serde_json::from_str::<LedgerMark>(&text).unwrap(), mark);
+    // A charge after the mark, as after a crash, is no fault.
+    ledger.charge(2, &event(1.0)).unwrap();
+    for known in [&mark, &empty, &ledger.mark().unwrap()] {
+        ledger.continues(known).unwrap();
+    }
+    drop(ledger);
+    let new = fs::read_to_string(&path).unwrap();
+    Ledger::open(&path).unwrap().continues(&mark).unwrap();
+
+    fs::write(&path, old).unwrap();
+    let replayed = Ledger::open(&path).unwrap();
+    let refused = MarkError::RolledBack {
+        found: 1,
+        marked: 2,
+    };
+    assert_eq!(replayed.continues(&mark), Err(refused));
+    replayed.continues(&empty).unwrap();
+    drop(replayed);
+
+    let other = MarkError::AnotherLedger { marked: 2 };
+    let changed = new.replace("\"noise_multiplier\":1.5", "\"noise_multiplier\":15.0");
+    assert_ne!(changed, new);
+    fs::write(&path, changed).unwrap();
+    assert_eq!(
+        Ledger::open(&path).unwrap().continues(&mark),
+        Err(other.clone())
+    );
+
+    // The ledger of another plan: other budget, adjacency or order, the same charges.
+    let fixed = LedgerBuilder::new(budget(3.0), ADD)
+        .fixed_order(8.0)
+        .unwrap();
+    for builder in [
+        LedgerBuilder::new(budget(2.9), ADD),
+        LedgerBuilder::new(None, ADD),
+        LedgerBuilder::new(budget(3.0), Adjacency::ReplaceOne),
+        fixed,
+    ] {
+        let mut foreign = builder.in_memory();
+        for (step, z) in [(0, 1.0), (1, 1.5)] {
+            // Dear steps may not fit into a foreign budget; then charges are missing.
+            let _ = foreign.charge(step, &event(z));
+        }
+        assert!(foreign.continues(&mark).is_err());
+        let unmarked = MarkError::AnotherLedger { marked: 0 };
+        assert_eq!(foreign.continues(&empty), Err(unmarked));
+    }
+}
+
+/// A crash between the charge and the sending: the step is charged again, and the odometer counts
+/// both.
+#[test]
+fn a_lost_step_is_charged_again() {
+    let (_directory, path) = place();
+    let mut ledger = Ledger::create(&path, budget(3.0), ADD).unwrap();
+    let mut readings = vec![ledger.spent().unwrap().epsilon];
+    for step in 0..5 {
+        readings.push(ledger.charge(step, &event(1.2)).unwrap().spent().epsilon);
+    }
+    drop(ledger);
+    let mut again = Ledger::open(&path).unwrap();
+    assert!((again.spent().unwrap().epsilon - readings[5]).abs() < 1e-12);
+    readings.push(again.charge(4, &event(1.2)).unwrap().spent().epsilon);
+    let steps: Vec<u64> = again.entries().iter().map(|entry| entry.step).collect();
+    assert_eq!(steps, [0, 1, 2, 3, 4, 4]);
+    assert!(readings.is_sorted_by(|a, b| a < b), "{readings:?}");
+    // Six charges cost what six charges cost, whatever they were for.
+    let mut plain = Ledger::in_memory(budget(3.0), ADD);
+    for step in 0..6 {
+        plain.charge(step, &event(1.2)).unwrap();
+    }
+    assert!((plain.spent().unwrap().epsilon - readings[6]).abs() < 1e-12);
+}

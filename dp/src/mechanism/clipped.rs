@@ -69,6 +69,16 @@ pub enum ClipError {
         /// The bound.
         bound: u64,
     },
+    /// A row has another number of coordinates than the sum.
+    #[error("row {row} has {found} coordinates, the sum has {len}")]
+    RowLength {
+        /// Which row.
+        row: usize,
+        /// Its coordinates.
+        found: usize,
+        /// The coordinates of the sum.
+        len: usize,
+    },
     /// A coordinate of the sum is larger than all rows together can make it.
     #[error(
         "coordinate {coordinate} of the sum is {value}, but {rows} rows within {bound} cannot \
@@ -133,6 +143,34 @@ impl Clipped {
             }
         }
         Ok(sum)
+    }
+
+    /// Sums rows of `len` coordinates, each checked in integers after quantisation.
+    ///
+    /// # Errors
+    /// [`ClipError`] names the first row that is too long or has another number of coordinates.
+    pub fn of_rows<R: AsRef<[i64]>>(
+        len: usize,
+        rows: &[R],
+        bound: ClipBound,
+    ) -> Result<Self, ClipError> {
+        let mut norms = Vec::with_capacity(rows.len());
+        for (row, values) in rows.iter().map(AsRef::as_ref).enumerate() {
+            if values.len() != len {
+                let found = values.len();
+                return Err(ClipError::RowLength { row, found, len });
+            }
+            let squares = values.iter().map(|x| u128::from(x.unsigned_abs()).pow(2));
+            norms.push(squares.fold(0, u128::saturating_add));
+        }
+        // Of rows within the bound no sum saturates below 2^23 rows; of others it is refused.
+        let mut sum = vec![0i64; len];
+        for values in rows {
+            for (sum, value) in sum.iter_mut().zip(values.as_ref()) {
+                *sum = sum.saturating_add(*value);
+            }
+        }
+        Self::check(sum, &norms, bound)
     }
 
     /// The bound that every row meets.

@@ -1,12 +1,14 @@
 //! The Gaussian mechanism on the integer grid.
 
-use rand_core::CryptoRng;
+use rand::rngs::{SysError, SysRng};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{CryptoRng, SeedableRng};
 use thiserror::Error;
 
 use super::{ClipBound, Clipped};
 use crate::event::DpEvent;
 use crate::ledger::{Ledger, LedgerError, Receipt};
-use crate::noise::{DiscreteGaussian, NoiseKind, PreparedNoise};
+use crate::noise::{DiscreteGaussian, LadderGaussian, NoiseKind, PreparedNoise};
 use crate::quantity::{NoiseMultiplier, RangeError, SamplingRate};
 
 /// The smallest standard deviation of the noise in grid units.
@@ -71,6 +73,11 @@ pub enum ReleaseError {
     Ledger(#[from] LedgerError),
 }
 
+/// The operating system gave no randomness, so no noise was drawn.
+#[derive(Debug, Error)]
+#[error("the operating system gave no randomness for the noise ({0}): nothing may be released")]
+pub struct NoEntropy(SysError);
+
 /// Clip bound, noise and sampling rate of a run: one value that both releases and is accounted.
 #[derive(Debug, Clone)]
 pub struct GaussianMechanism {
@@ -82,8 +89,47 @@ pub struct GaussianMechanism {
 
 #[derive(Debug, Clone)]
 struct Private {
-    gaussian: DiscreteGaussian,
+    sampler: Sampler,
     accounted: NoiseMultiplier,
+}
+
+/// Which sampler draws the noise of a mechanism.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NoiseSampler {
+    /// [`LadderGaussian`]: constant time, and 2^-100 per coordinate added to delta.
+    #[default]
+    ConstantTime,
+    /// [`DiscreteGaussian`]: exact, in a time that depends on the draws.
+    ExactVartime,
+}
+
+#[derive(Debug, Clone)]
+enum Sampler {
+    Ladder(LadderGaussian),
+    Table(DiscreteGaussian),
+}
+
+impl Sampler {
+    fn new(choice: NoiseSampler, std_dev: f64) -> Result<Self, RangeError> {
+        Ok(match choice {
+            NoiseSampler::ConstantTime => Self::Ladder(LadderGaussian::new(std_dev)?),
+            NoiseSampler::ExactVartime => Self::Table(DiscreteGaussian::new(std_dev)?),
+        })
+    }
+
+    const fn std_dev(&self) -> f64 {
+        match self {
+            Self::Ladder(gaussian) => gaussian.std_dev(),
+            Self::Table(gaussian) => gaussian.std_dev(),
+        }
+    }
+
+    fn draw<R: CryptoRng + ?Sized>(&self, len: usize, rng: &mut R) -> PreparedNoise {
+        match self {
+            Self::Ladder(gaussian) => PreparedNoise::draw(gaussian, len, rng),
+            Self::Table(gaussian) => PreparedNoise::draw_vartime(gaussian, len, rng),
+        }
+    }
 }
 
 impl GaussianMechanism {
@@ -136,15 +182,23 @@ impl GaussianMechanism {
         std_dev: f64,
         accounted: NoiseMultiplier,
     ) -> Result<Self, MechanismError> {
-        let gaussian = DiscreteGaussian::new(std_dev)?;
+        let sampler = Sampler::new(NoiseSampler::default(), std_dev)?;
         Ok(Self {
             bound,
             rate,
-            private: Some(Private {
-                gaussian,
-                accounted,
-            }),
+            private: Some(Private { sampler, accounted }),
         })
+    }
+
+    /// The same mechanism with its noise from another sampler.
+    ///
+    /// # Errors
+    /// None in practice: both samplers take the same parameters.
+    pub fn with_sampler(mut self, choice: NoiseSampler) -> Result<Self, MechanismError> {
+        if let Some(private) = &mut self.private {
+            private.sampler = Sampler::new(choice, private.sampler.std_dev())?;
+        }
+        Ok(self)
     }
 
     /// The clip bound.
@@ -164,7 +218,7 @@ impl GaussianMechanism {
     pub fn std_dev(&self) -> f64 {
         self.private
             .as_ref()
-            .map_or(0.0, |private| private.gaussian.std_dev())
+            .map_or(0.0, |private| private.sampler.std_dev())
     }
 
     /// The noise multiplier that is accounted, if there is noise.
@@ -186,18 +240,26 @@ impl GaussianMechanism {
     /// Draws the noise of one release of `len` coordinates, ahead of the data.
     pub fn prepare<R: CryptoRng + ?Sized>(&self, len: usize, rng: &mut R) -> PreparedNoise {
         match &self.private {
-            Some(private) => PreparedNoise::draw_vartime(&private.gaussian, len, rng),
+            Some(private) => private.sampler.draw(len, rng),
             None => PreparedNoise::none(len),
         }
+    }
+
+    /// As [`prepare`](Self::prepare), from a generator that is seeded here from the operating system
+    /// and used once.
+    ///
+    /// # Errors
+    /// [`NoEntropy`] if the operating system has no randomness to give.
+    pub fn prepare_from_os(&self, len: usize) -> Result<PreparedNoise, NoEntropy> {
+        let rng = ChaCha20Rng::try_from_rng(&mut SysRng);
+        Ok(self.prepare(len, &mut rng.map_err(NoEntropy)?))
     }
 
     /// Draws noise from a seed, for reproducible tests; marked as such from here on.
     #[must_use]
     pub fn prepare_seeded(&self, len: usize, seed: [u8; 32]) -> PreparedNoise {
-        match &self.private {
-            Some(private) => PreparedNoise::draw_seeded_vartime(&private.gaussian, len, seed),
-            None => PreparedNoise::none(len),
-        }
+        self.prepare(len, &mut ChaCha20Rng::from_seed(seed))
+            .marked_as_test()
     }
 
     /// Charges the ledger, durably, and then returns the sum with the noise added.

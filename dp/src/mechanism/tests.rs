@@ -244,3 +244,111 @@ fn the_bias_gap_is_unbounded() {
         assert!((a[0] - c[0]).pow(2) + (a[1] - c[1]).pow(2) <= 1);
     }
 }
+
+#[test]
+fn either_sampler_serves_and_says_which() {
+    let mut ledger = Ledger::in_memory(None, Adjacency::AddRemove);
+    let constant = mechanism(1000, 1.0);
+    let exact = constant
+        .clone()
+        .with_sampler(NoiseSampler::ExactVartime)
+        .unwrap();
+    assert_eq!(constant.std_dev(), exact.std_dev());
+    assert_eq!(constant.event(), exact.event());
+    for (m, kind) in [(&constant, NoiseKind::Ladder), (&exact, NoiseKind::Exact)] {
+        let noise = m.prepare_from_os(4).unwrap();
+        assert_eq!((noise.kind(), noise.len()), (kind, 4));
+        let sum = Clipped::check(vec![0; 4], &[], m.bound()).unwrap();
+        let noised = m.release(0, sum, noise, &mut ledger).unwrap();
+        assert_eq!(noised.noise(), kind);
+        assert_eq!(m.prepare_seeded(4, [1; 32]).kind(), NoiseKind::SeededTest);
+    }
+    // Fresh randomness every time.
+    let drawn = |m: &GaussianMechanism| {
+        let mut values = vec![0; 8];
+        m.prepare_from_os(8).unwrap().add_to(&mut values);
+        values
+    };
+    assert_ne!(drawn(&constant), drawn(&constant));
+    let open = GaussianMechanism::new(bound(10), None, rate()).unwrap();
+    let open = open.with_sampler(NoiseSampler::ExactVartime).unwrap();
+    assert_eq!(open.prepare_from_os(2).unwrap().kind(), NoiseKind::None);
+}
+
+/// What was released can be sent again without another charge: the bytes are the same.
+#[test]
+fn resending_is_free_and_identical() {
+    let m = mechanism(1000, 1.0);
+    let mut ledger = Ledger::in_memory(None, Adjacency::AddRemove);
+    let sum = Clipped::of_rows(2, &[[600, 800]], m.bound()).unwrap();
+    let noised = m
+        .release(0, sum, m.prepare_from_os(2).unwrap(), &mut ledger)
+        .unwrap();
+    let (first, second) = (noised.values().to_vec(), noised.values().to_vec());
+    assert_eq!((first, ledger.entries().len()), (second, 1));
+}
+
+#[test]
+fn rows_are_summed_and_checked() {
+    let sum = Clipped::of_rows(2, &[[3, 4], [-5, 0], [0, 0]], bound(5)).unwrap();
+    assert_eq!(sum.take(), [-2, 4]);
+    assert!(matches!(
+        Clipped::of_rows(2, &[[3, 4], [4, 4]], bound(5)),
+        Err(ClipError::RowTooLong {
+            row: 1,
+            norm_squared: 32,
+            ..
+        })
+    ));
+    assert!(matches!(
+        Clipped::of_rows(2, &[vec![1, 2], vec![1]], bound(5)),
+        Err(ClipError::RowLength {
+            row: 1,
+            found: 1,
+            len: 2
+        })
+    ));
+    // Squares that overflow are too long, not zero.
+    assert!(Clipped::of_rows(4, &[[i64::MIN; 4]], bound(1 << 40)).is_err());
+}
+
+mod quantised {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(crate::laws(400))]
+
+        /// A row scaled to the bound exactly and rounded toward zero passes; rounded to nearest it
+        /// passes if and only if its integer norm does; one unit more on a full row never does.
+        #[test]
+        fn the_norm_is_checked_after_rounding(
+            row in prop::collection::vec(-1.0f64..1.0, 1..60), units in 1u64..100_000,
+        ) {
+            let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+            prop_assume!(norm > 1e-6);
+            // A hair inside, so that float rounding of the scale cannot lift it over the bound.
+            let scale = units as f64 / norm * (1.0 - 1e-12);
+            let (len, b) = (row.len(), bound(units));
+            let inward: Vec<i64> = row.iter().map(|x| (x * scale).trunc() as i64).collect();
+            prop_assert!(Clipped::of_rows(len, &[&inward], b).is_ok());
+            let nearest: Vec<i64> = row.iter().map(|x| (x * scale).round() as i64).collect();
+            let square: i128 = nearest.iter().map(|&x| i128::from(x).pow(2)).sum();
+            let fits = square as u128 <= b.squared();
+            prop_assert_eq!(Clipped::of_rows(len, &[&nearest], b).is_ok(), fits);
+            let mut outward = vec![0i64; len];
+            outward[0] = units as i64 + 1;
+            prop_assert!(Clipped::of_rows(len, &[&inward, &outward], b).is_err());
+        }
+
+        /// Claimed norms that do not belong to the sum are caught where they can be.
+        #[test]
+        fn sums_beyond_all_rows_are_refused(rows in 0usize..20, units in 1u64..1000, past in 1i64..9) {
+            let norms = vec![bound(units).squared(); rows];
+            let most = rows as i64 * units as i64;
+            prop_assert!(Clipped::check(vec![most, -most], &norms, bound(units)).is_ok());
+            prop_assert!(Clipped::check(vec![0, -most - past], &norms, bound(units)).is_err());
+        }
+    }
+}

@@ -7,26 +7,51 @@ use rand_core::{CryptoRng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use super::DiscreteGaussian;
+use super::{DiscreteGaussian, LadderGaussian};
 
 /// Where the noise of a release came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum NoiseKind {
-    /// Exact discrete Gaussian from the generator that the caller vouches for.
+    /// Exact discrete Gaussian from the generator that the caller vouches for, drawn in variable
+    /// time.
     Exact,
-    /// Exact discrete Gaussian from a seed that others may know: for tests, no privacy.
+    /// Discrete Gaussian to within [`super::DISTANCE`] per draw, drawn in constant time.
+    Ladder,
+    /// Discrete Gaussian from a seed that others may know: for tests, no privacy.
     SeededTest,
     /// No noise.
     None,
 }
 
+impl NoiseKind {
+    /// Whether noise of this kind protects: drawn for the release, from a generator that the caller
+    /// vouches for.
+    #[must_use]
+    pub const fn protects(self) -> bool {
+        matches!(self, Self::Exact | Self::Ladder)
+    }
+
+    /// A bound on the total variation distance between one draw and the exact discrete Gaussian.
+    #[must_use]
+    pub const fn distance(self) -> f64 {
+        match self {
+            Self::Ladder => super::DISTANCE,
+            Self::Exact | Self::SeededTest | Self::None => 0.0,
+        }
+    }
+}
+
 impl fmt::Display for NoiseKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Exact => "exact discrete Gaussian on the integer grid",
-            Self::SeededTest => "exact discrete Gaussian from a TEST SEED (no privacy)",
+            Self::Exact => "exact discrete Gaussian on the integer grid, drawn in variable time",
+            Self::Ladder => {
+                "discrete Gaussian on the integer grid, exact to 2^-100 per draw, drawn in \
+                 constant time"
+            }
+            Self::SeededTest => "discrete Gaussian from a TEST SEED (no privacy)",
             Self::None => "none",
         })
     }
@@ -40,7 +65,19 @@ pub struct PreparedNoise {
 }
 
 impl PreparedNoise {
-    /// Draws `len` values from a cryptographic generator seeded from the operating system.
+    /// Draws `len` values in constant time from a cryptographic generator seeded from the operating
+    /// system.
+    pub fn draw<R: CryptoRng + ?Sized>(gaussian: &LadderGaussian, len: usize, rng: &mut R) -> Self {
+        let mut values = vec![0; len];
+        gaussian.fill(&mut values, rng);
+        Self {
+            values,
+            std_dev: gaussian.std_dev(),
+            kind: NoiseKind::Ladder,
+        }
+    }
+
+    /// Draws `len` exact values from a cryptographic generator seeded from the operating system.
     ///
     /// Drawing takes a time that depends on the values; do it before the private sum exists.
     pub fn draw_vartime<R: CryptoRng + ?Sized>(
@@ -48,29 +85,25 @@ impl PreparedNoise {
         len: usize,
         rng: &mut R,
     ) -> Self {
-        Self::draw(gaussian, len, rng, NoiseKind::Exact)
+        let values = (0..len).map(|_| gaussian.sample_vartime(rng)).collect();
+        Self {
+            values,
+            std_dev: gaussian.std_dev(),
+            kind: NoiseKind::Exact,
+        }
     }
 
     /// Draws `len` values from a seed, for reproducible tests. The mark stays with the noise, and
     /// the ledger, the receipt and the privacy statement say that there is no privacy.
     #[must_use]
-    pub fn draw_seeded_vartime(gaussian: &DiscreteGaussian, len: usize, seed: [u8; 32]) -> Self {
-        let mut rng = ChaCha20Rng::from_seed(seed);
-        Self::draw(gaussian, len, &mut rng, NoiseKind::SeededTest)
+    pub fn draw_seeded(gaussian: &LadderGaussian, len: usize, seed: [u8; 32]) -> Self {
+        Self::draw(gaussian, len, &mut ChaCha20Rng::from_seed(seed)).marked_as_test()
     }
 
-    fn draw<R: CryptoRng + ?Sized>(
-        gaussian: &DiscreteGaussian,
-        len: usize,
-        rng: &mut R,
-        kind: NoiseKind,
-    ) -> Self {
-        let values = (0..len).map(|_| gaussian.sample_vartime(rng)).collect();
-        Self {
-            values,
-            std_dev: gaussian.std_dev(),
-            kind,
-        }
+    /// As [`draw_seeded`](Self::draw_seeded), from the exact sampler.
+    #[must_use]
+    pub fn draw_seeded_vartime(gaussian: &DiscreteGaussian, len: usize, seed: [u8; 32]) -> Self {
+        Self::draw_vartime(gaussian, len, &mut ChaCha20Rng::from_seed(seed)).marked_as_test()
     }
 
     /// No noise, for non-private runs.
@@ -86,7 +119,7 @@ impl PreparedNoise {
     /// Marks noise whose generator was seeded by the caller for a reproducible test.
     #[must_use]
     pub fn marked_as_test(mut self) -> Self {
-        if self.kind == NoiseKind::Exact {
+        if self.kind.protects() {
             self.kind = NoiseKind::SeededTest;
         }
         self

@@ -230,7 +230,7 @@ impl DiscreteGaussian {
 }
 
 /// The square of a positive normal float, as a fraction of integers.
-fn square(x: f64) -> (BigUint, BigUint) {
+pub(super) fn square(x: f64) -> (BigUint, BigUint) {
     let bits = x.to_bits();
     let mantissa = (bits & ((1 << 52) - 1)) | 1 << 52;
     let exponent = (bits >> 52) as i64 - 1075;

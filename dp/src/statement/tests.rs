@@ -44,6 +44,7 @@ fn delta_is_the_sum_of_its_terms() {
     assert_eq!(statement.delta_gaussian, 1e-5);
     assert!((statement.delta_capacity / (factor * 2f64.powi(-40)) - 1.0).abs() < 1e-12);
     assert!((statement.delta_grid / (3.0 * factor * grid_distance()) - 1.0).abs() < 1e-12);
+    assert_eq!(statement.delta_sampler, factor * 3.0 * 2f64.powi(-100));
     assert!(grid_distance() > 0.0 && grid_distance() < 1e-130);
     assert!(statement.delta > 1e-5 && statement.delta < 1.000_001e-5);
     let text = serde_json::to_string(&statement).unwrap();
@@ -57,7 +58,7 @@ fn delta_is_the_sum_of_its_terms() {
         "Proposition 12",
         "add or remove",
         "688",
-        "exact discrete",
+        "constant time",
         "not covered",
     ] {
         assert!(text.contains(part), "{part} is missing from:\n{text}");

@@ -180,7 +180,7 @@ fn headroom(bits: f64) -> String {
 
 fn object(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>) -> Value {
     let (bits, bound) = modulus_bits(plan);
-    let layout = |layout: &sphinx_protocol::packed::layout::DenseLayout| {
+    let layout = |layout: &sphinx_protocol::packed::layout::Layout| {
         json!({
             "chunks": layout.chunks(),
             "input_tiles": layout.input_tiles(),

@@ -6,25 +6,28 @@ use crate::rlwe::Parameters;
 use crate::sample::SEED_BYTES;
 use crate::wire::{Header, Kind, Reader, rows_len, write_poly};
 
-/// Header, level, flags, scale.
-const PREFIX: usize = Header::BYTES + 1 + 1 + 8;
+/// Header, level, flags, log2 of the slots, scale.
+const PREFIX: usize = Header::BYTES + 1 + 1 + 1 + 8;
 
-fn write_prefix(
-    parameters: &Parameters,
-    kind: Kind,
+/// What comes before the residues.
+struct Prefix {
     level: usize,
     form: Form,
+    slots: usize,
     scale: Scale,
-) -> Vec<u8> {
+}
+
+fn write_prefix(parameters: &Parameters, kind: Kind, prefix: &Prefix) -> Vec<u8> {
     let mut out = Vec::new();
     Header {
         kind,
         digest: parameters.digest(),
     }
     .write(&mut out);
-    let (rescale, quadratic) = form.flags();
-    out.extend_from_slice(&[level as u8, rescale | quadratic << 1]);
-    out.extend_from_slice(&scale.value().to_bits().to_le_bytes());
+    let (rescale, quadratic) = prefix.form.flags();
+    let log_slots = prefix.slots.trailing_zeros() as u8;
+    out.extend_from_slice(&[prefix.level as u8, rescale | quadratic << 1, log_slots]);
+    out.extend_from_slice(&prefix.scale.value().to_bits().to_le_bytes());
     out
 }
 
@@ -32,11 +35,11 @@ fn read_prefix<'a>(
     bytes: &'a [u8],
     kind: Kind,
     parameters: &Parameters,
-) -> Result<(Reader<'a>, usize, Form, Scale), DecodeError> {
+) -> Result<(Reader<'a>, Prefix), DecodeError> {
     let mut reader = Reader::open(bytes, kind, parameters)?;
     let level = reader.level(parameters)?;
-    let flags = reader.byte()?;
-    if flags > 3 {
+    let (flags, log_slots) = (reader.byte()?, reader.byte()?);
+    if flags > 3 || u32::from(log_slots) >= parameters.log_n() {
         return Err(DecodeError::BadEncoding);
     }
     let form = Form {
@@ -45,7 +48,8 @@ fn read_prefix<'a>(
     };
     let scale = f64::from_bits(u64::from_le_bytes(reader.array()?));
     let scale = Scale::new(scale).map_err(|_| DecodeError::BadEncoding)?;
-    Ok((reader, level, form, scale))
+    let slots = 1 << log_slots;
+    Ok((reader, Prefix { level, form, slots, scale }))
 }
 
 impl SeededCiphertext {
@@ -58,17 +62,17 @@ impl SeededCiphertext {
         PREFIX + SEED_BYTES + rows_len(parameters, level, parameters.degree())
     }
 
-    /// Header, level, flags, scale, seed, `c0`.
+    /// Header, level, flags, log2 of the slots, scale, seed, `c0`.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let level = self.level().0;
-        let mut out = write_prefix(
-            &self.parameters,
-            Kind::SeededSlots,
+        let prefix = Prefix {
             level,
-            Form::FRESH,
-            self.scale,
-        );
+            form: Form::FRESH,
+            slots: self.slots,
+            scale: self.scale,
+        };
+        let mut out = write_prefix(&self.parameters, Kind::SeededSlots, &prefix);
         out.reserve(Self::wire_size(&self.parameters, level) + 8);
         out.extend_from_slice(&self.seed);
         write_poly(&mut out, &self.c0);
@@ -80,7 +84,8 @@ impl SeededCiphertext {
     /// # Errors
     /// [`DecodeError`].
     pub fn from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Self, DecodeError> {
-        let (mut reader, level, form, scale) = read_prefix(bytes, Kind::SeededSlots, parameters)?;
+        let (mut reader, prefix) = read_prefix(bytes, Kind::SeededSlots, parameters)?;
+        let Prefix { level, form, slots, scale } = prefix;
         if form != Form::FRESH {
             return Err(DecodeError::BadEncoding);
         }
@@ -90,6 +95,7 @@ impl SeededCiphertext {
         Ok(Self {
             parameters: parameters.clone(),
             scale,
+            slots,
             seed,
             c0,
         })
@@ -106,11 +112,17 @@ impl Ciphertext {
         PREFIX + (degree + 1) * rows_len(parameters, level, parameters.degree())
     }
 
-    /// Header, level, flags, scale, all polynomials.
+    /// Header, level, flags, log2 of the slots, scale, all polynomials.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let level = self.level().0;
-        let mut out = write_prefix(&self.parameters, Kind::Slots, level, self.form, self.scale);
+        let prefix = Prefix {
+            level,
+            form: self.form,
+            slots: self.slots,
+            scale: self.scale,
+        };
+        let mut out = write_prefix(&self.parameters, Kind::Slots, &prefix);
         out.reserve(Self::wire_size(&self.parameters, level, self.degree()) + 8);
         self.polys
             .iter()
@@ -123,7 +135,8 @@ impl Ciphertext {
     /// # Errors
     /// [`DecodeError`].
     pub fn from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Self, DecodeError> {
-        let (mut reader, level, form, scale) = read_prefix(bytes, Kind::Slots, parameters)?;
+        let (mut reader, prefix) = read_prefix(bytes, Kind::Slots, parameters)?;
+        let Prefix { level, form, slots, scale } = prefix;
         let degree = if form.quadratic { 2 } else { 1 };
         reader.expect_total(Self::wire_size(parameters, level, degree))?;
         let polys = (0..=degree)
@@ -133,6 +146,7 @@ impl Ciphertext {
             parameters: parameters.clone(),
             scale,
             form,
+            slots,
             polys,
         })
     }

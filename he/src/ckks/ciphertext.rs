@@ -85,6 +85,8 @@ impl Form {
 pub struct Plaintext {
     pub(super) parameters: Parameters,
     pub(super) scale: Scale,
+    /// How many slots differ: the others repeat them.
+    pub(super) slots: usize,
     pub(super) poly: Poly<Eval>,
 }
 
@@ -106,6 +108,38 @@ impl Drop for Plaintext {
 impl ZeroizeOnDrop for Plaintext {}
 
 impl Plaintext {
+    /// Zeros at `level`, to be encoded into.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLevel`].
+    pub fn zero(parameters: &Parameters, level: Level) -> Result<Self, Error> {
+        Ok(Self {
+            parameters: parameters.clone(),
+            scale: Scale(1.0),
+            slots: parameters.degree() / 2,
+            poly: Poly::zero(parameters.ring(), level.0)?,
+        })
+    }
+
+    /// Other words under other parameters; the old ones are erased.
+    pub(super) fn replace(&mut self, parameters: &Parameters, poly: Poly<Eval>) {
+        self.poly.zeroize();
+        self.poly = poly;
+        self.parameters = parameters.clone();
+    }
+
+    /// The polynomial.
+    #[must_use]
+    pub const fn polynomial(&self) -> &Poly<Eval> {
+        &self.poly
+    }
+
+    /// How many slots differ: the others repeat them.
+    #[must_use]
+    pub const fn slots(&self) -> usize {
+        self.slots
+    }
+
     /// The level.
     #[must_use]
     pub fn level(&self) -> Level {
@@ -125,11 +159,25 @@ pub struct Ciphertext {
     pub(super) parameters: Parameters,
     pub(super) scale: Scale,
     pub(super) form: Form,
+    /// How many slots differ: the others repeat them.
+    pub(super) slots: usize,
     /// `c0, c1`, and `c2` where the form is quadratic.
     pub(super) polys: Vec<Poly<Eval>>,
 }
 
 impl Ciphertext {
+    /// Zeros of this shape, to be written into: no encryption of anything.
+    pub(super) fn empty(parameters: &Parameters, level: Level, degree: usize) -> Self {
+        let poly = || Poly::zero_unchecked(parameters.ring(), level.0);
+        Self {
+            scale: Scale(1.0),
+            form: Form::FRESH,
+            slots: parameters.degree() / 2,
+            polys: (0..=degree).map(|_| poly()).collect(),
+            parameters: parameters.clone(),
+        }
+    }
+
     /// The level.
     #[must_use]
     pub fn level(&self) -> Level {
@@ -146,6 +194,12 @@ impl Ciphertext {
     #[must_use]
     pub const fn form(&self) -> Form {
         self.form
+    }
+
+    /// How many slots differ: the others repeat them.
+    #[must_use]
+    pub const fn slots(&self) -> usize {
+        self.slots
     }
 
     /// Degree in the secret.
@@ -166,6 +220,7 @@ impl Ciphertext {
 pub struct SeededCiphertext {
     pub(super) parameters: Parameters,
     pub(super) scale: Scale,
+    pub(super) slots: usize,
     pub(super) seed: [u8; SEED_BYTES],
     pub(super) c0: Poly<Eval>,
 }
@@ -180,6 +235,7 @@ impl SeededCiphertext {
             parameters,
             scale,
             form: Form::FRESH,
+            slots: self.slots,
             polys,
         }
     }

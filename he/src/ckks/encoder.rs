@@ -1,33 +1,97 @@
 //! Between slots and polynomials, by fast Fourier transforms.
+//!
+//! Slot `j` is the value at `zeta^(5^j)`, `zeta = exp(i pi / N)`. Every power of 5 is 1 modulo 4, and
+//! `zeta^(N/2) = i`, so with `u_k = m_k + i m_(k + N/2)` the slot at `zeta^(4t + 1)` is
+//! `sum_k (u_k zeta^k) w^(t k)`, `w = exp(2 i pi / (N/2))`: one complex transform of length `N/2`
+//! and a twist, between slots in the order of `t` and coefficients. The quadratic twin is
+//! [`super::reference`].
+//!
+//! Fewer slots: with `n` slots, `n` a power of two, the polynomial is one in `Y^(N / 2n)`, which
+//! repeats the `n` values `N / 2n` times over all slots. Rotations then turn the `n` values in a
+//! circle.
+
+mod coefficients;
 
 use std::f64::consts::PI;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use num_traits::ToPrimitive;
 use rustfft::{Fft, FftPlanner};
 
 use super::{Complex64, Level, Plaintext, Scale};
 use crate::error::Error;
-use crate::ring::{Coeff, Poly};
+use crate::ring::{Aligned, Eval, Poly};
 use crate::rlwe::Parameters;
+use crate::simd::{Kernels, parts, parts_mut};
+use coefficients::Reconstruction;
 
-/// Scaled coefficients must stay below this power of two.
-const LARGEST_BITS: u32 = 120;
+/// The transforms of one number of slots.
+#[derive(Clone)]
+struct Plan {
+    forward: Arc<dyn Fft<f64>>,
+    inverse: Arc<dyn Fft<f64>>,
+    /// `zeta^k`, `k` below the number of slots.
+    twist: Vec<Complex64>,
+    /// Where slot `j` sits in the transform: `(5^j mod 4n - 1) / 4`.
+    order: Vec<u32>,
+}
+
+impl Plan {
+    fn new(slots: usize) -> Self {
+        let mut planner = FftPlanner::new();
+        let powers = std::iter::successors(Some(1usize), |e| Some(5 * e % (4 * slots)));
+        let angle = |k: usize| PI * k as f64 / (2 * slots) as f64;
+        Self {
+            forward: planner.plan_fft_forward(slots),
+            inverse: planner.plan_fft_inverse(slots),
+            twist: (0..slots).map(|k| Complex64::cis(angle(k))).collect(),
+            order: powers.take(slots).map(|e| (e / 4) as u32).collect(),
+        }
+    }
+
+    fn scratch(&self) -> usize {
+        let (f, i) = (&self.forward, &self.inverse);
+        f.get_inplace_scratch_len().max(i.get_inplace_scratch_len())
+    }
+}
+
+/// Memory that an [`Encoder`] works in; made once. May hold plaintexts: erased when dropped.
+pub struct EncoderScratch {
+    values: Vec<Complex64>,
+    transform: Vec<Complex64>,
+    coefficients: Vec<f64>,
+    integers: Vec<i64>,
+    /// The rows of a plaintext that is decoded, and four more.
+    rows: Aligned,
+}
+
+impl std::fmt::Debug for EncoderScratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EncoderScratch").finish_non_exhaustive()
+    }
+}
+
+impl Drop for EncoderScratch {
+    fn drop(&mut self) {
+        use zeroize::Zeroize;
+        self.values.fill(Complex64::ZERO);
+        self.transform.fill(Complex64::ZERO);
+        std::hint::black_box((&self.values, &self.transform));
+        self.coefficients.zeroize();
+        self.integers.zeroize();
+        self.rows.zeroize();
+    }
+}
 
 /// Encodes and decodes; made once per parameter set.
 ///
-/// Slot `j` is the value at `zeta^(5^j)`, `zeta = exp(i pi / N)`. Encoding puts slots and
-/// conjugates in the order of the odd powers of `zeta` and transforms back; the result is rounded
-/// coefficient by coefficient. The rounding moves a slot by about `sqrt(N / 12) / scale`.
+/// Encoding rounds the coefficients, which moves a slot by about `sqrt(N / 12) / scale` (Cheon,
+/// Kim, Kim and Song, ePrint 2016/421, lemma 1, bounds it).
 #[derive(Clone)]
 pub struct Encoder {
     parameters: Parameters,
-    forward: Arc<dyn Fft<f64>>,
-    inverse: Arc<dyn Fft<f64>>,
-    /// `zeta^i`.
-    twist: Vec<Complex64>,
-    /// Where slot `j` sits among the odd powers: `(5^j mod 2N - 1) / 2`.
-    order: Vec<usize>,
+    /// Entry `k` serves `2^k` slots.
+    plans: Vec<OnceLock<Plan>>,
+    reconstruction: Arc<Reconstruction>,
 }
 
 impl std::fmt::Debug for Encoder {
@@ -42,102 +106,149 @@ impl Encoder {
     /// Plans the transforms for these parameters.
     #[must_use]
     pub fn new(parameters: &Parameters) -> Self {
-        let n = parameters.degree();
-        let mut planner = FftPlanner::new();
-        let powers = std::iter::successors(Some(1usize), |e| Some(5 * e % (2 * n)));
+        let plans = (0..parameters.log_n()).map(|_| OnceLock::new()).collect();
         Self {
             parameters: parameters.clone(),
-            forward: planner.plan_fft_forward(n),
-            inverse: planner.plan_fft_inverse(n),
-            twist: (0..n)
-                .map(|i| Complex64::cis(PI * i as f64 / n as f64))
-                .collect(),
-            order: powers.take(n / 2).map(|e| (e - 1) / 2).collect(),
+            plans,
+            reconstruction: Arc::new(Reconstruction::new(parameters)),
         }
     }
 
     /// `N/2`.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.order.len()
+        self.parameters.degree() / 2
     }
 
-    /// The real polynomial with these slots, before scaling; missing slots are zero.
-    fn embed(&self, values: &[Complex64]) -> Vec<f64> {
-        let n = self.twist.len();
-        let mut buffer = vec![Complex64::ZERO; n];
-        for (&k, &z) in self.order.iter().zip(values) {
-            buffer[k] = z;
-            buffer[n - 1 - k] = z.conj();
+    /// Memory for the operations that do not allocate.
+    #[must_use]
+    pub fn scratch(&self) -> EncoderScratch {
+        let (n, level) = (self.parameters.degree(), self.parameters.max_level());
+        let zeros = |count| vec![Complex64::ZERO; count];
+        EncoderScratch {
+            values: zeros(n / 2),
+            transform: zeros(self.plan(n / 2).scratch()),
+            coefficients: vec![0.0; n],
+            integers: vec![0; n],
+            rows: Aligned::zeros((level + 1 + coefficients::SPARE_ROWS) * n),
         }
-        self.forward.process(&mut buffer);
-        buffer
-            .iter()
-            .zip(&self.twist)
-            .map(|(x, w)| (x * w.conj()).re / n as f64)
-            .collect()
     }
 
-    /// The slots of a real polynomial.
-    fn project(&self, coefficients: &[f64]) -> Vec<Complex64> {
-        let mut buffer: Vec<Complex64> = coefficients
-            .iter()
-            .zip(&self.twist)
-            .map(|(m, w)| w * m)
-            .collect();
-        self.inverse.process(&mut buffer);
-        self.order.iter().map(|&k| buffer[k]).collect()
+    /// The plan for `slots`, a power of two up to `N/2`.
+    fn plan(&self, slots: usize) -> &Plan {
+        self.plans[slots.trailing_zeros() as usize].get_or_init(|| Plan::new(slots))
+    }
+
+    fn check_slots(&self, op: &'static str, slots: usize) -> Result<(), Error> {
+        if slots.is_power_of_two() && slots <= self.slots() {
+            Ok(())
+        } else {
+            Err(Error::BadSlotCount { op, got: slots, max: self.slots() })
+        }
+    }
+
+    /// The real polynomial with these slots times `scale`, before rounding: `2 slots`
+    /// coefficients. Missing slots are zero.
+    fn embed(&self, values: impl Iterator<Item = Complex64>, slots: usize, scale: f64, scratch: &mut EncoderScratch) {
+        let plan = self.plan(slots);
+        let buffer = &mut scratch.values[..slots];
+        buffer.fill(Complex64::ZERO);
+        for (&k, z) in plan.order.iter().zip(values) {
+            buffer[k as usize] = z;
+        }
+        scratch.transform.resize(plan.scratch().max(scratch.transform.len()), Complex64::ZERO);
+        plan.forward.process_with_scratch(buffer, &mut scratch.transform);
+        let factor = scale / slots as f64;
+        let (real, imaginary) = scratch.coefficients[..2 * slots].split_at_mut(slots);
+        Kernels::active().untwist(real, imaginary, parts(buffer), parts(&plan.twist), factor);
+    }
+
+    /// The slots of the real polynomial of `2 slots` coefficients in the scratch, times `factor`,
+    /// into its values, in the order of the transform.
+    fn project(&self, slots: usize, factor: f64, scratch: &mut EncoderScratch) {
+        let plan = self.plan(slots);
+        let (real, imaginary) = scratch.coefficients[..2 * slots].split_at(slots);
+        let buffer = &mut scratch.values[..slots];
+        Kernels::active().twist(parts_mut(buffer), real, imaginary, parts(&plan.twist), factor);
+        scratch.transform.resize(plan.scratch().max(scratch.transform.len()), Complex64::ZERO);
+        plan.inverse.process_with_scratch(buffer, &mut scratch.transform);
+    }
+
+    /// Encodes up to `slots` complex numbers, `slots` a power of two up to `N/2`, into `out`: the
+    /// rest is zero. Allocates nothing where `out` has the right level.
+    ///
+    /// # Errors
+    /// [`Error::BadSlotCount`], [`Error::TooManyValues`], [`Error::NoSuchLevel`],
+    /// [`Error::NotFinite`], [`Error::ValueTooLarge`] where a scaled coefficient exceeds half the
+    /// modulus or `2^120`; what `out` holds is undefined then.
+    pub fn encode_into(
+        &self,
+        out: &mut Plaintext,
+        values: &[Complex64],
+        slots: usize,
+        level: Level,
+        scale: Scale,
+        scratch: &mut EncoderScratch,
+    ) -> Result<(), Error> {
+        let op = "encode slots";
+        self.check_slots(op, slots)?;
+        if values.len() > slots {
+            let (got, limit) = (values.len(), slots);
+            return Err(Error::TooManyValues { op, got, limit });
+        }
+        if out.parameters != self.parameters || out.level() != level {
+            let poly = Poly::<Eval>::zero(self.parameters.ring(), level.0)?;
+            out.replace(&self.parameters, poly);
+        }
+        (out.scale, out.slots) = (scale, slots);
+        self.embed(values.iter().copied(), slots, scale.value(), scratch);
+        let coefficients = &scratch.coefficients[..2 * slots];
+        let integers = &mut scratch.integers[..2 * slots];
+        coefficients::write_rows(op, &mut out.poly, coefficients, integers).map_err(|refused| {
+            // what is not finite leaves no coefficient that is
+            let index = values.iter().position(|z| !z.is_finite());
+            index.map_or(refused, |index| Error::NotFinite { op, index })
+        })
     }
 
     /// Encodes up to `N/2` complex numbers; the rest is zero.
     ///
     /// # Errors
-    /// [`Error::TooManyValues`], [`Error::NoSuchLevel`], [`Error::NotFinite`],
-    /// [`Error::ValueTooLarge`] where a scaled coefficient exceeds half the modulus or `2^120`.
+    /// As [`Self::encode_into`].
     pub fn encode(
         &self,
         values: &[Complex64],
         level: Level,
         scale: Scale,
     ) -> Result<Plaintext, Error> {
-        let op = "encode slots";
-        if values.len() > self.slots() {
-            let (got, limit) = (values.len(), self.slots());
-            return Err(Error::TooManyValues { op, got, limit });
-        }
-        if let Some(index) = values.iter().position(|z| !z.is_finite()) {
-            return Err(Error::NotFinite { op, index });
-        }
-        let mut poly = Poly::<Coeff>::zero(self.parameters.ring(), level.0)?;
-        let half = self.parameters.log2_q(level.0) - 1.0;
-        let limit_bits = (half as u32).min(LARGEST_BITS);
-        let limit = half.min(f64::from(LARGEST_BITS)).exp2();
-        let moduli = &self.parameters.moduli()[..=level.0];
-        for (k, x) in self.embed(values).into_iter().enumerate() {
-            let rounded = (x * scale.value()).round();
-            // an overflow of the transform may leave NaN
-            if rounded.is_nan() || rounded.abs() >= limit {
-                return Err(Error::ValueTooLarge {
-                    op,
-                    index: k,
-                    limit_bits,
-                });
-            }
-            for (i, q) in moduli.iter().enumerate() {
-                poly.row_mut(i)[k] = q.reduce_i128(rounded as i128);
-            }
-        }
-        Ok(Plaintext {
+        self.encode_sparse(values, self.slots(), level, scale)
+    }
+
+    /// Encodes up to `slots` complex numbers, repeated over all slots.
+    ///
+    /// # Errors
+    /// As [`Self::encode_into`].
+    pub fn encode_sparse(
+        &self,
+        values: &[Complex64],
+        slots: usize,
+        level: Level,
+        scale: Scale,
+    ) -> Result<Plaintext, Error> {
+        let mut out = Plaintext {
             parameters: self.parameters.clone(),
             scale,
-            poly: poly.into_eval(),
-        })
+            slots,
+            poly: Poly::zero(self.parameters.ring(), level.0)?,
+        };
+        self.encode_into(&mut out, values, slots, level, scale, &mut self.scratch())?;
+        Ok(out)
     }
 
     /// Encodes up to `N/2` real numbers.
     ///
     /// # Errors
-    /// As [`Self::encode`].
+    /// As [`Self::encode_into`].
     pub fn encode_real(
         &self,
         values: &[f64],
@@ -148,32 +259,50 @@ impl Encoder {
         self.encode(&values, level, scale)
     }
 
-    /// All `N/2` slots.
+    /// The slots of a plaintext, as many as it says it has, into `out`. Allocates nothing.
+    ///
+    /// Coefficients are rebuilt from mixed radix digits of their centred representatives, to a
+    /// relative error below `2^-45`; where they are small against the modulus, from the first two
+    /// primes, with the others only compared.
+    ///
+    /// # Errors
+    /// [`Error::ForeignParameters`], [`Error::TooManyValues`] where `out` is shorter than the
+    /// number of slots.
+    pub fn decode_into(
+        &self,
+        out: &mut [Complex64],
+        plaintext: &Plaintext,
+        scratch: &mut EncoderScratch,
+    ) -> Result<(), Error> {
+        let op = "decode slots";
+        if plaintext.parameters != self.parameters {
+            return Err(Error::ForeignParameters { op });
+        }
+        let slots = plaintext.slots;
+        let Some(out) = out.get_mut(..slots) else {
+            let (got, limit) = (slots, out.len());
+            return Err(Error::TooManyValues { op, got, limit });
+        };
+        let coefficients = &mut scratch.coefficients[..2 * slots];
+        self.reconstruction.rebuild(&plaintext.poly, coefficients, &mut scratch.rows);
+        self.project(slots, 1.0 / plaintext.scale.value(), scratch);
+        for (&k, z) in self.plan(slots).order.iter().zip(out) {
+            *z = scratch.values[k as usize];
+        }
+        Ok(())
+    }
+
+    /// The slots of a plaintext, as many as it says it has.
     ///
     /// # Errors
     /// [`Error::ForeignParameters`].
     pub fn decode(&self, plaintext: &Plaintext) -> Result<Vec<Complex64>, Error> {
-        if plaintext.parameters != self.parameters {
-            return Err(Error::ForeignParameters { op: "decode slots" });
-        }
-        let (level, scale) = (plaintext.level().0, plaintext.scale.value());
-        let poly = plaintext.poly.clone().into_coeff();
-        let basis = self.parameters.ring().basis();
-        let mut residues = vec![0; level + 1];
-        let coefficient = |k: usize| {
-            for (i, residue) in residues.iter_mut().enumerate() {
-                *residue = poly.row(i)[k];
-            }
-            basis.centred_i128(level, &residues).map_or_else(
-                || basis.centred(level, &residues).to_f64().unwrap_or(f64::NAN),
-                |x| x as f64,
-            ) / scale
-        };
-        let coefficients: Vec<f64> = (0..self.parameters.degree()).map(coefficient).collect();
-        Ok(self.project(&coefficients))
+        let mut out = vec![Complex64::ZERO; plaintext.slots];
+        self.decode_into(&mut out, plaintext, &mut self.scratch())?;
+        Ok(out)
     }
 
-    /// The real parts of all slots.
+    /// The real parts of the slots.
     ///
     /// # Errors
     /// As [`Self::decode`].
@@ -183,89 +312,4 @@ impl Encoder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ckks::reference;
-    use crate::rlwe::{ParametersLiteral, Security};
-    use proptest::prelude::*;
-
-    fn encoder(log_n: u32) -> Encoder {
-        let literal = ParametersLiteral {
-            log_n,
-            log_q: vec![60, 60, 50],
-            log_p: vec![],
-            error_std_dev: 3.2,
-            security: Security::Toy,
-        };
-        Encoder::new(&Parameters::new(&literal).unwrap())
-    }
-
-    fn slots(count: usize) -> impl Strategy<Value = Vec<Complex64>> {
-        let part = || -1.0f64..1.0;
-        prop::collection::vec(
-            (part(), part()).prop_map(|(a, b)| Complex64::new(a, b)),
-            count,
-        )
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-
-        #[test]
-        fn embedding_agrees_with_its_definition(log_n in 3u32..=8, values in slots(128)) {
-            let encoder = encoder(log_n);
-            let values = &values[..encoder.slots()];
-            let fast = encoder.embed(values);
-            let slow = reference::coefficients(values);
-            prop_assert!(fast.iter().zip(&slow).all(|(a, b)| (a - b).abs() < 1e-12));
-            let back = encoder.project(&fast);
-            let slow = reference::slots(&fast);
-            prop_assert!(back.iter().zip(&slow).all(|(a, b)| (a - b).norm() < 1e-12));
-            prop_assert!(back.iter().zip(values).all(|(a, b)| (a - b).norm() < 1e-12));
-        }
-
-        #[test]
-        fn decoding_undoes_encoding_to_the_rounding(values in slots(128), log_scale in 20u8..50, level in 0usize..3) {
-            let encoder = encoder(8);
-            let scale = Scale::power_of_two(log_scale);
-            let plaintext = encoder.encode(&values, Level(level), scale).unwrap();
-            // N roundings of variance 1/12, six standard deviations
-            let bound = 6.0 * (256.0 / 12.0f64).sqrt() / scale.value() + 1e-13;
-            let back = encoder.decode(&plaintext).unwrap();
-            prop_assert!(back.iter().zip(&values).all(|(a, b)| (a - b).norm() < bound));
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused() {
-        let encoder = encoder(4);
-        let encode = |values: &[f64], level, log2| {
-            encoder
-                .encode_real(values, Level(level), Scale::power_of_two(log2))
-                .map(|_| ())
-        };
-        assert!(encode(&[1.0; 8], 0, 58).is_ok());
-        assert!(matches!(
-            encode(&[1.0; 8], 0, 60),
-            Err(Error::ValueTooLarge { index: 0, .. })
-        ));
-        assert!(encode(&[1.0; 8], 2, 119).is_ok());
-        assert!(encode(&[1.0; 8], 2, 121).is_err());
-        assert!(matches!(
-            encode(&[0.0, f64::NAN], 0, 20),
-            Err(Error::NotFinite { index: 1, .. })
-        ));
-        assert!(encode(&[f64::MAX; 8], 0, 20).is_err());
-        assert!(matches!(
-            encode(&[0.0; 9], 0, 20),
-            Err(Error::TooManyValues { .. })
-        ));
-        assert!(matches!(
-            encode(&[0.0], 3, 20),
-            Err(Error::NoSuchLevel { .. })
-        ));
-        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE / 2.0] {
-            assert!(Scale::new(bad).is_err());
-        }
-    }
-}
+mod tests;

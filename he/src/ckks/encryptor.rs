@@ -2,10 +2,14 @@
 
 use rand_core::CryptoRng;
 
-use super::{Ciphertext, Form, Plaintext, SeededCiphertext};
+use super::{Ciphertext, Form, Level, Plaintext, SeededCiphertext};
 use crate::error::Error;
 use crate::ring::Poly;
-use crate::rlwe::{Parameters, PublicKey, SecretKey, encrypt_public, encrypt_symmetric};
+use crate::rlwe::{
+    EncryptionMemory, Parameters, PublicKey, SecretKey, ZeroEncryption, encrypt_public_into,
+    encrypt_symmetric, encrypt_symmetric_into,
+};
+use crate::simd::Kernels;
 
 #[derive(Debug, Clone, Copy)]
 enum Key<'k> {
@@ -28,7 +32,8 @@ impl<'k> Encryptor<'k> {
         }
     }
 
-    /// Public-key encryption: `e u + e0 + e1 s`, of variance `sigma^2 (1 + 4N/3)`.
+    /// Public-key encryption: `(e u + e0 + e1 s) / P` and a rounding; without special primes
+    /// `e u + e0 + e1 s`, of variance `sigma^2 (1 + 4N/3)`.
     #[must_use]
     pub const fn with_public(key: &'k PublicKey) -> Self {
         Self {
@@ -52,24 +57,65 @@ impl<'k> Encryptor<'k> {
         plaintext: &Plaintext,
         rng: &mut R,
     ) -> Result<Ciphertext, Error> {
-        match self.key {
-            Key::Secret(secret) => Ok(SeededCiphertext::encrypt(plaintext, secret, rng)?.expand()),
-            Key::Public(key) => {
-                let parameters = self.parameters();
-                if plaintext.parameters != *parameters {
-                    return Err(Error::ForeignParameters { op: "encrypt" });
-                }
-                let zero = Poly::zero(parameters.ring(), plaintext.level().0)?;
-                let (mut c0, c1) = encrypt_public(zero, key, rng)?;
-                c0.add_assign(&plaintext.poly)?;
-                Ok(Ciphertext {
-                    parameters: parameters.clone(),
-                    scale: plaintext.scale,
-                    form: Form::FRESH,
-                    polys: vec![c0, c1],
-                })
-            }
+        let parameters = self.parameters();
+        let mut out = Ciphertext::empty(parameters, Level(0), 1);
+        let mut memory = EncryptionMemory::new(parameters);
+        self.encrypt_into(&mut out, plaintext, rng, &mut memory)?;
+        Ok(out)
+    }
+
+    /// As [`Self::encrypt`], into `out`. Allocates nothing where `out` has the right shape.
+    ///
+    /// # Errors
+    /// [`Error::ForeignParameters`].
+    pub fn encrypt_into<R: CryptoRng + ?Sized>(
+        &self,
+        out: &mut Ciphertext,
+        plaintext: &Plaintext,
+        rng: &mut R,
+        memory: &mut EncryptionMemory,
+    ) -> Result<(), Error> {
+        let parameters = self.parameters();
+        if [&plaintext.parameters, memory.parameters()].iter().any(|&p| p != parameters) {
+            return Err(Error::ForeignParameters { op: "encrypt" });
         }
+        let level = plaintext.level();
+        if out.parameters != *parameters || out.level() != level || out.degree() != 1 {
+            *out = Ciphertext::empty(parameters, level, 1);
+        }
+        (out.scale, out.form, out.slots) = (plaintext.scale, Form::FRESH, plaintext.slots);
+        let [c0, c1] = &mut out.polys[..] else {
+            return Err(Error::NotLinear { op: "encrypt", got: out.degree() });
+        };
+        let message = Some(&plaintext.poly);
+        match self.key {
+            Key::Secret(key) => {
+                encrypt_symmetric_into(c0, c1, message, key, rng, memory);
+            }
+            Key::Public(key) => encrypt_public_into(c0, c1, message, key, rng, memory),
+        }
+        Ok(())
+    }
+}
+
+impl Ciphertext {
+    /// The encryption of `plaintext` over an encryption of zero made ahead: one addition.
+    ///
+    /// # Errors
+    /// [`Error::ForeignParameters`], [`Error::LevelMismatch`]; the zero is lost then.
+    pub fn from_zero(zero: ZeroEncryption, plaintext: &Plaintext) -> Result<Self, Error> {
+        if zero.parameters != plaintext.parameters {
+            return Err(Error::ForeignParameters { op: "encrypt over zero" });
+        }
+        let mut c0 = zero.c0;
+        c0.add_assign(&plaintext.poly)?;
+        Ok(Self {
+            parameters: zero.parameters,
+            scale: plaintext.scale,
+            form: Form::FRESH,
+            slots: plaintext.slots,
+            polys: vec![c0, zero.c1],
+        })
     }
 }
 
@@ -93,6 +139,7 @@ impl SeededCiphertext {
         Ok(Self {
             parameters: parameters.clone(),
             scale: plaintext.scale,
+            slots: plaintext.slots,
             seed,
             c0,
         })
@@ -117,19 +164,33 @@ impl<'k> Decryptor<'k> {
     /// # Errors
     /// [`Error::ForeignParameters`].
     pub fn decrypt(&self, ciphertext: &Ciphertext) -> Result<Plaintext, Error> {
-        if ciphertext.parameters != *self.secret.parameters() {
+        let mut out = Plaintext::zero(self.secret.parameters(), Level(0))?;
+        self.decrypt_into(&mut out, ciphertext)?;
+        Ok(out)
+    }
+
+    /// As [`Self::decrypt`], into `out`. Allocates nothing where `out` has the right level.
+    ///
+    /// # Errors
+    /// [`Error::ForeignParameters`].
+    pub fn decrypt_into(&self, out: &mut Plaintext, ciphertext: &Ciphertext) -> Result<(), Error> {
+        let parameters = self.secret.parameters();
+        if ciphertext.parameters != *parameters {
             return Err(Error::ForeignParameters { op: "decrypt" });
         }
-        let powers = [self.secret.s(), self.secret.s2()];
-        let mut poly = ciphertext.polys[0].clone();
-        for (c, power) in ciphertext.polys[1..].iter().zip(powers) {
-            poly.add_mul(c, power)?;
+        let level = ciphertext.level();
+        if out.parameters != *parameters || out.level() != level {
+            out.replace(parameters, Poly::zero(parameters.ring(), level.0)?);
         }
-        let parameters = ciphertext.parameters.clone();
-        Ok(Plaintext {
-            parameters,
-            scale: ciphertext.scale,
-            poly,
-        })
+        (out.scale, out.slots) = (ciphertext.scale, ciphertext.slots);
+        let (kernels, powers) = (Kernels::active(), [self.secret.s(), self.secret.s2()]);
+        for (i, q) in parameters.moduli()[..=level.0].iter().enumerate() {
+            let row = out.poly.row_mut(i);
+            row.copy_from_slice(ciphertext.polys[0].row(i));
+            for (c, power) in ciphertext.polys[1..].iter().zip(powers) {
+                kernels.mul_add_assign(q, row, c.row(i), power.row(i));
+            }
+        }
+        Ok(())
     }
 }

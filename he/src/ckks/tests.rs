@@ -275,7 +275,7 @@ fn bytes_are_canonical() {
             }
         }
         let mut bad = bytes.clone();
-        bad[24..32].copy_from_slice(&f64::NAN.to_bits().to_le_bytes());
+        bad[25..33].copy_from_slice(&f64::NAN.to_bits().to_le_bytes());
         assert!(matches!(
             Ciphertext::from_bytes(&bad, &s.parameters),
             Err(DecodeError::BadEncoding)
@@ -284,4 +284,86 @@ fn bytes_are_canonical() {
     let mut flags = bytes;
     flags[23] = 1;
     assert!(SeededCiphertext::from_bytes(&flags, &s.parameters).is_err());
+}
+
+struct Keys {
+    s: Setup,
+    relinearization: crate::rlwe::RelinearizationKey,
+    galois: crate::rlwe::GaloisKeys,
+    workspace: crate::rlwe::Workspace,
+}
+
+fn keys(log_q: &[u32], log_p: &[u32]) -> Keys {
+    use crate::rlwe::{KeyGenerator, Workspace, conjugation_exponent, rotation_exponent};
+    let parameters = Parameters::new(&ParametersLiteral {
+        log_n: LOG_N,
+        log_q: log_q.to_vec(),
+        log_p: log_p.to_vec(),
+        error_std_dev: SIGMA,
+        security: Security::Toy,
+    })
+    .unwrap();
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let secret = SecretKey::generate(&parameters, &mut rng);
+    let generator = KeyGenerator::new(&secret).unwrap();
+    let n = parameters.degree();
+    let exponents = [1, 2, 5, -1, 64].map(|k| rotation_exponent(n, k));
+    let exponents = exponents.into_iter().chain([conjugation_exponent(n)]);
+    let galois = generator.galois_set(exponents, &mut rng).unwrap();
+    let relinearization = generator.relinearization(&mut rng).unwrap();
+    Keys {
+        workspace: Workspace::new(&parameters),
+        relinearization,
+        galois,
+        s: Setup {
+            encoder: Encoder::new(&parameters),
+            evaluator: Evaluator::new(&parameters),
+            secret,
+            rng,
+            parameters,
+        },
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn a_chain_of_all_operations(x in slots(), y in slots(), sizes in 0usize..4) {
+        let (log_q, log_p): (&[u32], &[u32]) = [
+            (&[50, 40, 40][..], &[50][..]),
+            (&[50, 40, 40], &[46, 46]),
+            (&[60, 40, 40], &[60]),
+            (&[30, 30, 40, 40, 40], &[42, 42]),
+        ][sizes];
+        let mut k = keys(log_q, log_p);
+        let level = log_q.len() - 1;
+        let (a, b) = (k.s.encrypt(&x, level), k.s.encrypt(&y, level));
+        let e = &k.s.evaluator;
+        let product = e.relinearize(&e.mul(&a, &b).unwrap(), &k.relinearization, &mut k.workspace).unwrap();
+        prop_assert_eq!(product.form().flags(), (1, 0));
+        let rescaled = e.rescale(product).unwrap();
+        let merged = e.mul_relin_rescale(&a, &b, &k.relinearization, &mut k.workspace).unwrap();
+        let want: Vec<Complex64> = x.iter().zip(&y).map(|(p, q)| p * q).collect();
+        for c in [&rescaled, &merged] {
+            prop_assert_eq!((c.form(), c.level()), (Form::FRESH, Level(level - 1)));
+            let gap = largest_gap(&k.s.decrypt(c), want.iter().copied());
+            prop_assert!(gap < 1e-8, "{gap}");
+        }
+        let slots = x.len();
+        for steps in [1i64, 2, 5, -1, 64] {
+            let key = k.galois.rotation("test", steps).unwrap();
+            let turned = e.apply_galois(&merged, key, &mut k.workspace).unwrap();
+            let want = (0..slots).map(|j| want[(j as i64 + steps).rem_euclid(slots as i64) as usize]);
+            let gap = largest_gap(&k.s.decrypt(&turned), want);
+            prop_assert!(gap < 1e-8, "{steps} {gap}");
+            let hoisted = e.hoist(&merged, key, &mut k.workspace).unwrap();
+            let again = e.apply_galois_hoisted(&hoisted, key, &mut k.workspace).unwrap();
+            prop_assert_eq!(again.to_bytes(), turned.to_bytes());
+        }
+        let key = k.galois.get(2 * 256 - 1).unwrap();
+        let conjugate = e.apply_galois(&merged, key, &mut k.workspace).unwrap();
+        let gap = largest_gap(&k.s.decrypt(&conjugate), want.iter().map(|z| z.conj()));
+        prop_assert!(gap < 1e-8, "{gap}");
+    }
 }

@@ -115,7 +115,7 @@ impl NttTable {
             return None;
         }
         let make = || {
-            let last = (self.scale, self.scaled_root);
+            let last = [self.scale, self.scaled_root];
             Roots::new(self.modulus, &self.forward, &self.inverse, last)
         };
         self.vector.get_or_init(make).as_ref()

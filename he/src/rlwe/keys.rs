@@ -4,10 +4,12 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::Parameters;
-use super::encryption::encrypt_symmetric;
-use crate::error::DecodeError;
+use super::encryption::draw_errors;
+use super::switching::Wide;
+use crate::error::{DecodeError, ParameterError};
+use crate::ntt::NttTable;
 use crate::ring::{Coeff, Eval, Poly};
-use crate::sample::{SEED_BYTES, Stream, ternary};
+use crate::sample::{SEED_BYTES, Stream, ternary, uniform_row};
 use crate::wire::{Header, Kind, Reader};
 
 /// How much longer than the mean a secret and its square may be.
@@ -148,6 +150,24 @@ impl SecretKey {
         &self.s2
     }
 
+    /// The secret modulo the primes of `level` and the special primes.
+    pub(crate) fn wide(&self, level: usize) -> Result<Zeroizing<Wide>, ParameterError> {
+        let down = self.parameters.switching()?;
+        let mut out = Zeroizing::new(Wide::zero(down, level));
+        let values = self.coefficients.iter().map(|&x| i64::from(x));
+        let values = Zeroizing::new(values.collect::<Vec<_>>());
+        for (r, row) in out.rows_mut().enumerate() {
+            if r <= level {
+                row.copy_from_slice(self.s.row(r));
+            } else {
+                let (q, table) = down.table(level, r);
+                crate::simd::add_signed_assign(q, row, &values);
+                table.forward(row);
+            }
+        }
+        Ok(out)
+    }
+
     /// The secret as bytes, to be kept under the owner's own protection: the header of this
     /// crate's objects, then `s_i + 1` in two bits each.
     #[must_use]
@@ -213,14 +233,15 @@ fn measure(parameters: &Parameters, s: &[i64], square: &[u64]) -> SecretNorms {
     }
 }
 
-/// A public key: an encryption of zero at the highest level.
+/// A public key: an encryption of zero modulo all primes, the special ones included.
 #[derive(Clone)]
 pub struct PublicKey {
-    parameters: Parameters,
+    pub(crate) parameters: Parameters,
+    pub(crate) seed: [u8; SEED_BYTES],
     /// `-a s + e`.
-    pub(crate) b: Poly<Eval>,
+    pub(crate) b: Wide,
     /// The mask.
-    pub(crate) a: Poly<Eval>,
+    pub(crate) a: Wide,
 }
 
 impl std::fmt::Debug for PublicKey {
@@ -231,14 +252,45 @@ impl std::fmt::Debug for PublicKey {
     }
 }
 
+/// All moduli with their transforms, the special ones last.
+pub(crate) fn wide_tables(parameters: &Parameters) -> impl Iterator<Item = &NttTable> {
+    let special = parameters.switching().ok().map(|down| down.special().tables());
+    parameters.ring().tables().iter().chain(special.into_iter().flatten())
+}
+
+/// The mask of a public key: row `r` is sub-stream `r` of the seed.
+pub(crate) fn expand_public(parameters: &Parameters, seed: &[u8; SEED_BYTES]) -> Wide {
+    let special = parameters.special_moduli().len();
+    let mut mask = Wide::with_rows(parameters.degree(), parameters.moduli().len(), special);
+    let mut stream = Stream::new("public mask", &parameters.digest(), seed);
+    for ((r, row), table) in (0..).zip(mask.rows_mut()).zip(wide_tables(parameters)) {
+        uniform_row(&mut stream, r, &table.modulus(), row);
+    }
+    mask
+}
+
 impl PublicKey {
     /// Makes a public key of this secret.
     pub fn generate<R: CryptoRng + ?Sized>(secret: &SecretKey, rng: &mut R) -> Self {
         let parameters = secret.parameters().clone();
-        let zero = Poly::zero_unchecked(parameters.ring(), parameters.max_level());
-        let (b, seed) = encrypt_symmetric(zero, secret, rng);
-        let a = super::expand_mask(&parameters, parameters.max_level(), &seed);
-        Self { parameters, b, a }
+        let mut seed = [0; SEED_BYTES];
+        rng.fill_bytes(&mut seed);
+        let a = expand_public(&parameters, &seed);
+        let mut b = Wide::with_rows(parameters.degree(), parameters.moduli().len(), parameters.special_moduli().len());
+        let errors = draw_errors(&parameters, rng);
+        let values = secret.coefficients.iter().map(|&x| i64::from(x));
+        let values = Zeroizing::new(values.collect::<Vec<_>>());
+        let mut s = Zeroizing::new(vec![0; parameters.degree()]);
+        for ((row, mask), table) in b.rows_mut().zip(a.rows()).zip(wide_tables(&parameters)) {
+            let q = table.modulus();
+            s.fill(0);
+            crate::simd::add_signed_assign(&q, &mut s, &values);
+            table.forward(&mut s);
+            crate::simd::add_signed_assign(&q, row, &errors);
+            table.forward(row);
+            crate::simd::mul_sub_assign(&q, row, mask, &s);
+        }
+        Self { parameters, seed, b, a }
     }
 
     /// The parameters of the secret.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Security;
+use super::{Down, Security};
 use crate::error::ParameterError;
 use crate::ring::Ring;
 use crate::sample::ErrorSampler;
@@ -15,7 +15,8 @@ const SECURE_STD_DEV: f64 = 3.2;
 const TOY_STD_DEVS: (f64, f64) = (0.5, 1024.0);
 const LOG_DEGREES: (u32, u32) = (3, 16);
 const MIN_PRIME_BITS: u32 = 20;
-const MAX_PRIMES: usize = 48;
+/// Most primes of `Q`, and of `P`.
+pub(crate) const MAX_PRIMES: usize = 48;
 
 /// What people write. [`Parameters::new`] judges it.
 ///
@@ -39,8 +40,7 @@ pub struct ParametersLiteral {
     pub log_n: u32,
     /// Bit lengths of the primes of `Q`, the one kept longest first.
     pub log_q: Vec<u32>,
-    /// Bit lengths of the special primes `P`, for key switching. They count towards security; no
-    /// operation of this version uses them.
+    /// Bit lengths of the special primes `P`, for key switching. They count towards security.
     #[serde(default)]
     pub log_p: Vec<u32>,
     /// Standard deviation of the error: 3.2 in every secure set.
@@ -58,6 +58,7 @@ struct Inner {
     literal: ParametersLiteral,
     ring: Ring,
     special: Vec<Modulus>,
+    switching: Option<Down>,
     errors: ErrorSampler,
     digest: [u8; 32],
 }
@@ -102,9 +103,13 @@ impl Parameters {
         let moduli = choose(&literal.log_q, literal.log_n, &mut taken)?;
         let special = choose(&literal.log_p, literal.log_n, &mut taken)?;
         let digest = digest(literal, &moduli, &special);
+        let down = |ring: &Ring| Down::new(ring, Ring::new(literal.log_n, special.clone())?);
+        let ring = Ring::new(literal.log_n, moduli)?;
+        let switching = (!special.is_empty()).then(|| down(&ring)).transpose()?;
         Ok(Self(Arc::new(Inner {
-            ring: Ring::new(literal.log_n, moduli)?,
+            ring,
             special,
+            switching,
             errors: ErrorSampler::new(literal.error_std_dev),
             digest,
             literal: literal.clone(),
@@ -150,6 +155,12 @@ impl Parameters {
         self.0.ring.basis().log2(level)
     }
 
+    /// log2 of the product of the special primes; 0 where there are none.
+    #[must_use]
+    pub fn log2_p(&self) -> f64 {
+        self.0.special.iter().map(Modulus::log2).sum()
+    }
+
     /// SHA-256 over everything that both parties must agree on.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
@@ -178,6 +189,11 @@ impl Parameters {
     #[must_use]
     pub fn ring(&self) -> &Ring {
         &self.0.ring
+    }
+
+    /// What key switching needs of the special primes, where there are any.
+    pub(crate) fn switching(&self) -> Result<&Down, ParameterError> {
+        self.0.switching.as_ref().ok_or(ParameterError::NoSpecialPrime)
     }
 
     pub(crate) fn errors(&self) -> &ErrorSampler {

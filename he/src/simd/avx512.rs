@@ -21,8 +21,12 @@ use super::scalar;
 use crate::zq::{Modulus, Shoup};
 
 mod ntt;
+mod slots;
+mod switch;
 
 pub(crate) use ntt::Roots;
+pub(super) use slots::*;
+pub(super) use switch::*;
 
 /// Largest modulus, in bits: `4q` must fit in 52 bits.
 pub(super) const MAX_BITS: u32 = 50;
@@ -191,6 +195,21 @@ fn map(a: &mut [u64], f: impl Fn(__m512i) -> __m512i) -> &mut [u64] {
     rest
 }
 
+/// `out = f(a)` over whole registers; returns what is left over.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn map_to<'a, 'b>(
+    out: &'a mut [u64],
+    a: &'b [u64],
+    f: impl Fn(__m512i) -> __m512i,
+) -> (&'a mut [u64], &'b [u64]) {
+    let ((out, out_rest), (a, a_rest)) = (out.as_chunks_mut(), a.as_chunks());
+    for (x, y) in out.iter_mut().zip(a) {
+        store(x, f(load(y)));
+    }
+    (out_rest, a_rest)
+}
+
 /// `a = f(a, b)` over whole registers; returns what is left over.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
@@ -308,7 +327,7 @@ pub(super) fn centred_to(from: &Modulus, to: &Modulus, out: &mut [u64], a: &[u64
     let field = Field::new(to);
     let half = splat(from.value() / 2);
     let minus_from = splat(to.neg(to.reduce(from.value())));
-    let (out, a) = zip(out, a, |_, x| {
+    let (out, a) = map_to(out, a, |x| {
         let upper = _mm512_cmpgt_epu64_mask(x, half);
         let residue = field.reduce_lazy(x);
         field.settle(_mm512_mask_add_epi64(residue, upper, residue, minus_from))

@@ -2,6 +2,12 @@
 
 use crate::zq::{Modulus, Shoup};
 
+mod slots;
+mod switch;
+
+pub(super) use slots::*;
+pub(super) use switch::*;
+
 /// `a += b`.
 pub(super) fn add_assign(q: &Modulus, a: &mut [u64], b: &[u64]) {
     debug_assert_eq!(a.len(), b.len());

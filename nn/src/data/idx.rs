@@ -13,13 +13,10 @@
 //! of another is named as such. Other content of the right form is accepted: a subset, or
 //! another set in the same format.
 
-use super::{DataError, Dataset, LoadOptions, Split, pixels};
+use super::archive;
+use super::{DataError, Dataset, LoadOptions, Notes, Split};
 use crate::network::ImageShape;
-use crate::tensor::Tensor;
-use flate2::read::MultiGzDecoder;
-use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 const SHAPE: ImageShape = ImageShape {
@@ -71,6 +68,8 @@ struct Records {
     path: PathBuf,
     count: usize,
     bytes: Vec<u8>,
+    /// Whether the content is one of the published files.
+    known: bool,
 }
 
 /// Loads the four files of `name` from `dir`, or from the folder `name` inside it.
@@ -78,9 +77,18 @@ struct Records {
 /// # Errors
 /// [`DataError`], naming the file and what was expected of it.
 pub fn load(name: &str, dir: &Path, options: &LoadOptions) -> Result<Split, DataError> {
+    load_noting(name, dir, options, &mut Notes::default())
+}
+
+pub(super) fn load_noting(
+    name: &str,
+    dir: &Path,
+    options: &LoadOptions,
+    notes: &mut Notes,
+) -> Result<Split, DataError> {
     Ok(Split {
-        train: part(name, dir, ("train", "training"), options.train)?,
-        test: part(name, dir, ("t10k", "test"), options.test)?,
+        train: part(name, dir, ("train", "training"), options.train, notes)?,
+        test: part(name, dir, ("t10k", "test"), options.test, notes)?,
     })
 }
 
@@ -90,10 +98,15 @@ fn part(
     dir: &Path,
     (prefix, role): (&str, &str),
     limit: Option<usize>,
+    notes: &mut Notes,
 ) -> Result<Dataset, DataError> {
-    let read = |kind: Kind, stem: &str, of: &str| {
+    let mut read = |kind: Kind, stem: &str, of: &str| {
         let path = find(name, dir, kind, &format!("{prefix}-{stem}"))?;
-        read_records(&path, kind, &format!("the {role} {of} of {name}"))
+        let records = read_records(&path, kind, &format!("the {role} {of} of {name}"))?;
+        if !records.known {
+            notes.unknown.push(path);
+        }
+        Ok(records)
     };
     let images = read(IMAGES, "images-idx3-ubyte", "images")?;
     let labels = read(LABELS, "labels-idx1-ubyte", "labels")?;
@@ -126,22 +139,14 @@ fn part(
             available: images.count,
         });
     }
-    Ok(dataset(name, &images.bytes, &labels.bytes, count))
-}
-
-fn dataset(name: &str, images: &[u8], labels: &[u8], count: usize) -> Dataset {
-    let columns = SHAPE.height * SHAPE.width;
-    let mut tensor = Tensor::zeros(count, columns);
-    tensor
-        .as_mut_slice()
-        .copy_from_slice(&pixels(&images[..count * columns]));
-    Dataset {
-        name: name.to_owned(),
-        shape: SHAPE,
-        classes: CLASSES,
-        images: tensor,
-        labels: labels[..count].to_vec(),
-    }
+    let pixels = SHAPE.height * SHAPE.width;
+    let labels = labels.bytes[..count].to_vec();
+    Ok(archive::dataset(
+        name,
+        SHAPE,
+        &images.bytes[..count * pixels],
+        labels,
+    ))
 }
 
 /// The first that exists of the usual spellings, plain before gzip.
@@ -177,13 +182,8 @@ fn read_records(path: &Path, kind: Kind, expected: &str) -> Result<Records, Data
         what: kind.what,
         source,
     };
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    let gzipped = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
-    if gzipped {
-        read_plain(path, kind, expected, &mut MultiGzDecoder::new(file))
-    } else {
-        read_plain(path, kind, expected, &mut file)
-    }
+    let mut source = archive::open(path).map_err(failed)?;
+    read_plain(path, kind, expected, &mut source)
 }
 
 /// Reads header and records from plain bytes.
@@ -214,8 +214,9 @@ fn read_plain(
             expected: promised,
         });
     }
-    check_identity(path, expected, &header, &bytes)?;
+    let known = archive::identify(path, expected, &[&header, &bytes], &KNOWN)?;
     Ok(Records {
+        known,
         path: path.to_owned(),
         count: count as usize,
         bytes,
@@ -290,31 +291,6 @@ fn check_header(path: &Path, kind: Kind, header: &[u8]) -> Result<(u32, u64), Da
         });
     }
     Ok((count, u64::from(height) * u64::from(width)))
-}
-
-/// Refuses a known file that is not the one expected.
-fn check_identity(
-    path: &Path,
-    expected: &str,
-    header: &[u8],
-    bytes: &[u8],
-) -> Result<(), DataError> {
-    let digest = Sha256::new()
-        .chain_update(header)
-        .chain_update(bytes)
-        .finalize();
-    let prefix = digest
-        .iter()
-        .take(8)
-        .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-    match KNOWN.iter().find(|(known, _)| *known == prefix) {
-        Some((_, found)) if *found != expected => Err(DataError::Swapped {
-            path: path.to_owned(),
-            expected: expected.to_owned(),
-            found,
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// The `i`-th big-endian 32-bit word.

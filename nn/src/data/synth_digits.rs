@@ -98,31 +98,31 @@ fn record(seed: u64, number: u64) -> ([u8; PIXELS], u8) {
 }
 
 /// Random numbers of one record.
-struct Dice(ChaCha8Rng);
+pub(super) struct Dice(pub(super) ChaCha8Rng);
 
 impl Dice {
     /// Uniform below `n`, up to a bias of `n 2^-32`.
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         ((u64::from(self.0.next_u32()) * n as u64) >> 32) as usize
     }
 
     /// Uniform in `(-1, 1)`, a multiple of `2^-24`.
-    fn flat(&mut self) -> f32 {
+    pub(super) fn flat(&mut self) -> f32 {
         let u = (self.0.next_u32() >> 8) as i32;
         (2 * u + 1 - (1 << 24)) as f32 * (1.0 / 16_777_216.0)
     }
 
     /// In `(-1, 1)`, middling values likelier: the mean of two uniform ones.
-    fn bell(&mut self) -> f32 {
+    pub(super) fn bell(&mut self) -> f32 {
         0.5 * (self.flat() + self.flat())
     }
 
     /// Uniform between two numbers.
-    fn between(&mut self, low: f32, high: f32) -> f32 {
+    pub(super) fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * (0.5 + 0.5 * self.flat())
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) {
+    pub(super) fn fill(&mut self, bytes: &mut [u8]) {
         self.0.fill_bytes(bytes);
     }
 }

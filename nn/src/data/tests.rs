@@ -9,7 +9,7 @@ fn names_and_folders_are_asked_for() {
     assert!(
         unknown
             .to_string()
-            .contains("synth-digits, mnist, fashion-mnist")
+            .contains("synth-digits, synth-shapes, mnist, fashion-mnist, cifar10")
     );
     let no_folder = load("mnist", None, &options).unwrap_err();
     assert!(matches!(no_folder, DataError::NoFolder { .. }));

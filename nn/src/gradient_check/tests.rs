@@ -98,7 +98,7 @@ fn conv_network(layers: &[LayerSpec]) -> Network {
 
 /// Stride, padding, channels, both poolings (side by side, overlapping, with gaps), pointwise
 /// kernels, and stacks of all of them.
-fn conv_stacks() -> Vec<Vec<LayerSpec>> {
+pub(crate) fn conv_stacks() -> Vec<Vec<LayerSpec>> {
     let conv = |channels, kernel, stride, padding| LayerSpec::Conv {
         channels,
         kernel,
@@ -159,8 +159,14 @@ fn convolutions_and_pooling_pass() {
         let network = conv_network(&layers);
         for seed in 0..2 {
             let (mut engine, parameters) = engine(&network, seed);
-            let report = check(&mut engine, &network, &parameters, &x, &labels).unwrap();
+            let mut report = check(&mut engine, &network, &parameters, &x, &labels).unwrap();
             assert_eq!(report.len(), network.linears().len());
+            let squared = Loss::SquaredError;
+            report.extend(
+                check_of(squared, &mut engine, &network, &parameters, &x, &labels).unwrap(),
+            );
+            engine.go_layer_by_layer();
+            report.extend(check(&mut engine, &network, &parameters, &x, &labels).unwrap());
             for layer in report {
                 assert!(
                     layer.weights < 5e-6 && layer.biases < 5e-6 && layer.affine < 5e-6,

@@ -5,7 +5,8 @@
 //! Transform", SIAM 1992, section 1.7. Tested against `rustfft`, which transforms one signal fast
 //! but not many small ones in step.
 
-use super::lanes::{Cell, Twiddle};
+use super::lanes::{Cell, Lanes, Twiddle};
+use pulp::{NullaryFnOnce, Simd};
 use std::f64::consts::TAU;
 
 /// A planned forward transform, `X[k] = sum x[j] exp(-2 pi i j k / n)`.
@@ -49,10 +50,7 @@ impl Fourier {
                 let angle = |p: usize, k: usize| -TAU * (p * k) as f64 / whole as f64;
                 let twiddles = (0..rest)
                     .flat_map(|p| (1..radix).map(move |k| angle(p, k).sin_cos()))
-                    .map(|(sin, cos)| Twiddle {
-                        re: cos as f32,
-                        im: sin as f32,
-                    });
+                    .map(|(sin, cos)| [cos as f32, sin as f32]);
                 stages.push(Stage {
                     radix,
                     rest,
@@ -65,138 +63,141 @@ impl Fourier {
         Self { length, stages }
     }
 
-    /// Transforms `x`, using `other` for every second stage; both hold at least the length.
-    /// Returns whether the result is in `other`.
-    #[inline(always)]
-    pub(super) fn run<const N: usize>(&self, x: &mut [Cell<N>], other: &mut [Cell<N>]) -> bool {
-        let (x, other) = (&mut x[..self.length], &mut other[..self.length]);
-        let mut swapped = false;
+    /// Transforms `line` in place; `other` is scratch. Both hold at least the length.
+    pub(super) fn run<S: Simd>(&self, simd: S, line: &mut [Cell<S>], other: &mut [Cell<S>]) {
+        let (mut x, mut y) = (&mut line[..self.length], &mut other[..self.length]);
         for stage in &self.stages {
-            if swapped {
-                stage.run(other, x);
-            } else {
-                stage.run(x, other);
-            }
-            swapped = !swapped;
+            simd.vectorize(Pass { simd, stage, x, y });
+            std::mem::swap(&mut x, &mut y);
         }
-        swapped
+        if self.stages.len() % 2 == 1 {
+            y.copy_from_slice(x);
+        }
     }
 }
 
-impl Stage {
-    #[inline(always)]
-    fn run<const N: usize>(&self, x: &[Cell<N>], y: &mut [Cell<N>]) {
-        match self.radix {
-            2 => self.pass(x, y, two),
-            3 => self.pass(x, y, three),
-            4 => self.pass(x, y, four),
-            _ => self.pass(x, y, five),
-        }
-    }
+/// One stage on one line.
+struct Pass<'a, S: Simd> {
+    simd: S,
+    stage: &'a Stage,
+    x: &'a [Cell<S>],
+    y: &'a mut [Cell<S>],
+}
+
+impl<S: Simd> NullaryFnOnce for Pass<'_, S> {
+    type Output = ();
 
     #[inline(always)]
-    fn pass<const N: usize, const R: usize>(
-        &self,
-        x: &[Cell<N>],
-        y: &mut [Cell<N>],
-        butterfly: impl Fn([Cell<N>; R]) -> [Cell<N>; R],
-    ) {
-        let (rest, stride) = (self.rest, self.stride);
-        for p in 0..rest {
-            let y = &mut y[stride * R * p..stride * R * (p + 1)];
-            let twiddles = &self.twiddles[p * (R - 1)..(p + 1) * (R - 1)];
+    fn call(self) {
+        match self.stage.radix {
+            2 => self.pass::<2, Two>(),
+            3 => self.pass::<3, Three>(),
+            4 => self.pass::<4, Four>(),
+            _ => self.pass::<5, Five>(),
+        }
+    }
+}
+
+impl<S: Simd> Pass<'_, S> {
+    #[inline(always)]
+    fn pass<const R: usize, B: Butterfly<R>>(self) {
+        let Self { simd, stage, x, y } = self;
+        let (rest, stride) = (stage.rest, stage.stride);
+        let twiddles = stage.twiddles.chunks_exact(R - 1);
+        for ((p, y), twiddles) in y.chunks_exact_mut(stride * R).enumerate().zip(twiddles) {
             for q in 0..stride {
-                let values = butterfly(std::array::from_fn(|k| x[q + stride * (p + rest * k)]));
+                let mut values = [simd.zero(); R];
+                for (k, value) in values.iter_mut().enumerate() {
+                    *value = x[q + stride * (p + rest * k)];
+                }
+                let values = B::apply(simd, values);
                 y[q] = values[0];
                 for k in 1..R {
-                    let value = values[k];
-                    y[q + stride * k] = if p == 0 {
-                        value
-                    } else {
-                        value * twiddles[k - 1]
-                    };
+                    y[q + stride * k] = simd.twiddle(values[k], twiddles[k - 1]);
                 }
             }
         }
     }
 }
 
-#[inline(always)]
-fn two<const N: usize>([a, b]: [Cell<N>; 2]) -> [Cell<N>; 2] {
-    [a + b, a - b]
+/// A transform of length `R`.
+trait Butterfly<const R: usize> {
+    fn apply<S: Simd>(simd: S, values: [Cell<S>; R]) -> [Cell<S>; R];
 }
 
-#[inline(always)]
-fn three<const N: usize>([a, b, c]: [Cell<N>; 3]) -> [Cell<N>; 3] {
-    const SIN: f32 = 0.866_025_4; // sin(2 pi / 3)
-    let sum = b + c;
-    let middle = a - sum.scale(0.5);
-    let turn = (b - c).scale(SIN).times_minus_i();
-    [a + sum, middle + turn, middle - turn]
+struct Two;
+struct Three;
+struct Four;
+struct Five;
+
+impl Butterfly<2> for Two {
+    #[inline(always)]
+    fn apply<S: Simd>(simd: S, [a, b]: [Cell<S>; 2]) -> [Cell<S>; 2] {
+        [simd.plus(a, b), simd.minus(a, b)]
+    }
 }
 
-#[inline(always)]
-fn four<const N: usize>([a, b, c, d]: [Cell<N>; 4]) -> [Cell<N>; 4] {
-    let (even, odd) = (a + c, b + d);
-    let (half, turn) = (a - c, (b - d).times_minus_i());
-    [even + odd, half + turn, even - odd, half - turn]
+impl Butterfly<3> for Three {
+    #[inline(always)]
+    fn apply<S: Simd>(simd: S, [a, b, c]: [Cell<S>; 3]) -> [Cell<S>; 3] {
+        const SIN: f32 = 0.866_025_4; // sin(2 pi / 3)
+        let sum = simd.plus(b, c);
+        let middle = simd.minus(a, simd.scale(sum, 0.5));
+        let (second, third) = simd.turns(middle, simd.scale(simd.minus(b, c), SIN));
+        [simd.plus(a, sum), second, third]
+    }
 }
 
-#[inline(always)]
-fn five<const N: usize>([a, b, c, d, e]: [Cell<N>; 5]) -> [Cell<N>; 5] {
-    const COS: [f32; 2] = [0.309_017, -0.809_017]; // cos(2 pi / 5), cos(4 pi / 5)
-    const SIN: [f32; 2] = [0.951_056_5, 0.587_785_24];
-    let (outer, inner) = (b + e, c + d);
-    let (outer_turn, inner_turn) = ((b - e).times_minus_i(), (c - d).times_minus_i());
-    let first = a + outer.scale(COS[0]) + inner.scale(COS[1]);
-    let second = a + outer.scale(COS[1]) + inner.scale(COS[0]);
-    let first_turn = outer_turn.scale(SIN[0]) + inner_turn.scale(SIN[1]);
-    let second_turn = outer_turn.scale(SIN[1]) - inner_turn.scale(SIN[0]);
-    [
-        a + outer + inner,
-        first + first_turn,
-        second + second_turn,
-        second - second_turn,
-        first - first_turn,
-    ]
+impl Butterfly<4> for Four {
+    #[inline(always)]
+    fn apply<S: Simd>(simd: S, [a, b, c, d]: [Cell<S>; 4]) -> [Cell<S>; 4] {
+        let (even, odd) = (simd.plus(a, c), simd.plus(b, d));
+        let (second, fourth) = simd.turns(simd.minus(a, c), simd.minus(b, d));
+        [simd.plus(even, odd), second, simd.minus(even, odd), fourth]
+    }
+}
+
+impl Butterfly<5> for Five {
+    #[inline(always)]
+    fn apply<S: Simd>(simd: S, [a, b, c, d, e]: [Cell<S>; 5]) -> [Cell<S>; 5] {
+        const COS: [f32; 2] = [0.309_017, -0.809_017]; // cos(2 pi / 5), cos(4 pi / 5)
+        const SIN: [f32; 2] = [0.951_056_5, 0.587_785_24];
+        let mix = |x, p, y, q| simd.plus(simd.scale(x, p), simd.scale(y, q));
+        let (outer, inner) = (simd.plus(b, e), simd.plus(c, d));
+        let (outer_turn, inner_turn) = (simd.minus(b, e), simd.minus(c, d));
+        let near = simd.plus(a, mix(outer, COS[0], inner, COS[1]));
+        let far = simd.plus(a, mix(outer, COS[1], inner, COS[0]));
+        let near_turn = mix(outer_turn, SIN[0], inner_turn, SIN[1]);
+        let far_turn = mix(outer_turn, SIN[1], inner_turn, -SIN[0]);
+        let (second, fifth) = simd.turns(near, near_turn);
+        let (third, fourth) = simd.turns(far, far_turn);
+        let first = simd.plus(a, simd.plus(outer, inner));
+        [first, second, third, fourth, fifth]
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scatter::lanes::Lanes;
+    use pulp::Scalar;
     use rustfft::{FftPlanner, num_complex::Complex};
 
     #[test]
     fn agrees_with_rustfft_for_every_suited_length() {
         for length in (1..=120).filter(|n| Fourier::suits(*n)) {
             let value = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
-            let cell = |i: usize| Cell {
-                re: Lanes([value(4 * i), value(4 * i + 1)]),
-                im: Lanes([value(4 * i + 2), value(4 * i + 3)]),
-            };
-            let mut x: Vec<Cell<2>> = (0..length).map(cell).collect();
+            let mut x: Vec<Cell<Scalar>> = (0..length)
+                .map(|i| [value(2 * i), value(2 * i + 1)])
+                .collect();
+            let complex = |[re, im]: Cell<Scalar>| Complex::new(f64::from(re), f64::from(im));
+            let mut want: Vec<_> = x.iter().copied().map(complex).collect();
+            FftPlanner::new()
+                .plan_fft_forward(length)
+                .process(&mut want);
             let mut other = x.clone();
-            let lane = |cells: &[Cell<2>], l: usize| -> Vec<Complex<f64>> {
-                let part = |c: &Cell<2>| (f64::from(c.re.0[l]), f64::from(c.im.0[l]));
-                cells
-                    .iter()
-                    .map(part)
-                    .map(|(a, b)| Complex::new(a, b))
-                    .collect()
-            };
-            let mut want = [lane(&x, 0), lane(&x, 1)];
-            let plan = FftPlanner::new().plan_fft_forward(length);
-            want.iter_mut().for_each(|w| plan.process(w));
-            let got = if Fourier::new(length).run(&mut x, &mut other) {
-                other
-            } else {
-                x
-            };
-            for (l, want) in want.iter().enumerate() {
-                for (got, want) in lane(&got, l).iter().zip(want) {
-                    assert!((got - want).norm() < 1e-4, "{length}: {got} {want}");
-                }
+            Fourier::new(length).run(Scalar::new(), &mut x, &mut other);
+            for (got, want) in x.iter().copied().map(complex).zip(&want) {
+                assert!((got - want).norm() < 1e-4, "{length}: {got} {want}");
             }
         }
         assert!(!Fourier::suits(28) && !Fourier::suits(0) && Fourier::suits(36));

@@ -1,160 +1,73 @@
-//! Vectors of images: one value of each of `N` images, and complex pairs of them.
+//! Vectors of images: one value of each of a few images, and complex pairs of them.
 //!
-//! Plain arrays and loops over them; inside a function compiled for a vector extension each loop
-//! becomes one instruction. No fused multiply-add is used, so results are the same bits for every
-//! width and processor.
+//! A vector register holds the value of one pixel or frequency for 16, 8 or 4 images, whatever the
+//! processor has room for (`S::f32s` of a [`pulp::Simd`]). No fused multiply-add is used, so results
+//! are the same bits for every width and processor.
 
-use std::ops::{Add, Mul, Sub};
+use pulp::Simd;
 
-/// How many images fit side by side on this processor.
-pub(super) fn width() -> usize {
-    match pulp::Arch::new() {
-        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        pulp::Arch::V4(_) => 16,
-        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        pulp::Arch::V3(_) => 8,
-        _ => 4,
-    }
-}
+/// A complex value of each image: real parts, imaginary parts.
+pub(super) type Cell<S> = [<S as Simd>::f32s; 2];
 
-/// One value of each image.
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-pub(super) struct Lanes<const N: usize>(pub(super) [f32; N]);
+/// A complex constant: real part, imaginary part.
+pub(super) type Twiddle = [f32; 2];
 
-impl<const N: usize> Lanes<N> {
-    pub(super) const ZERO: Self = Self([0.0; N]);
-
-    /// All lanes times one number.
+/// The arithmetic of cells.
+pub(super) trait Lanes: Simd {
+    /// Zero for each image.
     #[inline(always)]
-    pub(super) fn scale(self, factor: f32) -> Self {
-        let mut out = self;
-        for v in &mut out.0 {
-            *v *= factor;
-        }
-        out
+    fn zero(self) -> Cell<Self> {
+        [self.splat_f32s(0.0); 2]
     }
-}
-
-impl<const N: usize> Add for Lanes<N> {
-    type Output = Self;
 
     #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        let mut out = self;
-        for (a, b) in out.0.iter_mut().zip(other.0) {
-            *a += b;
-        }
-        out
+    fn plus(self, a: Cell<Self>, b: Cell<Self>) -> Cell<Self> {
+        [self.add_f32s(a[0], b[0]), self.add_f32s(a[1], b[1])]
     }
-}
-
-impl<const N: usize> Sub for Lanes<N> {
-    type Output = Self;
 
     #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        let mut out = self;
-        for (a, b) in out.0.iter_mut().zip(other.0) {
-            *a -= b;
-        }
-        out
+    fn minus(self, a: Cell<Self>, b: Cell<Self>) -> Cell<Self> {
+        [self.sub_f32s(a[0], b[0]), self.sub_f32s(a[1], b[1])]
     }
-}
-
-/// One complex value of each image.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(super) struct Cell<const N: usize> {
-    pub(super) re: Lanes<N>,
-    pub(super) im: Lanes<N>,
-}
-
-impl<const N: usize> Cell<N> {
-    pub(super) const ZERO: Self = Self {
-        re: Lanes::ZERO,
-        im: Lanes::ZERO,
-    };
 
     /// Times a real number.
     #[inline(always)]
-    pub(super) fn scale(self, factor: f32) -> Self {
-        Self {
-            re: self.re.scale(factor),
-            im: self.im.scale(factor),
-        }
+    fn scale(self, a: Cell<Self>, factor: f32) -> Cell<Self> {
+        let factor = self.splat_f32s(factor);
+        [self.mul_f32s(a[0], factor), self.mul_f32s(a[1], factor)]
     }
 
-    /// Times `-i`.
+    /// `a - i b` and `a + i b`.
     #[inline(always)]
-    pub(super) fn times_minus_i(self) -> Self {
-        Self {
-            re: self.im,
-            im: Lanes::ZERO - self.re,
-        }
+    fn turns(self, a: Cell<Self>, b: Cell<Self>) -> (Cell<Self>, Cell<Self>) {
+        let ([re, im], [x, y]) = (a, b);
+        (
+            [self.add_f32s(re, y), self.sub_f32s(im, x)],
+            [self.sub_f32s(re, y), self.add_f32s(im, x)],
+        )
     }
 
-    /// Real and imaginary part exchanged: a forward transform of exchanged values is the inverse
-    /// transform, exchanged and without its divisor.
+    /// The product with a complex constant.
     #[inline(always)]
-    pub(super) fn exchanged(self) -> Self {
-        Self {
-            re: self.im,
-            im: self.re,
-        }
+    fn twiddle(self, [re, im]: Cell<Self>, w: Twiddle) -> Cell<Self> {
+        let (c, s) = (self.splat_f32s(w[0]), self.splat_f32s(w[1]));
+        [
+            self.sub_f32s(self.mul_f32s(re, c), self.mul_f32s(im, s)),
+            self.add_f32s(self.mul_f32s(re, s), self.mul_f32s(im, c)),
+        ]
+    }
+
+    /// `sum + factor value`.
+    #[inline(always)]
+    fn add_scaled(self, sum: Self::f32s, factor: f32, value: Self::f32s) -> Self::f32s {
+        self.add_f32s(sum, self.mul_f32s(self.splat_f32s(factor), value))
     }
 
     /// The modulus.
     #[inline(always)]
-    pub(super) fn modulus(self) -> Lanes<N> {
-        let mut out = Lanes::ZERO;
-        for i in 0..N {
-            let (re, im) = (self.re.0[i], self.im.0[i]);
-            out.0[i] = (re * re + im * im).sqrt();
-        }
-        out
+    fn modulus(self, [re, im]: Cell<Self>) -> Self::f32s {
+        self.sqrt_f32s(self.add_f32s(self.mul_f32s(re, re), self.mul_f32s(im, im)))
     }
 }
 
-impl<const N: usize> Add for Cell<N> {
-    type Output = Self;
-
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        Self {
-            re: self.re + other.re,
-            im: self.im + other.im,
-        }
-    }
-}
-
-impl<const N: usize> Sub for Cell<N> {
-    type Output = Self;
-
-    #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        Self {
-            re: self.re - other.re,
-            im: self.im - other.im,
-        }
-    }
-}
-
-impl<const N: usize> Mul<Twiddle> for Cell<N> {
-    type Output = Self;
-
-    #[inline(always)]
-    fn mul(self, w: Twiddle) -> Self {
-        Self {
-            re: self.re.scale(w.re) - self.im.scale(w.im),
-            im: self.re.scale(w.im) + self.im.scale(w.re),
-        }
-    }
-}
-
-/// A complex constant.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Twiddle {
-    pub(super) re: f32,
-    pub(super) im: f32,
-}
+impl<S: Simd> Lanes for S {}

@@ -8,6 +8,7 @@ use super::fourier::Fourier;
 use super::lanes::{Cell, Lanes};
 use super::smooth::Smooth;
 use super::{ScatterSettings, Side};
+use pulp::{NullaryFnOnce, Simd, bytemuck};
 
 /// Filter values below this share of the largest are left out.
 const NEGLIGIBLE: f64 = 1e-7;
@@ -94,46 +95,22 @@ impl Filter {
     }
 }
 
-/// The buffers of one thread.
-pub(super) enum Workspace {
-    Sixteen(Buffers<16>),
-    Eight(Buffers<8>),
-    Four(Buffers<4>),
-}
-
-/// Buffers for `N` images.
-pub(super) struct Buffers<const N: usize> {
+/// The buffers of one thread, for as many images as `S` has lanes.
+pub(super) struct Buffers<S: Simd> {
+    simd: S,
     /// Spectrum of the images.
-    whole: Vec<Cell<N>>,
+    whole: Vec<Cell<S>>,
     /// Two real maps, or their joint spectrum.
-    pair: Vec<Cell<N>>,
+    pair: Vec<Cell<S>>,
     /// The spectra of one and the other.
-    parted: [Vec<Cell<N>>; 2],
+    parted: [Vec<Cell<S>>; 2],
     /// A product with a filter, its rows transformed.
-    halfway: Vec<Cell<N>>,
-    line: Vec<Cell<N>>,
-    other: Vec<Cell<N>>,
+    halfway: Vec<Cell<S>>,
+    line: Vec<Cell<S>>,
+    other: Vec<Cell<S>>,
     /// One smoothed column, and the smoothed map.
-    column: Vec<Lanes<N>>,
-    map: Vec<Lanes<N>>,
-}
-
-impl<const N: usize> Buffers<N> {
-    fn new(plan: &Plan) -> Self {
-        let (height, width) = (plan.levels[0].height, plan.levels[0].width);
-        let (area, side) = (height * width, height.max(width));
-        let cells = |n| vec![Cell::ZERO; n];
-        Self {
-            whole: cells(area),
-            pair: cells(area),
-            parted: [cells(area), cells(area)],
-            halfway: cells(area),
-            line: cells(side),
-            other: cells(side),
-            column: vec![Lanes::ZERO; side],
-            map: vec![Lanes::ZERO; area],
-        }
-    }
+    column: Vec<S::f32s>,
+    map: Vec<S::f32s>,
 }
 
 impl Plan {
@@ -170,32 +147,33 @@ impl Plan {
         self.geometry
     }
 
-    pub(super) fn workspace(&self, lanes: usize) -> Workspace {
-        match lanes {
-            16 => Workspace::Sixteen(Buffers::new(self)),
-            8 => Workspace::Eight(Buffers::new(self)),
-            _ => Workspace::Four(Buffers::new(self)),
-        }
-    }
-
-    /// Transforms the planes of a job.
-    pub(super) fn run(&self, workspace: &mut Workspace, job: Job<'_>) {
-        match workspace {
-            Workspace::Sixteen(buffers) => dispatch(self, buffers, job),
-            Workspace::Eight(buffers) => dispatch(self, buffers, job),
-            Workspace::Four(buffers) => self.paths(buffers, job),
+    /// Buffers for [`Self::run`].
+    pub(super) fn buffers<S: Simd>(&self, simd: S) -> Buffers<S> {
+        let (height, width) = (self.levels[0].height, self.levels[0].width);
+        let (area, side) = (height * width, height.max(width));
+        let zero = simd.splat_f32s(0.0);
+        let cells = |n| vec![[zero; 2]; n];
+        Buffers {
+            simd,
+            whole: cells(area),
+            pair: cells(area),
+            parted: [cells(area), cells(area)],
+            halfway: cells(area),
+            line: cells(side),
+            other: cells(side),
+            column: vec![zero; side],
+            map: vec![zero; area],
         }
     }
 
     /// All paths for one job.
-    #[inline(always)]
-    fn paths<const N: usize>(&self, buffers: &mut Buffers<N>, job: Job<'_>) {
+    pub(super) fn run<S: Simd>(&self, buffers: &mut Buffers<S>, job: Job<'_>) {
         let mut output = Output {
             block: job.block,
             features: job.features,
         };
         self.load(buffers, job.planes);
-        self.smooth_pair(buffers, &mut output);
+        self.zeroth_order(buffers, &mut output);
         self.levels[0].forward(buffers);
         std::mem::swap(&mut buffers.whole, &mut buffers.pair);
         let angles = self.settings.angles;
@@ -208,43 +186,51 @@ impl Plan {
     }
 
     /// Pads the planes by reflection into the real part of `pair`.
-    #[inline(always)]
-    fn load<const N: usize>(&self, buffers: &mut Buffers<N>, planes: &[f32]) {
+    fn load<S: Simd>(&self, buffers: &mut Buffers<S>, planes: &[f32]) {
         let Geometry { height, width } = self.geometry;
         let area = height.length * width.length;
-        for y in 0..height.padded {
-            let row = reflected(y, height) * width.length;
-            for x in 0..width.padded {
-                let from = row + reflected(x, width);
-                let cell = &mut buffers.pair[y * width.padded + x];
-                *cell = Cell::ZERO;
-                for (lane, plane) in cell.re.0.iter_mut().zip(planes.chunks_exact(area)) {
-                    *lane = plane[from];
-                }
+        let cells: &mut [f32] = bytemuck::cast_slice_mut(&mut buffers.pair);
+        cells.fill(0.0);
+        for (at, cell) in cells.chunks_exact_mut(2 * S::F32_LANES).enumerate() {
+            let y = reflected(at / width.padded, height);
+            let x = reflected(at % width.padded, width);
+            for (lane, plane) in cell.iter_mut().zip(planes.chunks_exact(area)) {
+                *lane = plane[y * width.length + x];
             }
         }
     }
 
-    /// Zeroth order: smooths the real part of `pair`.
-    #[inline(always)]
-    fn smooth_pair<const N: usize>(&self, buffers: &mut Buffers<N>, output: &mut Output<'_>) {
+    /// Smooths the real part of `pair`.
+    fn zeroth_order<S: Simd>(&self, buffers: &mut Buffers<S>, output: &mut Output<'_>) {
         let level = &self.levels[0];
         let Buffers {
-            pair, column, map, ..
+            simd,
+            pair,
+            line,
+            column,
+            map,
+            ..
         } = buffers;
-        let mut smoother = Smoother::new(level, column, map);
+        let map = &mut map[..level.area()];
+        map.fill(simd.splat_f32s(0.0));
         for x in 0..level.width {
-            let values = (0..level.height).map(|y| pair[y * level.width + x].re);
-            smoother.add(x, values);
+            gather(line, pair, x, level.width);
+            simd.vectorize(Smoothing {
+                simd: *simd,
+                level,
+                x,
+                line: &mut line[..level.height],
+                column,
+                map,
+            });
         }
-        output.write(0, smoother.map);
+        output.write::<S>(0, map);
     }
 
     /// The paths that begin with wavelets `n` to `n + count - 1`, of one scale.
-    #[inline(always)]
-    fn first_order<const N: usize>(
+    fn first_order<S: Simd>(
         &self,
-        buffers: &mut Buffers<N>,
+        buffers: &mut Buffers<S>,
         n: usize,
         count: usize,
         output: &mut Output<'_>,
@@ -254,38 +240,33 @@ impl Plan {
         let level = &self.levels[j];
         let last = j + 1 == scales;
         for i in 0..count {
-            level.multiply(
-                &self.filters[n + i][0],
-                &buffers.whole,
-                &mut buffers.halfway,
-                &mut buffers.line,
-                &mut buffers.other,
-            );
-            let keep = (!last).then_some(i);
-            level.modulus(buffers, keep);
-            output.write(1 + n + i, &buffers.map[..level.area()]);
+            level.multiply(&self.filters[n + i][0], buffers, None);
+            level.modulus(buffers, (!last).then_some(i));
+            output.write::<S>(1 + n + i, &buffers.map[..level.area()]);
         }
         if last {
             return;
         }
         if count == 1 {
-            buffers
-                .pair
-                .iter_mut()
-                .for_each(|cell| cell.im = Lanes::ZERO);
+            let zero = buffers.simd.splat_f32s(0.0);
+            buffers.pair.iter_mut().for_each(|cell| cell[1] = zero);
         }
         level.forward(buffers);
-        level.part(buffers);
+        buffers.simd.vectorize(Parting {
+            simd: buffers.simd,
+            level,
+            pair: &buffers.pair,
+            parted: &mut buffers.parted,
+        });
         for i in 0..count {
             self.second_order(buffers, n, i, output);
         }
     }
 
     /// The paths through wavelet `n + i`, whose modulus has spectrum `parted[i]`.
-    #[inline(always)]
-    fn second_order<const N: usize>(
+    fn second_order<S: Simd>(
         &self,
-        buffers: &mut Buffers<N>,
+        buffers: &mut Buffers<S>,
         n: usize,
         i: usize,
         output: &mut Output<'_>,
@@ -300,24 +281,12 @@ impl Plan {
         map += (n % angles + i) * (scales - 1 - j) * angles;
         for second in (j + 1) * angles..scales * angles {
             let level = &self.levels[second / angles];
-            let filter = &self.filters[second][j];
-            level.multiply(
-                filter,
-                &buffers.parted[i],
-                &mut buffers.halfway,
-                &mut buffers.line,
-                &mut buffers.other,
-            );
+            level.multiply(&self.filters[second][j], buffers, Some(i));
             level.modulus(buffers, None);
-            output.write(map, &buffers.map[..level.area()]);
+            output.write::<S>(map, &buffers.map[..level.area()]);
             map += 1;
         }
     }
-}
-
-/// Runs the paths compiled for the vector extension that has this many lanes.
-fn dispatch<const N: usize>(plan: &Plan, buffers: &mut Buffers<N>, job: Job<'_>) {
-    pulp::Arch::new().dispatch(|| plan.paths(buffers, job));
 }
 
 /// The pixel that place `at` of a padded side shows.
@@ -337,39 +306,31 @@ impl Level {
         self.smooth_height.outputs * self.smooth_width.outputs
     }
 
-    /// Multiplies a spectrum by a filter, folds it to this level and transforms the rows, all
-    /// with real and imaginary part exchanged, which makes the transform an inverse one.
-    #[inline(always)]
-    fn multiply<const N: usize>(
-        &self,
-        filter: &Filter,
-        spectrum: &[Cell<N>],
-        halfway: &mut [Cell<N>],
-        line: &mut [Cell<N>],
-        other: &mut [Cell<N>],
-    ) {
-        for (y, row) in halfway
-            .chunks_exact_mut(self.width)
-            .take(self.height)
-            .enumerate()
-        {
-            line[..self.width].fill(Cell::ZERO);
-            for tap in &filter.taps[filter.rows[y]..filter.rows[y + 1]] {
-                let value = spectrum[tap.from as usize].exchanged().scale(tap.weight);
-                let sum = &mut line[tap.to as usize];
-                *sum = *sum + value;
-            }
-            let swapped = self.rows.run(line, other);
-            let result = if swapped { &*other } else { &*line };
-            row.copy_from_slice(&result[..self.width]);
+    /// Multiplies a spectrum, of the images or of `parted`, by a filter, folds it to this level and
+    /// transforms the rows, all with real and imaginary part exchanged: a forward transform of
+    /// exchanged values is the inverse transform, exchanged and without its divisor.
+    fn multiply<S: Simd>(&self, filter: &Filter, buffers: &mut Buffers<S>, part: Option<usize>) {
+        let simd = buffers.simd;
+        let spectrum = part.map_or(&buffers.whole, |part| &buffers.parted[part]);
+        let rows = buffers.halfway.chunks_exact_mut(self.width);
+        for (row, ends) in rows.zip(filter.rows.windows(2)) {
+            let taps = &filter.taps[ends[0]..ends[1]];
+            row.fill([simd.splat_f32s(0.0); 2]);
+            simd.vectorize(Product {
+                simd,
+                taps,
+                spectrum,
+                row,
+            });
+            self.rows.run(simd, row, &mut buffers.other);
         }
     }
 
     /// Transforms the columns of `halfway`, takes the modulus and smooths it into `map`; `keep`
     /// says in which part of `pair` to keep the modulus itself.
-    #[inline(always)]
-    fn modulus<const N: usize>(&self, buffers: &mut Buffers<N>, keep: Option<usize>) {
+    fn modulus<S: Simd>(&self, buffers: &mut Buffers<S>, keep: Option<usize>) {
         let Buffers {
+            simd,
             pair,
             halfway,
             line,
@@ -378,99 +339,160 @@ impl Level {
             map,
             ..
         } = buffers;
-        let mut smoother = Smoother::new(self, column, map);
+        let (simd, map) = (*simd, &mut map[..self.area()]);
+        map.fill(simd.splat_f32s(0.0));
         for x in 0..self.width {
-            for y in 0..self.height {
-                line[y] = halfway[y * self.width + x];
+            let line = &mut line[..self.height];
+            gather(line, halfway, x, self.width);
+            self.columns.run(simd, line, other);
+            simd.vectorize(Moduli { simd, line });
+            simd.vectorize(Smoothing {
+                simd,
+                level: self,
+                x,
+                line,
+                column,
+                map,
+            });
+            if let Some(part) = keep {
+                let cells = pair[x..].iter_mut().step_by(self.width);
+                cells.zip(line).for_each(|(cell, [re, _])| cell[part] = *re);
             }
-            let swapped = self.columns.run(line, other);
-            let result = if swapped { &mut *other } else { &mut *line };
-            for (y, cell) in result[..self.height].iter_mut().enumerate() {
-                cell.re = cell.modulus();
-                match keep {
-                    Some(0) => pair[y * self.width + x].re = cell.re,
-                    Some(_) => pair[y * self.width + x].im = cell.re,
-                    None => {}
-                }
-            }
-            smoother.add(x, result[..self.height].iter().map(|cell| cell.re));
         }
     }
 
     /// The two-dimensional forward transform of `pair`, in place.
-    #[inline(always)]
-    fn forward<const N: usize>(&self, buffers: &mut Buffers<N>) {
+    fn forward<S: Simd>(&self, buffers: &mut Buffers<S>) {
         let Buffers {
-            pair, line, other, ..
+            simd,
+            pair,
+            line,
+            other,
+            ..
         } = buffers;
         for row in pair.chunks_exact_mut(self.width).take(self.height) {
-            if self.rows.run(row, line) {
-                row.copy_from_slice(&line[..self.width]);
-            }
+            self.rows.run(*simd, row, other);
         }
         for x in 0..self.width {
-            for y in 0..self.height {
-                line[y] = pair[y * self.width + x];
-            }
-            let swapped = self.columns.run(line, other);
-            let result = if swapped { &*other } else { &*line };
-            for y in 0..self.height {
-                pair[y * self.width + x] = result[y];
-            }
-        }
-    }
-
-    /// Takes apart the joint spectrum of two real maps: `(Z(k) + conj Z(-k)) / 2` and
-    /// `(Z(k) - conj Z(-k)) / 2i`.
-    #[inline(always)]
-    fn part<const N: usize>(&self, buffers: &mut Buffers<N>) {
-        let Buffers { pair, parted, .. } = buffers;
-        let [first, second] = parted;
-        for y in 0..self.height {
-            let opposite = (self.height - y) % self.height * self.width;
-            for x in 0..self.width {
-                let here = pair[y * self.width + x];
-                let there = pair[opposite + (self.width - x) % self.width];
-                let there = Cell {
-                    re: there.re,
-                    im: Lanes::ZERO - there.im,
-                };
-                first[y * self.width + x] = (here + there).scale(0.5);
-                second[y * self.width + x] = (here - there).times_minus_i().scale(0.5);
-            }
+            let line = &mut line[..self.height];
+            gather(line, pair, x, self.width);
+            self.columns.run(*simd, line, other);
+            let cells = pair[x..].iter_mut().step_by(self.width);
+            cells.zip(line).for_each(|(cell, value)| *cell = *value);
         }
     }
 }
 
-/// Smooths a map that comes column by column.
-struct Smoother<'a, const N: usize> {
+/// Copies column `x` of a map of this width.
+fn gather<T: Copy>(line: &mut [T], map: &[T], x: usize, width: usize) {
+    let cells = map[x..].iter().step_by(width);
+    line.iter_mut()
+        .zip(cells)
+        .for_each(|(to, from)| *to = *from);
+}
+
+/// Adds a row of a product with a filter to `row`, real and imaginary part exchanged.
+struct Product<'a, S: Simd> {
+    simd: S,
+    taps: &'a [Tap],
+    spectrum: &'a [Cell<S>],
+    row: &'a mut [Cell<S>],
+}
+
+impl<S: Simd> NullaryFnOnce for Product<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let simd = self.simd;
+        for tap in self.taps {
+            let [re, im] = self.spectrum[tap.from as usize];
+            let sum = &mut self.row[tap.to as usize];
+            sum[0] = simd.add_scaled(sum[0], tap.weight, im);
+            sum[1] = simd.add_scaled(sum[1], tap.weight, re);
+        }
+    }
+}
+
+/// Puts the moduli of a line into its real parts.
+struct Moduli<'a, S: Simd> {
+    simd: S,
+    line: &'a mut [Cell<S>],
+}
+
+impl<S: Simd> NullaryFnOnce for Moduli<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for cell in self.line {
+            cell[0] = self.simd.modulus(*cell);
+        }
+    }
+}
+
+/// Smooths the real part of column `x` and adds it to the smoothed map.
+struct Smoothing<'a, S: Simd> {
+    simd: S,
     level: &'a Level,
-    column: &'a mut [Lanes<N>],
-    map: &'a mut [Lanes<N>],
+    x: usize,
+    line: &'a mut [Cell<S>],
+    column: &'a mut [S::f32s],
+    map: &'a mut [S::f32s],
 }
 
-impl<'a, const N: usize> Smoother<'a, N> {
-    #[inline(always)]
-    fn new(level: &'a Level, column: &'a mut [Lanes<N>], map: &'a mut [Lanes<N>]) -> Self {
-        let map = &mut map[..level.area()];
-        map.fill(Lanes::ZERO);
-        Self { level, column, map }
-    }
+impl<S: Simd> NullaryFnOnce for Smoothing<'_, S> {
+    type Output = ();
 
-    /// Adds column `x`.
     #[inline(always)]
-    fn add(&mut self, x: usize, values: impl Iterator<Item = Lanes<N>>) {
+    fn call(self) {
+        let simd = self.simd;
         let (down, across) = (&self.level.smooth_height, &self.level.smooth_width);
         let column = &mut self.column[..down.outputs];
-        column.fill(Lanes::ZERO);
-        for (y, value) in values.enumerate() {
-            for (sum, weight) in column.iter_mut().zip(down.column(y)) {
-                *sum = *sum + value.scale(*weight);
+        for (o, out) in column.iter_mut().enumerate() {
+            let mut sum = simd.splat_f32s(0.0);
+            for (weight, [value, _]) in down.row(o).iter().zip(self.line.iter()) {
+                sum = simd.add_scaled(sum, *weight, *value);
+            }
+            *out = sum;
+        }
+        let weights = across.column(self.x);
+        for (sums, value) in self.map.chunks_exact_mut(across.outputs).zip(column) {
+            for (sum, weight) in sums.iter_mut().zip(weights) {
+                *sum = simd.add_scaled(*sum, *weight, *value);
             }
         }
-        for (row, value) in self.map.chunks_exact_mut(across.outputs).zip(column) {
-            for (sum, weight) in row.iter_mut().zip(across.column(x)) {
-                *sum = *sum + value.scale(*weight);
+    }
+}
+
+/// Takes apart the joint spectrum of two real maps: `(Z(k) + conj Z(-k)) / 2` and
+/// `(Z(k) - conj Z(-k)) / 2i`.
+struct Parting<'a, S: Simd> {
+    simd: S,
+    level: &'a Level,
+    pair: &'a [Cell<S>],
+    parted: &'a mut [Vec<Cell<S>>; 2],
+}
+
+impl<S: Simd> NullaryFnOnce for Parting<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let simd = self.simd;
+        let Level { height, width, .. } = *self.level;
+        let [first, second] = self.parted;
+        for y in 0..height {
+            let here = &self.pair[y * width..(y + 1) * width];
+            let opposite = (height - y) % height * width;
+            let there = &self.pair[opposite..opposite + width];
+            let first = &mut first[y * width..(y + 1) * width];
+            let second = &mut second[y * width..(y + 1) * width];
+            for x in 0..width {
+                let ([a, b], [c, d]) = (here[x], there[if x == 0 { 0 } else { width - x }]);
+                let half = |v| simd.mul_f32s(simd.splat_f32s(0.5), v);
+                first[x] = [half(simd.add_f32s(a, c)), half(simd.sub_f32s(b, d))];
+                second[x] = [half(simd.add_f32s(b, d)), half(simd.sub_f32s(c, a))];
             }
         }
     }
@@ -484,13 +506,13 @@ struct Output<'a> {
 
 impl Output<'_> {
     /// Writes map number `index` of every plane.
-    #[inline(always)]
-    fn write<const N: usize>(&mut self, index: usize, map: &[Lanes<N>]) {
+    fn write<S: Simd>(&mut self, index: usize, map: &[S::f32s]) {
         let area = map.len();
+        let values: &[f32] = bytemuck::cast_slice(map);
         for (lane, features) in self.features.chunks_exact_mut(self.block).enumerate() {
             let features = &mut features[index * area..(index + 1) * area];
-            for (feature, value) in features.iter_mut().zip(map) {
-                *feature = value.0[lane];
+            for (feature, value) in features.iter_mut().zip(values.chunks_exact(S::F32_LANES)) {
+                *feature = value[lane];
             }
         }
     }

@@ -12,8 +12,10 @@ use std::f64::consts::TAU;
 pub(super) struct Smooth {
     /// Length that comes out.
     pub(super) outputs: usize,
-    /// `[inputs][outputs]`.
-    columns: Vec<f32>,
+    inputs: usize,
+    /// `[outputs][inputs]`, and the other way round.
+    weights: Vec<f32>,
+    transposed: Vec<f32>,
 }
 
 impl Smooth {
@@ -22,21 +24,35 @@ impl Smooth {
         let inputs = spectrum.len();
         let step = 1 << (scales - level);
         let outputs = inputs / step - 2;
-        let mut columns = vec![0.0; inputs * outputs];
+        let mut weights = vec![0.0; inputs * outputs];
+        let mut transposed = weights.clone();
         for u in 0..inputs {
             for o in 0..outputs {
                 let place = ((o + 1) * step + inputs - u) % inputs;
                 let wave = |k: usize| (TAU * (k * place % inputs) as f64 / inputs as f64).cos();
                 let sum: f64 = spectrum.iter().enumerate().map(|(k, s)| s * wave(k)).sum();
-                columns[u * outputs + o] = (sum / inputs as f64) as f32;
+                let weight = (sum / inputs as f64) as f32;
+                weights[o * inputs + u] = weight;
+                transposed[u * outputs + o] = weight;
             }
         }
-        Self { outputs, columns }
+        Self {
+            outputs,
+            inputs,
+            weights,
+            transposed,
+        }
+    }
+
+    /// What each input adds to output `o`.
+    #[inline(always)]
+    pub(super) fn row(&self, o: usize) -> &[f32] {
+        &self.weights[o * self.inputs..(o + 1) * self.inputs]
     }
 
     /// What input `u` adds to each output.
     #[inline(always)]
     pub(super) fn column(&self, u: usize) -> &[f32] {
-        &self.columns[u * self.outputs..(u + 1) * self.outputs]
+        &self.transposed[u * self.outputs..(u + 1) * self.outputs]
     }
 }

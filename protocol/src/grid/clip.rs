@@ -15,7 +15,7 @@ use sphinx_nn::network::LinearKind;
 use sphinx_nn::tensor::Tensor;
 
 use super::conv::Patches;
-use crate::format::{D_SATURATION, Integers, quantise};
+use crate::format::{Integers, quantise};
 use crate::plan::GridPlan;
 
 /// Shrinking trips after rounding; each takes 1/64 off the factor.
@@ -138,6 +138,7 @@ struct Layer {
     x: Integers,
     d: Tensor,
     d_shift: u32,
+    d_limit: i32,
     one: i32,
     norm: Norm,
 }
@@ -162,6 +163,7 @@ impl Layer {
         };
         Self {
             d_shift: gradient_shift - plan.formats()[layer].x_shift,
+            d_limit: plan.formats()[layer].g_limit,
             layer,
             x,
             d,
@@ -206,7 +208,7 @@ impl Layer {
             } else {
                 0.0
             };
-            quantise(scaled as f32, self.d_shift, D_SATURATION)
+            quantise(scaled as f32, self.d_shift, self.d_limit)
         }));
         let square = |v: u64| u128::from(v).pow(2);
         match &self.norm {

@@ -88,7 +88,7 @@ impl Patches {
 }
 
 /// Calls `visit(patch row, output position, pixel)` for every place of a patch inside the image.
-fn visit(shape: ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
+pub(super) fn visit(shape: ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
     let (input, output, kernel) = (shape.input(), shape.output(), shape.kernel());
     let place = |o: usize, k: usize, length: usize| {
         let inside = (o * shape.stride() + k).checked_sub(shape.padding())?;

@@ -9,7 +9,7 @@ use sphinx_dp::mechanism::Noised;
 use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
 use sphinx_he::rlwe::{Parameters, SecretKey};
 
-use super::layout::DenseLayout;
+use super::layout::Layout;
 use super::{Upload, places, tile_places, transposed};
 use crate::error::Error;
 use crate::format::Integers;
@@ -181,8 +181,8 @@ impl Packed {
         &mut self,
         upload: Upload,
         layer: usize,
-        pack: impl Fn(&DenseLayout, usize, usize) -> Vec<i64> + Sync,
-        mut place: impl FnMut(&DenseLayout, &[i64], usize, usize),
+        pack: impl Fn(&Layout, usize, usize) -> Vec<i64> + Sync,
+        mut place: impl FnMut(&Layout, &[i64], usize, usize),
     ) -> Result<(), Error> {
         let layout = &self.plan.layouts()[layer];
         let encoding = match upload {
@@ -233,7 +233,7 @@ impl Packed {
 const BATCH: usize = 8;
 
 /// The results one phase brings back, in order.
-fn replies(layout: &DenseLayout, upload: Upload, layer: usize) -> Vec<Place> {
+fn replies(layout: &Layout, upload: Upload, layer: usize) -> Vec<Place> {
     let (inputs, outputs, chunks) = (layout.input_tiles(), layout.output_tiles(), layout.chunks());
     match upload {
         Upload::Activation => tile_places(layer, chunks, outputs).collect(),
@@ -244,7 +244,7 @@ fn replies(layout: &DenseLayout, upload: Upload, layer: usize) -> Vec<Place> {
 }
 
 /// The coefficients that one result carries.
-fn positions(layout: &DenseLayout, upload: Upload, at: Place) -> Vec<usize> {
+fn positions(layout: &Layout, upload: Upload, at: Place) -> Vec<usize> {
     let (tile, chunk) = (at.tile as usize, at.chunk as usize);
     match upload {
         Upload::Activation => layout.forward_positions(tile, chunk),
@@ -370,9 +370,12 @@ impl Multiplier for Packed {
             |layout, values, tile, chunk| layout.place_forward(&mut y, values, tile, chunk),
         )?;
         let biases = self.replica.biases(layer);
+        let positions = outputs / biases.len();
         for row in 0..y.rows() {
-            for (y, b) in y.row_mut(row).iter_mut().zip(&biases) {
-                *y = y.saturating_add(*b);
+            for (plane, b) in y.row_mut(row).chunks_exact_mut(positions).zip(&biases) {
+                for y in plane {
+                    *y = y.saturating_add(*b);
+                }
             }
         }
         self.times.forward += start.elapsed().as_secs_f64();
@@ -398,8 +401,8 @@ impl Multiplier for Packed {
         let mut order: Vec<usize> = (0..work.len()).collect();
         order.sort_by_key(|&at| std::cmp::Reverse(work[at].layer));
         for at in order {
-            let ClippedLayer { layer, d, x } = &work[at];
-            let mut sum = vec![0; d.columns() * x.columns()];
+            let ClippedLayer { layer, d, .. } = &work[at];
+            let mut sum = vec![0; self.plan.network().linears()[*layer].weights()];
             self.phase(
                 Upload::ClippedGradient,
                 *layer,

@@ -1,15 +1,25 @@
-//! Where the integers of a dense layer sit in the coefficients of a polynomial.
+//! Where the integers of a linear layer sit in the coefficients of a polynomial.
 //!
-//! A tile holds `inputs_per_tile` (n_w) inputs, `outputs_per_tile` (m_w) outputs and
-//! `samples_per_chunk` (B0) samples, with `n_w m_w B0 <= N`; the ring is `Z_q[Y]/(Y^N + 1)`.
+//! A tile holds `inputs_per_tile` (n_c) input channels, `outputs_per_tile` (m_c) output channels and
+//! `samples_per_chunk` (B0) samples; the ring is `Z_q[Y]/(Y^N + 1)`. For a convolution of an
+//! `H x W` image with kernel side `k` and padding `p`, write `Ws = W + p` for the stride between
+//! rows, `S = (H + p) Ws` between images (the margins are shared by neighbours), `P = B0 S`
+//! between channels, `H_o = H + 2p - k + 1`, `pi(j, u, v) = j S + u Ws + v`, `lag(a, e) = a Ws + e`,
+//! `L = lag(k-1, k-1)`, `off = lag(p, p)` and `last = pi(B0-1, H_o-1, W_o-1)`. The tile fits if
+//! `n_c m_c P <= N`.
 //!
-//! | | polynomial | coefficient |
+//! | | polynomial | results |
 //! |---|---|---|
-//! | inputs | `X = sum x[j][k] Y^(k B0 + B0-1-j)` | |
-//! | output gradients | `D = sum d[j][i] Y^(i n_w B0 + j)` | |
-//! | gradient | `D X` | `i n_w B0 + k B0 + B0-1` holds `sum_j d[j][i] x[j][k]` |
-//! | forward | `Wf = sum W[i][k] Y^(i n_w B0 + (n_w-1-k) B0)`, `Wf X` | `i n_w B0 + (n_w-1) B0 + B0-1-j` holds `(W x_j)[i]` |
-//! | backward | `Wb = sum W[i][k] Y^((m_w-1-i) n_w B0 + k B0)`, `Wb D` | `(m_w-1) n_w B0 + k B0 + j` holds `(W^T d_j)[k]` |
+//! | inputs | `X = sum x[j,c,u,v] Y^(c P + pi(j,u,v))` | |
+//! | output gradients | `D = sum d[j,m,i,l] Y^(m n_c P + last - pi(j,i,l))` | |
+//! | gradient | `D X` | `m n_c P + c P + last + lag(a,e) - off` holds the sum over `j` and all positions |
+//! | forward | `Kf = sum K[m,c,a,e] Y^(m n_c P + (n_c-1-c) P + L - lag(a,e))`, `Kf X` | `m n_c P + (n_c-1) P + L - off + pi(j,i,l)` holds `y[j,m,i,l]` |
+//! | backward | `Kb = sum K[m,c,a,e] Y^((m_c-1-m) n_c P + c P + L - lag(a,e))`, `Kb D` | `(m_c-1) n_c P + c P + last + L - off - pi(j,u,v)` holds `dx[j,c,u,v]` |
+//!
+//! A kernel's exponents may pass `N`; they wrap with a change of sign and miss all results. A
+//! **dense** layer is the convolution of `1 x 1` images with a `1 x 1` kernel: `P = B0`, every
+//! `lag` is zero. A stride `s` uses every `s`-th place of the results of stride one, and zeros
+//! elsewhere in `D`.
 //!
 //! The same `X` serves forward and gradient, the same layout of `D` backward and gradient.
 //! Exactness, wrap-around included, is a property test against plain products in the schoolbook
@@ -18,66 +28,181 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use sphinx_nn::network::{LinearKind, LinearShape};
 
 use crate::format::Integers;
 
-/// The free choices of a dense layout.
+mod cost;
+
+pub use cost::Counts;
+
+/// The free choices of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tiling {
-    /// n_w: inputs in one polynomial.
+    /// n_c: inputs (of a convolution: input channels) in one polynomial.
     pub inputs_per_tile: usize,
-    /// m_w: outputs in one polynomial.
+    /// m_c: outputs (of a convolution: output channels) in one polynomial.
     pub outputs_per_tile: usize,
     /// B0: samples in one polynomial.
     pub samples_per_chunk: usize,
 }
 
-/// A dense layer laid out in polynomials of degree bound `degree` for `capacity` samples.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DenseLayout {
+/// Channels and images of a layer; a dense layer has images of one pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Geometry {
     inputs: usize,
     outputs: usize,
+    /// Height and width of an input image.
+    image: (usize, usize),
+    /// Height and width of an output image.
+    result: (usize, usize),
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+}
+
+impl Geometry {
+    fn new(shape: &LinearShape) -> Self {
+        match shape.kind {
+            LinearKind::Dense => Self {
+                inputs: shape.inputs,
+                outputs: shape.outputs,
+                image: (1, 1),
+                result: (1, 1),
+                kernel: 1,
+                stride: 1,
+                padding: 0,
+            },
+            LinearKind::Conv(conv) => Self {
+                inputs: conv.input().channels,
+                outputs: conv.output().channels,
+                image: (conv.input().height, conv.input().width),
+                result: (conv.output().height, conv.output().width),
+                kernel: conv.kernel(),
+                stride: conv.stride(),
+                padding: conv.padding(),
+            },
+        }
+    }
+
+    const fn pixels(&self) -> usize {
+        self.image.0 * self.image.1
+    }
+
+    const fn positions(&self) -> usize {
+        self.result.0 * self.result.1
+    }
+
+    const fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// Ws
+    const fn row(&self) -> usize {
+        self.image.1 + self.padding
+    }
+
+    /// S
+    const fn space(&self) -> usize {
+        (self.image.0 + self.padding) * self.row()
+    }
+
+    /// `lag(a, e)` of a tap.
+    const fn lag(&self, tap: usize) -> usize {
+        tap / self.kernel * self.row() + tap % self.kernel
+    }
+
+    /// L
+    const fn longest(&self) -> usize {
+        (self.kernel - 1) * (self.row() + 1)
+    }
+
+    /// off
+    const fn offset(&self) -> usize {
+        self.padding * (self.row() + 1)
+    }
+
+    /// `pi(0, H_o-1, W_o-1)`, for stride one.
+    const fn end(&self) -> usize {
+        let (height, width) = self.image;
+        let framed = 2 * self.padding + 1;
+        (height + framed - self.kernel - 1) * self.row() + width + framed - self.kernel - 1
+    }
+
+    /// `pi(0, u, v)` of an input pixel.
+    const fn pixel(&self, pixel: usize) -> usize {
+        pixel / self.image.1 * self.row() + pixel % self.image.1
+    }
+
+    /// `pi(0, i, l)` of an output position, on the grid of stride one.
+    const fn position(&self, position: usize) -> usize {
+        let (i, l) = (position / self.result.1, position % self.result.1);
+        self.stride * (i * self.row() + l)
+    }
+}
+
+/// A linear layer laid out in polynomials of `degree` coefficients for `capacity` samples.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    degree: usize,
+    geometry: Geometry,
     capacity: usize,
     tiling: Tiling,
 }
 
-impl DenseLayout {
+impl Layout {
+    /// Whether this kind of layer can be laid out at all: a convolution must not be padded by half
+    /// its kernel or more, or neighbouring images would meet, and its kernel must not be wider than
+    /// the image and one margin, or two of its places would.
+    #[must_use]
+    pub fn exists_for(shape: &LinearShape) -> bool {
+        let geometry = Geometry::new(shape);
+        let narrow = geometry.image.0.min(geometry.image.1) + geometry.padding;
+        2 * geometry.padding < geometry.kernel && geometry.kernel <= narrow
+    }
+
     /// A layout, or nothing if the tile does not fit into `degree` coefficients.
     #[must_use]
     pub fn new(
         degree: usize,
-        inputs: usize,
-        outputs: usize,
+        shape: &LinearShape,
         capacity: usize,
         tiling: Tiling,
     ) -> Option<Self> {
-        let Tiling {
-            inputs_per_tile,
-            outputs_per_tile,
-            samples_per_chunk,
-        } = tiling;
-        let size = inputs_per_tile
-            .checked_mul(outputs_per_tile)?
-            .checked_mul(samples_per_chunk)?;
-        let fits = size > 0 && size <= degree && inputs > 0 && outputs > 0 && capacity > 0;
-        fits.then_some(Self {
-            inputs,
-            outputs,
+        let geometry = Geometry::new(shape);
+        let size = tiling
+            .inputs_per_tile
+            .checked_mul(tiling.outputs_per_tile)?
+            .checked_mul(tiling.samples_per_chunk)?
+            .checked_mul(geometry.space())?;
+        let layout = Self {
+            degree,
+            geometry,
             capacity,
             tiling,
-        })
+        };
+        let fits = size > 0
+            && size <= degree
+            && shape.inputs > 0
+            && shape.outputs > 0
+            && capacity > 0
+            && geometry.longest() < degree
+            && Self::exists_for(shape);
+        // Results at negative exponents would need a sign: images so small, with so large a frame,
+        // take another tiling.
+        (fits && layout.last() >= geometry.offset()).then_some(layout)
     }
 
     /// Number of polynomials across the inputs.
     #[must_use]
     pub const fn input_tiles(&self) -> usize {
-        self.inputs.div_ceil(self.tiling.inputs_per_tile)
+        self.geometry.inputs.div_ceil(self.tiling.inputs_per_tile)
     }
 
     /// Number of polynomials across the outputs.
     #[must_use]
     pub const fn output_tiles(&self) -> usize {
-        self.outputs.div_ceil(self.tiling.outputs_per_tile)
+        self.geometry.outputs.div_ceil(self.tiling.outputs_per_tile)
     }
 
     /// Number of polynomials across the samples.
@@ -95,42 +220,49 @@ impl DenseLayout {
     /// Samples of one chunk.
     #[must_use]
     pub fn samples(&self, chunk: usize) -> Range<usize> {
-        let b0 = self.tiling.samples_per_chunk;
-        chunk * b0..((chunk + 1) * b0).min(self.capacity)
+        range(chunk, self.tiling.samples_per_chunk, self.capacity)
     }
 
-    /// Inputs of one tile.
+    /// Inputs (input channels) of one tile.
     #[must_use]
     pub fn input_range(&self, tile: usize) -> Range<usize> {
-        let n_w = self.tiling.inputs_per_tile;
-        tile * n_w..((tile + 1) * n_w).min(self.inputs)
+        range(tile, self.tiling.inputs_per_tile, self.geometry.inputs)
     }
 
-    /// Outputs of one tile.
+    /// Outputs (output channels) of one tile.
     #[must_use]
     pub fn output_range(&self, tile: usize) -> Range<usize> {
-        let m_w = self.tiling.outputs_per_tile;
-        tile * m_w..((tile + 1) * m_w).min(self.outputs)
+        range(tile, self.tiling.outputs_per_tile, self.geometry.outputs)
     }
 
-    /// n_w B0, the stride between outputs.
+    /// P, the stride between input channels.
+    const fn block(&self) -> usize {
+        self.tiling.samples_per_chunk * self.geometry.space()
+    }
+
+    /// `n_c P`, the stride between output channels.
     const fn stride(&self) -> usize {
-        self.tiling.inputs_per_tile * self.tiling.samples_per_chunk
+        self.tiling.inputs_per_tile * self.block()
     }
 
-    const fn size(&self) -> usize {
-        self.stride() * self.tiling.outputs_per_tile
+    /// `last`, the place of the last output position of the last sample.
+    const fn last(&self) -> usize {
+        (self.tiling.samples_per_chunk - 1) * self.geometry.space() + self.geometry.end()
     }
 
     /// `X` of one chunk and input tile.
     #[must_use]
     pub fn pack_inputs(&self, x: &Integers, chunk: usize, tile: usize) -> Vec<i64> {
-        let b0 = self.tiling.samples_per_chunk;
+        let geometry = &self.geometry;
         let mut poly = vec![0; self.stride()];
         for (j, row) in self.samples(chunk).enumerate() {
-            let values = &x.row(row)[self.input_range(tile)];
-            for (k, &v) in values.iter().enumerate() {
-                poly[k * b0 + b0 - 1 - j] = i64::from(v);
+            let images = x.row(row).chunks_exact(geometry.pixels());
+            let mine = images.skip(self.input_range(tile).start);
+            for (c, image) in mine.take(self.input_range(tile).len()).enumerate() {
+                let start = c * self.block() + j * geometry.space();
+                for (pixel, &v) in image.iter().enumerate() {
+                    poly[start + geometry.pixel(pixel)] = i64::from(v);
+                }
             }
         }
         poly
@@ -139,31 +271,36 @@ impl DenseLayout {
     /// `D` of one chunk and output tile.
     #[must_use]
     pub fn pack_gradients(&self, d: &Integers, chunk: usize, tile: usize) -> Vec<i64> {
-        let mut poly = vec![0; self.size()];
+        let geometry = &self.geometry;
+        let mut poly = vec![0; self.stride() * self.tiling.outputs_per_tile];
         for (j, row) in self.samples(chunk).enumerate() {
-            let values = &d.row(row)[self.output_range(tile)];
-            for (i, &v) in values.iter().enumerate() {
-                poly[i * self.stride() + j] = i64::from(v);
+            let images = d.row(row).chunks_exact(geometry.positions());
+            let mine = images.skip(self.output_range(tile).start);
+            for (m, image) in mine.take(self.output_range(tile).len()).enumerate() {
+                let end = m * self.stride() + self.last() - j * geometry.space();
+                for (position, &v) in image.iter().enumerate() {
+                    poly[end - geometry.position(position)] = i64::from(v);
+                }
             }
         }
         poly
     }
 
-    /// `Wf` of one pair of tiles; `weights` is row-major `[out][in]`.
+    /// `Kf` of one pair of tiles; `weights` is row-major `[out][in][tap]`.
     #[must_use]
     pub fn forward_weights(&self, weights: &[i32], output: usize, input: usize) -> Vec<i64> {
-        let (n_w, b0) = (self.tiling.inputs_per_tile, self.tiling.samples_per_chunk);
-        self.place(weights, output, input, |i, k| {
-            i * self.stride() + (n_w - 1 - k) * b0
+        let n_c = self.tiling.inputs_per_tile;
+        self.place(weights, output, input, |m, c| {
+            m * self.stride() + (n_c - 1 - c) * self.block()
         })
     }
 
-    /// `Wb` of one pair of tiles.
+    /// `Kb` of one pair of tiles.
     #[must_use]
     pub fn backward_weights(&self, weights: &[i32], output: usize, input: usize) -> Vec<i64> {
-        let (m_w, b0) = (self.tiling.outputs_per_tile, self.tiling.samples_per_chunk);
-        self.place(weights, output, input, |i, k| {
-            (m_w - 1 - i) * self.stride() + k * b0
+        let m_c = self.tiling.outputs_per_tile;
+        self.place(weights, output, input, |m, c| {
+            (m_c - 1 - m) * self.stride() + c * self.block()
         })
     }
 
@@ -172,163 +309,162 @@ impl DenseLayout {
         weights: &[i32],
         output: usize,
         input: usize,
-        exponent: impl Fn(usize, usize) -> usize,
+        start: impl Fn(usize, usize) -> usize,
     ) -> Vec<i64> {
-        let mut poly = vec![0; self.size()];
-        for (i, out) in self.output_range(output).enumerate() {
-            let row = &weights[out * self.inputs..(out + 1) * self.inputs][self.input_range(input)];
-            for (k, &w) in row.iter().enumerate() {
-                poly[exponent(i, k)] = i64::from(w);
+        let geometry = &self.geometry;
+        let mut poly = vec![0; self.degree];
+        for (m, out) in self.output_range(output).enumerate() {
+            for (c, channel) in self.input_range(input).enumerate() {
+                let kernel = (out * geometry.inputs + channel) * geometry.taps();
+                let taps = &weights[kernel..kernel + geometry.taps()];
+                for (tap, &w) in taps.iter().enumerate() {
+                    let at = start(m, c) + geometry.longest() - geometry.lag(tap);
+                    if at < self.degree {
+                        poly[at] += i64::from(w);
+                    } else {
+                        poly[at - self.degree] -= i64::from(w);
+                    }
+                }
             }
         }
         poly
     }
 
-    /// Coefficients of `Wf X` that carry results: outputs of the tile, then samples of the chunk.
+    /// Coefficients of `Kf X` that carry results: outputs of the tile, samples of the chunk,
+    /// positions.
     #[must_use]
     pub fn forward_positions(&self, output: usize, chunk: usize) -> Vec<usize> {
-        let (n_w, b0) = (self.tiling.inputs_per_tile, self.tiling.samples_per_chunk);
-        let samples = self.samples(chunk).len();
-        (0..self.output_range(output).len())
-            .flat_map(|i| (0..samples).map(move |j| (i, j)))
-            .map(|(i, j)| i * self.stride() + (n_w - 1) * b0 + b0 - 1 - j)
-            .collect()
+        let geometry = &self.geometry;
+        let first = (self.tiling.inputs_per_tile - 1) * self.block() + geometry.longest()
+            - geometry.offset();
+        let outputs = self.output_range(output).len();
+        self.in_images(outputs, chunk, geometry.positions(), |m, j, position| {
+            first + m * self.stride() + j * geometry.space() + geometry.position(position)
+        })
     }
 
-    /// Coefficients of `Wb D` that carry results: inputs of the tile, then samples of the chunk.
+    /// Coefficients of `Kb D` that carry results: inputs of the tile, samples of the chunk,
+    /// pixels.
     #[must_use]
     pub fn backward_positions(&self, input: usize, chunk: usize) -> Vec<usize> {
-        let (m_w, b0) = (self.tiling.outputs_per_tile, self.tiling.samples_per_chunk);
-        let samples = self.samples(chunk).len();
-        (0..self.input_range(input).len())
-            .flat_map(|k| (0..samples).map(move |j| (k, j)))
-            .map(|(k, j)| (m_w - 1) * self.stride() + k * b0 + j)
-            .collect()
+        let geometry = &self.geometry;
+        let first =
+            (self.tiling.outputs_per_tile - 1) * self.stride() + self.last() + geometry.longest()
+                - geometry.offset();
+        let inputs = self.input_range(input).len();
+        self.in_images(inputs, chunk, geometry.pixels(), |c, j, pixel| {
+            first + c * self.block() - j * geometry.space() - geometry.pixel(pixel)
+        })
     }
 
-    /// Coefficients of `D X` that carry results: outputs of the tile, then inputs of the tile.
+    /// One coefficient for every channel, sample of the chunk and place of an image.
+    fn in_images(
+        &self,
+        channels: usize,
+        chunk: usize,
+        places: usize,
+        at: impl Fn(usize, usize, usize) -> usize,
+    ) -> Vec<usize> {
+        let samples = self.samples(chunk).len();
+        let mut positions = Vec::with_capacity(channels * samples * places);
+        for channel in 0..channels {
+            for j in 0..samples {
+                positions.extend((0..places).map(|place| at(channel, j, place)));
+            }
+        }
+        positions
+    }
+
+    /// Coefficients of `D X` that carry results: outputs of the tile, inputs of the tile, taps.
     #[must_use]
     pub fn gradient_positions(&self, output: usize, input: usize) -> Vec<usize> {
-        let b0 = self.tiling.samples_per_chunk;
-        let inputs = self.input_range(input).len();
-        (0..self.output_range(output).len())
-            .flat_map(|i| (0..inputs).map(move |k| (i, k)))
-            .map(|(i, k)| i * self.stride() + k * b0 + b0 - 1)
+        let geometry = &self.geometry;
+        let first = self.last() - geometry.offset();
+        let (outputs, inputs) = (
+            self.output_range(output).len(),
+            self.input_range(input).len(),
+        );
+        (0..outputs)
+            .flat_map(|m| (0..inputs).map(move |c| (m, c)))
+            .flat_map(|(m, c)| (0..geometry.taps()).map(move |tap| (m, c, tap)))
+            .map(|(m, c, tap)| first + m * self.stride() + c * self.block() + geometry.lag(tap))
             .collect()
     }
 
     /// Writes forward results of one tile and chunk into the batch.
     pub fn place_forward(&self, y: &mut Integers, values: &[i64], output: usize, chunk: usize) {
-        let samples = self.samples(chunk);
-        for (column, of_output) in self.output_range(output).zip(values.chunks(samples.len())) {
-            for (row, &v) in samples.clone().zip(of_output) {
-                y.row_mut(row)[column] = saturate(v);
-            }
-        }
+        let (channels, places) = (self.output_range(output), self.geometry.positions());
+        self.place_images(y, values, channels, chunk, places);
     }
 
     /// Writes backward results of one tile and chunk into the batch.
     pub fn place_backward(&self, dx: &mut Integers, values: &[i64], input: usize, chunk: usize) {
-        let samples = self.samples(chunk);
-        for (column, of_input) in self.input_range(input).zip(values.chunks(samples.len())) {
-            for (row, &v) in samples.clone().zip(of_input) {
-                dx.row_mut(row)[column] = saturate(v);
+        let (channels, places) = (self.input_range(input), self.geometry.pixels());
+        self.place_images(dx, values, channels, chunk, places);
+    }
+
+    fn place_images(
+        &self,
+        batch: &mut Integers,
+        values: &[i64],
+        channels: Range<usize>,
+        chunk: usize,
+        places: usize,
+    ) {
+        let mut images = values.chunks_exact(places);
+        for channel in channels {
+            for (row, image) in self.samples(chunk).zip(&mut images) {
+                let start = channel * places;
+                let out = &mut batch.row_mut(row)[start..start + places];
+                for (out, &v) in out.iter_mut().zip(image) {
+                    *out = saturate(v);
+                }
             }
         }
     }
 
-    /// Writes gradient results of one pair of tiles into the layer's row-major `[out][in]` sum.
+    /// Writes gradient results of one pair of tiles into the layer's row-major `[out][in][tap]` sum.
     pub fn place_gradient(&self, sum: &mut [i64], values: &[i64], output: usize, input: usize) {
-        let inputs = self.input_range(input);
-        for (out, row) in self.output_range(output).zip(values.chunks(inputs.len())) {
-            let start = out * self.inputs;
-            sum[start + inputs.start..start + inputs.end].copy_from_slice(row);
+        let (inputs, taps) = (self.input_range(input), self.geometry.taps());
+        let width = inputs.len() * taps;
+        for (out, row) in self.output_range(output).zip(values.chunks_exact(width)) {
+            let start = (out * self.geometry.inputs + inputs.start) * taps;
+            sum[start..start + width].copy_from_slice(row);
         }
     }
+
+    /// Entries of the layer's inputs that one polynomial carries for one sample.
+    #[must_use]
+    pub const fn inputs_in_tile(&self) -> usize {
+        self.tiling.inputs_per_tile * self.geometry.pixels()
+    }
+
+    /// Entries of the layer's output gradients that one polynomial carries for one sample.
+    #[must_use]
+    pub const fn outputs_in_tile(&self) -> usize {
+        self.tiling.outputs_per_tile * self.geometry.positions()
+    }
+
+    /// Weights that meet in one forward result polynomial, over all input tiles.
+    #[must_use]
+    pub const fn forward_weight_count(&self) -> usize {
+        self.geometry.inputs * self.tiling.outputs_per_tile * self.geometry.taps()
+    }
+
+    /// Weights that meet in one backward result polynomial, over all output tiles.
+    #[must_use]
+    pub const fn backward_weight_count(&self) -> usize {
+        self.geometry.outputs * self.tiling.inputs_per_tile * self.geometry.taps()
+    }
+}
+
+fn range(tile: usize, size: usize, end: usize) -> Range<usize> {
+    (tile * size).min(end)..((tile + 1) * size).min(end)
 }
 
 /// Exact results fit 32 bits, because the plan says so; a dishonest server's may not.
 fn saturate(v: i64) -> i32 {
     v.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
-}
-
-/// What a layout costs one training step, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Ciphertexts encrypted and sent up.
-    pub uploads: usize,
-    /// Ciphertexts sent down and decrypted.
-    pub downloads: usize,
-    /// Plain times ciphertext products at the server.
-    pub plain_products: usize,
-    /// Ciphertext times ciphertext products at the server.
-    pub products: usize,
-}
-
-impl DenseLayout {
-    /// Counts of one training step; the first layer of a network needs no backward product.
-    #[must_use]
-    pub const fn counts(&self, with_backward: bool) -> Counts {
-        let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
-        let backward = with_backward as usize;
-        Counts {
-            uploads: c * (k + i + backward * i),
-            downloads: c * (i + backward * k) + k * i,
-            plain_products: c * k * i * (1 + backward),
-            products: c * k * i,
-        }
-    }
-
-    /// Polynomials that a server holds for this layer: uploads, and weights for two products.
-    #[must_use]
-    pub fn polynomials(&self) -> usize {
-        let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
-        let uploads = k.saturating_add(i).saturating_mul(c);
-        uploads.saturating_add(k.saturating_mul(i).saturating_mul(2))
-    }
-
-    /// The cheapest power-of-two tiling of one layer for a whole training step.
-    ///
-    /// The price is a count of ciphertexts and products weighted by their rough cost in
-    /// microseconds (an upload 450, a download 350, a plain product 30, a product 90): these
-    /// weights choose a layout and are never reported as times.
-    #[must_use]
-    pub fn cheapest(
-        degree: usize,
-        inputs: usize,
-        outputs: usize,
-        capacity: usize,
-        with_backward: bool,
-    ) -> Option<Self> {
-        let powers = |limit: usize| {
-            let top = limit.next_power_of_two();
-            (0..=top.trailing_zeros()).map(|e| 1_usize << e)
-        };
-        let mut best: Option<(usize, Self)> = None;
-        for inputs_per_tile in powers(inputs) {
-            for outputs_per_tile in powers(outputs) {
-                for samples_per_chunk in powers(capacity) {
-                    let tiling = Tiling {
-                        inputs_per_tile,
-                        outputs_per_tile,
-                        samples_per_chunk,
-                    };
-                    let Some(layout) = Self::new(degree, inputs, outputs, capacity, tiling) else {
-                        continue;
-                    };
-                    let n = layout.counts(with_backward);
-                    let price = 450 * n.uploads
-                        + 350 * n.downloads
-                        + 30 * n.plain_products
-                        + 90 * n.products;
-                    if best.as_ref().is_none_or(|(least, _)| price < *least) {
-                        best = Some((price, layout));
-                    }
-                }
-            }
-        }
-        best.map(|(_, layout)| layout)
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly};
 use sphinx_he::rlwe::Parameters;
 
 use super::Upload;
-use super::layout::DenseLayout;
+use super::layout::Layout;
 use crate::error::Error;
 use crate::message::{Place, Returned, Sealed, ToClient};
 use crate::model::Snapshot;
@@ -82,7 +82,7 @@ impl Prepared {
         &self,
         slot: &'a Polynomials,
         layer: usize,
-        layout: &DenseLayout,
+        layout: &Layout,
         factor: u64,
         backward: bool,
     ) -> Result<&'a [IntegerPoly], Error> {
@@ -125,7 +125,7 @@ pub(crate) fn open(
 
 /// `W x` of one chunk: one result per output tile.
 pub(crate) fn chunk_forward(
-    layout: &DenseLayout,
+    layout: &Layout,
     weights: &[IntegerPoly],
     inputs: &[Ciphertext],
     chunk: usize,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sphinx_he::exact::Ciphertext;
 
 use crate::error::Error;
+use crate::grid::product;
 use crate::message::{Masked, Place, Sealed, TicketId, ToClient};
 use crate::model::ModelVersion;
 use crate::packed::{Prepared, chunk_forward, numbered, open, tile_places};
@@ -161,7 +162,8 @@ impl Query {
     /// `W (x - r)` modulo `2^mask_bits`; gives the rest of the query, or nothing when it is done.
     pub(super) fn take(mut self, masked: &Masked) -> Result<(Option<Self>, ToClient), Error> {
         let layer = self.layer;
-        let inputs = self.plan.network().linears()[layer].inputs;
+        let shape = &self.plan.network().linears()[layer];
+        let inputs = shape.inputs;
         if masked.values().len() != inputs {
             let got = masked.values().len();
             return Err(Error::Columns {
@@ -172,17 +174,8 @@ impl Query {
         }
         let modulus = (1_u32 << self.plan.literal().mask_bits) - 1;
         let weights = self.weights.snapshot().layer(layer);
-        // 2^mask_bits divides 2^32, so wrapping arithmetic is exact.
-        let product = |row: &[i32]| {
-            let terms = row.iter().zip(masked.values());
-            terms.fold(0_u32, |sum, (&w, &x)| {
-                sum.wrapping_add((w as u32).wrapping_mul(x))
-            })
-        };
-        let values = weights
-            .chunks_exact(inputs)
-            .map(|row| product(row) & modulus)
-            .collect();
+        let mut values = product(shape, weights, masked.values());
+        values.iter_mut().for_each(|v| *v &= modulus);
         let reply = ToClient::Answer {
             layer: layer as u16,
             masked: Masked(values),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sphinx_he::exact::Encoding;
 use sphinx_he::exact::budget::{self, Margin};
 use sphinx_he::rlwe::SecretNorms;
+use sphinx_nn::network::LinearKind;
 
 use super::grid::{backward_bound, forward_bound};
 use super::{Checked, LOG2_SCALE_BIAS, LOG2_SCALE_D, LOG2_SCALE_X};
@@ -131,7 +132,7 @@ fn forward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, E
     let shape = plan.grid.network().linears()[layer];
     let w = f64::from(format.w_limit);
     let sum = forward_bound(&shape, format);
-    let norm = (shape.inputs * layout.tiling().outputs_per_tile) as f64 * w * w;
+    let norm = layout.forward_weight_count() as f64 * w * w;
     let encoding = Encoding::scaled(1 << LOG2_SCALE_X);
     let factor = super::factor(&plan.literal, LOG2_SCALE_X);
     Ok(budget::linear(
@@ -151,7 +152,7 @@ fn backward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, 
     let shape = plan.grid.network().linears()[layer];
     let w = f64::from(format.w_limit);
     let sum = backward_bound(&shape, format);
-    let norm = (shape.outputs * layout.tiling().inputs_per_tile) as f64 * w * w;
+    let norm = layout.backward_weight_count() as f64 * w * w;
     let encoding = Encoding::scaled(1 << LOG2_SCALE_D);
     let factor = super::factor(&plan.literal, LOG2_SCALE_D);
     Ok(budget::linear(
@@ -171,18 +172,26 @@ fn gradient(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, 
     let rows = plan.grid.capacity() as f64;
     let clip = plan.literal.grid.clip_bound as f64;
     let x = f64::from(format.x_limit);
-    // One row of d is at most clip / 2^x_shift long, because the bias counts as an input of one.
-    let d = clip * (-f64::from(format.x_shift)).exp2();
-    let x_norm = rows * layout.tiling().inputs_per_tile as f64 * x * x;
+    // Row by row d saturates. That of a dense layer is at most clip / 2^x_shift long, because the
+    // bias counts as an input of one; in a convolution positions may cancel.
+    let saturated = layout.outputs_in_tile() as f64 * f64::from(format.g_limit).powi(2);
+    let (d_norm, entry) = match plan.grid.network().linears()[layer].kind {
+        LinearKind::Dense => {
+            let d = clip * (-f64::from(format.x_shift)).exp2();
+            (saturated.min(d * d), clip.min(x * d))
+        }
+        LinearKind::Conv(_) => (saturated, clip),
+    };
+    let x_norm = rows * layout.inputs_in_tile() as f64 * x * x;
     Ok(budget::product(
         &plan.parameters,
         norms,
         1 << LOG2_SCALE_X,
         1 << LOG2_SCALE_D,
         x_norm,
-        rows * d * d,
+        rows * d_norm,
         layout.chunks() as f64,
-        rows * clip.min(x * d),
+        rows * entry,
         1,
     )?)
 }
@@ -200,7 +209,7 @@ fn mask(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Erro
             log2_bound: online.log2(),
         });
     }
-    let norm = (shape.inputs * layout.tiling().outputs_per_tile) as f64 * w * w;
+    let norm = layout.forward_weight_count() as f64 * w * w;
     let encoding = Encoding::Modular {
         log_t: plan.literal.mask_bits,
     };

@@ -8,11 +8,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sphinx_nn::network::{Architecture, LinearKind, LinearShape, Network};
+use sphinx_nn::network::{Architecture, LayerSpec, LinearKind, LinearShape, Network};
 
 use super::{Limits, PlanChoices, bias_bound, check};
 use crate::error::Error;
-use crate::format::{D_SATURATION, LayerFormat, formats};
+use crate::format::{LayerFormat, formats};
 use crate::model::StepRule;
 
 /// What people write down of the grids: unchecked, serialisable.
@@ -91,13 +91,15 @@ impl PartialEq for GridPlan {
 }
 
 impl GridPlan {
-    /// Checks a literal: dense layers, convolutions, pooling and every activation have a grid.
+    /// Checks a literal: dense layers, convolutions, pooling, every activation and normalisation
+    /// without learned scales have a grid.
     ///
     /// # Errors
     /// Names the first thing that is wrong: the network, a limit, a rule, or sums that would leave
     /// the integers they are computed in ([`Error::SumTooLarge`]).
     pub fn new(literal: &GridLiteral, limits: &Limits) -> Result<Self, Error> {
         let network = Network::new(&literal.architecture)?;
+        check_layers(&literal.architecture)?;
         check_limits(literal, &network, limits)?;
         let formats = formats(&network);
         for (layer, (shape, format)) in network.linears().iter().zip(&formats).enumerate() {
@@ -156,6 +158,16 @@ impl GridPlan {
     }
 }
 
+/// The update rule knows weights and biases only, no learned scales of a normalisation.
+fn check_layers(architecture: &Architecture) -> Result<(), Error> {
+    let mut layers = architecture.layers.iter().copied().enumerate();
+    let learned = |spec: &LayerSpec| matches!(spec, LayerSpec::GroupNorm { affine: true, .. });
+    match layers.find(|(_, spec)| learned(spec)) {
+        Some((layer, found)) => Err(Error::UnsupportedLayer { layer, found }),
+        None => Ok(()),
+    }
+}
+
 fn check_limits(literal: &GridLiteral, network: &Network, limits: &Limits) -> Result<(), Error> {
     check("parameters", network.parameter_count(), limits.parameters)?;
     check("batch capacity", literal.capacity, limits.rows)?;
@@ -208,7 +220,7 @@ fn check_sums(layer: usize, shape: &LinearShape, format: &LayerFormat) -> Result
         LinearKind::Dense => 1,
         LinearKind::Conv(conv) => conv.positions(),
     };
-    let gradient = positions as f64 * f64::from(format.x_limit) * f64::from(D_SATURATION);
+    let gradient = positions as f64 * f64::from(format.x_limit) * f64::from(format.g_limit);
     let sums = [
         (forward_bound(shape, format), 31_u32),
         (backward_bound(shape, format), 31),

@@ -82,7 +82,7 @@ fn every_refusal_names_its_reason() {
     assert!(refusal(|l| l.grid.clip_bound = 1 << 36).contains("would not decode exactly"));
     assert!(refusal(|l| l.grid.gradient_shift = 60).contains("fraction bits"));
     assert!(refusal(|l| l.grid.gradient_shift = 3).contains("at least 7"));
-    // One sample in one tile of one input and one output: far too many polynomials to hold.
+    // One sample in one tile of one input and one output: far too much to hold.
     let tiny = Tiling {
         inputs_per_tile: 1,
         outputs_per_tile: 1,
@@ -92,49 +92,87 @@ fn every_refusal_names_its_reason() {
         l.grid.architecture.input.width = 4096;
         l.ticket_tilings[0] = tiny;
     };
-    assert!(refusal(wide).contains("polynomials held"));
+    assert!(refusal(wide).contains("bytes held"));
     assert!(refusal(|l| l.grid.architecture.layers.clear()).contains("network"));
 }
 
-/// Sound networks that only the float engine computes, refused by both ways to a plan.
-#[test]
-fn layers_without_an_engine_are_refused_by_name() {
-    let conv = LayerSpec::Conv {
+fn convolutional(input: ImageShape, layers: Vec<LayerSpec>) -> PlanChoices {
+    PlanChoices {
+        architecture: Architecture {
+            name: "conv".into(),
+            input,
+            layers,
+        },
+        capacity: 20,
+        clip_bound: 1.0,
+        learning_rate: 0.5,
+        momentum: 0.9,
+        divisor: 10.0,
+        init_seed: 1,
+        tickets: 4,
+    }
+}
+
+fn conv(kernel: usize, padding: usize) -> LayerSpec {
+    LayerSpec::Conv {
         channels: 2,
-        kernel: 3,
+        kernel,
         stride: 1,
-        padding: 0,
+        padding,
+    }
+}
+
+/// Sound networks that have no layout are refused by both ways to a plan.
+#[test]
+fn layers_without_a_layout_are_refused_by_number() {
+    let image = |side| ImageShape {
+        channels: 1,
+        height: side,
+        width: side,
     };
-    let dense = |outputs| LayerSpec::Dense { outputs };
-    let pool = LayerSpec::MaxPool { size: 2, stride: 2 };
-    for (layers, at, found) in [
-        (vec![conv, LayerSpec::Tanh, dense(3)], 0, conv),
-        (vec![conv, LayerSpec::Relu, pool, dense(3)], 0, conv),
+    let ends = [LayerSpec::Tanh, LayerSpec::Dense { outputs: 3 }];
+    let with = |side, first| convolutional(image(side), [vec![first], ends.to_vec()].concat());
+    let wide = PlanLiteral::design(&with(4, conv(3, 2))).unwrap_err();
+    assert!(matches!(wide, Error::WidePadding { layer: 0 }));
+    let large = PlanLiteral::design(&with(70, conv(3, 1))).unwrap_err();
+    assert!(matches!(
+        large,
+        Error::NoLayout {
+            layer: 0,
+            degree: 4096
+        }
+    ));
+    let fine = PlanLiteral::design(&with(4, conv(3, 1))).unwrap();
+    assert!(Plan::new(&fine, &Limits::default()).is_ok());
+    let mut literal = fine;
+    literal.grid.architecture.layers[0] = conv(3, 2);
+    let wide = Plan::new(&literal, &Limits::default()).unwrap_err();
+    assert!(matches!(wide, Error::WidePadding { layer: 0 }));
+}
+
+/// The paper's networks have exact plans at the shipped parameters.
+#[test]
+fn the_minionn_networks_have_plans() {
+    for (name, channels, side, capacity) in [
+        ("minionn-mnist", 1, 28, 688),
+        ("minionn-mnist-tanh", 1, 28, 2412),
+        ("minionn-cifar10", 3, 32, 300),
     ] {
-        let mut literal = literal();
-        literal.grid.architecture.layers = layers;
-        assert!(Network::new(&literal.grid.architecture).is_ok());
-        let choices = PlanChoices {
-            architecture: literal.grid.architecture.clone(),
-            capacity: 20,
-            clip_bound: 1.0,
-            learning_rate: 0.5,
-            momentum: 0.9,
-            divisor: 10.0,
-            init_seed: 1,
-            tickets: 4,
+        let input = ImageShape {
+            channels,
+            height: side,
+            width: side,
         };
-        let refusals = [
-            PlanLiteral::design(&choices).unwrap_err(),
-            Plan::new(&literal, &Limits::default()).unwrap_err(),
-        ];
-        for error in refusals {
-            assert!(matches!(
-                error,
-                Error::UnsupportedLayer { layer, found: layer_found }
-                    if layer == at && layer_found == found
-            ));
-            assert!(error.to_string().contains("do not compute yet"));
+        let choices = PlanChoices {
+            architecture: sphinx_nn::architectures::by_name(name, input, 10).unwrap(),
+            clip_bound: 0.1,
+            capacity,
+            ..convolutional(input, Vec::new())
+        };
+        let literal = PlanLiteral::design(&choices).unwrap();
+        let plan = Plan::new(&literal, &Limits::default()).unwrap();
+        for row in plan.exactness() {
+            assert!(row.holds(LOG2_FAILURE), "{name}: {row:?}");
         }
     }
 }

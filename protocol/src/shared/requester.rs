@@ -246,7 +246,7 @@ impl Requester {
             };
             let newest = self.feed.latest();
             if let Some(newest) = &newest {
-                ticket.refresh(newest);
+                ticket.refresh(newest, self.plan.network());
             }
             match self.ask(ticket, x) {
                 Err(

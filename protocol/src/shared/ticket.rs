@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use sphinx_nn::network::Network;
+
 use crate::error::Error;
+use crate::grid::product;
 use crate::message::{Masked, TicketId};
 use crate::model::FrozenReplica;
 
@@ -46,8 +49,13 @@ impl std::fmt::Debug for Ticket {
 impl MaskedLayer {
     /// From the mask and the server's `W r`; `modulus` is `2^mask_bits - 1`.
     pub(super) fn new(mask: Vec<u32>, product: &[i32], biases: &[i32], modulus: u32) -> Self {
-        let sum = |(&p, &b): (&i32, &i32)| (p as u32).wrapping_add(b as u32) & modulus;
-        let values = product.iter().zip(biases).map(sum).collect();
+        let positions = product.len() / biases.len();
+        let planes = product.chunks_exact(positions).zip(biases);
+        let sums = planes.flat_map(|(plane, &b)| {
+            let sum = move |&p: &i32| (p as u32).wrapping_add(b as u32) & modulus;
+            plane.iter().map(sum)
+        });
+        let values = sums.collect();
         Self {
             mask: Mask {
                 values: mask,
@@ -66,7 +74,7 @@ impl Ticket {
     }
 
     /// Brings the ticket to another version of the same model: `u += dW r + db`, exactly.
-    pub fn refresh(&mut self, newer: &Arc<FrozenReplica>) {
+    pub fn refresh(&mut self, newer: &Arc<FrozenReplica>, network: &Network) {
         if self.model.snapshot().version() == newer.snapshot().version() {
             return;
         }
@@ -79,15 +87,12 @@ impl Ticket {
                 newer.snapshot().layer(layer),
             );
             let (old_b, new_b) = (self.model.biases(layer), newer.biases(layer));
-            let inputs = mask.values.len();
-            for (i, u) in share.values.iter_mut().enumerate() {
-                let row = i * inputs..(i + 1) * inputs;
-                let mut change = (new_b[i] - old_b[i]) as u32;
-                let weights = new[row.clone()].iter().zip(&old[row]);
-                for ((&new, &old), &r) in weights.zip(&mask.values) {
-                    change = change.wrapping_add(((new - old) as u32).wrapping_mul(r));
-                }
-                *u = u.wrapping_add(change) & share.modulus;
+            let moved: Vec<i32> = new.iter().zip(old).map(|(new, old)| new - old).collect();
+            let change = product(&network.linears()[layer], &moved, &mask.values);
+            let positions = change.len() / new_b.len();
+            for (i, (u, change)) in share.values.iter_mut().zip(change).enumerate() {
+                let bias = new_b[i / positions] - old_b[i / positions];
+                *u = u.wrapping_add(change).wrapping_add(bias as u32) & share.modulus;
             }
         }
         self.model = Arc::clone(newer);

@@ -1,9 +1,9 @@
 //! The first law: the encrypted trajectory is the trajectory of integer-grid `clear`, bit for bit.
 
 use proptest::prelude::*;
-use sphinx_nn::network::LayerSpec;
+use sphinx_nn::network::{Architecture, ImageShape, LayerSpec, LinearShape, Network};
 use sphinx_protocol::grid::Multiplier;
-use sphinx_protocol::packed::layout::{DenseLayout, Tiling};
+use sphinx_protocol::packed::layout::{Layout, Tiling};
 use sphinx_protocol::plan::{Limits, Plan, PlanChoices, PlanLiteral};
 use sphinx_tests::fixture::{
     architecture, choices, hub, local, packed, random_data, toy_parameters, toy_plan, train,
@@ -48,7 +48,7 @@ prop_compose! {
         // Any layout that fits is right, not only the cheapest.
         for (layer, (n_w, m_w, b0)) in tiles.into_iter().enumerate() {
             let tiling = Tiling { inputs_per_tile: n_w, outputs_per_tile: m_w, samples_per_chunk: b0 };
-            if DenseLayout::new(128, 1, 1, 1, tiling).is_some() {
+            if Layout::new(128, &LinearShape::dense(1, 1), 1, tiling).is_some() {
                 literal.tilings[layer] = tiling;
             }
         }
@@ -56,8 +56,75 @@ prop_compose! {
     }
 }
 
+fn pooling() -> impl Strategy<Value = Option<LayerSpec>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(LayerSpec::MaxPool { size: 2, stride: 2 })),
+        Just(Some(LayerSpec::AvgPool { size: 2, stride: 1 })),
+    ]
+}
+
+/// A first convolution, perhaps pooling, perhaps a second convolution, and a dense end.
+fn convolutional() -> impl Strategy<Value = Architecture> {
+    let image = (1_usize..3, 3_usize..6, 3_usize..6);
+    let conv = || (1_usize..4, 1_usize..4, 1_usize..3, 0_usize..2, activation());
+    (
+        image,
+        conv(),
+        pooling(),
+        prop::option::of(conv()),
+        2_usize..4,
+    )
+        .prop_filter_map(
+            "a network that fits together and has layouts",
+            |((channels, height, width), first, pool, second, classes)| {
+                let mut layers = Vec::new();
+                let specs = [Some((first, pool)), second.map(|second| (second, None))];
+                for ((channels, kernel, stride, padding, after), pool) in
+                    specs.into_iter().flatten()
+                {
+                    let padding = padding.min((kernel - 1) / 2);
+                    layers.extend([
+                        LayerSpec::Conv {
+                            channels,
+                            kernel,
+                            stride,
+                            padding,
+                        },
+                        after,
+                    ]);
+                    layers.extend(pool);
+                }
+                layers.push(LayerSpec::Dense { outputs: classes });
+                let input = ImageShape {
+                    channels,
+                    height,
+                    width,
+                };
+                let architecture = Architecture {
+                    name: "conv".into(),
+                    input,
+                    layers,
+                };
+                let network = Network::new(&architecture).ok()?;
+                sphinx_protocol::plan::has_layouts(&network).then_some(architecture)
+            },
+        )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn encrypted_convolutions_equal_integer_grid_clear(
+        architecture in convolutional(),
+        capacity in 8_usize..24,
+        seed in 0_u64..1000,
+        noisy in any::<bool>(),
+    ) {
+        let plan = toy_plan(&choices(architecture, capacity), 7);
+        check_agreement(&plan, seed, 2, noisy.then_some(1.0));
+    }
 
     #[test]
     fn encrypted_training_is_grid_clear(plan in plans(), seed in 0_u64..1000, noisy in any::<bool>()) {

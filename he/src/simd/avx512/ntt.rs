@@ -1,29 +1,43 @@
 //! The negacyclic transform with 52-bit products.
 //!
-//! The same network and the same order as [`crate::ntt`]: three layers to a pass, eight registers
-//! at a time, and the three innermost layers on two registers whose lanes are shuffled. Two ways
-//! to keep values below `2^52`:
+//! The same network and the same order as [`crate::ntt`], in another schedule. The six innermost
+//! layers work on blocks of 64 values held in eight registers ([`block`]); those before them go
+//! through memory in passes of one to three layers ([`pass`]). The schedule is depth first: after a
+//! pass each of its parts is finished before the next is begun, so what fits in a cache is
+//! fetched into it once. Two ways to keep values below `2^52`:
 //!
 //! - *narrow*, `(2 log2 N + 1) q <= 2^52` and `q < 2^47`: nothing is reduced between the layers of
 //!   the forward transform, whose values grow by `2q` a layer; the inverse, whose sums double,
-//!   reduces them once a pass of three layers (from below `16q`). Bits above 52 are not masked off:
-//!   products do not see them, and neither sums nor differences carry downwards.
+//!   reduces those above `4q` at the end of a pass. Bits above 52 are not masked off: products do
+//!   not see them, and neither sums nor differences carry downwards.
 //! - *wide*, `q < 2^50`: Harvey's butterflies, values below `4q` forward and `2q` inverse.
 
 use std::arch::x86_64::*;
 
-use super::{Factor, Field, Lanes, MAX_BITS, add_low, high, load, reduce_once, splat, store};
+use super::{Factor, Field, Lanes, MAX_BITS, add_low, high, reduce_once};
 use crate::zq::{Modulus, Shoup};
 
-/// Roots of the three innermost layers (distances 4, 2, 1) for two registers: factors, quotients.
-type Tail = [[Lanes; 2]; 3];
+mod block;
+mod pass;
+
+use block::BlockRoots;
+
+/// log2 of the values of a block.
+const LOG_BLOCK: u32 = 6;
+/// log2 of the smallest degree: one layer before the blocks.
+const MIN_LOG_N: u32 = LOG_BLOCK + 1;
+
+/// The values of a block.
+type Block = [Lanes; 8];
+/// A root and its quotient.
+type Root = [u64; 2];
 
 /// The roots of one direction.
 #[derive(Clone, Debug)]
 struct Direction {
-    /// Factors and quotients in the order of [`crate::ntt::NttTable`].
-    roots: Vec<[u64; 2]>,
-    tails: Vec<Tail>,
+    /// Roots in the order of [`crate::ntt::NttTable`], up to the blocks.
+    roots: Vec<Root>,
+    blocks: Vec<BlockRoots>,
 }
 
 /// The tables of one modulus and degree. There is one only where the processor has the
@@ -35,46 +49,41 @@ pub(crate) struct Roots {
     forward: Direction,
     inverse: Direction,
     /// `1/N` and `1/N` times the root of the last inverse layer.
-    last: (Shoup, Shoup),
+    last: [Shoup; 2],
 }
 
 impl Direction {
     fn new(roots: &[Shoup]) -> Self {
-        let n = roots.len();
-        // the root of each lane, as the shuffles below arrange the blocks of a layer
-        let lanes: [(usize, Lanes); 3] = [
-            (n / 8, [0, 0, 0, 0, 1, 1, 1, 1]),
-            (n / 4, [0, 0, 2, 2, 1, 1, 3, 3]),
-            (n / 2, [0, 1, 4, 5, 2, 3, 6, 7]),
-        ];
-        let tail = |group: usize| {
-            lanes.map(|(blocks, lanes)| {
-                let first = blocks + group * (blocks / (n / 16));
-                let of = |lane: u64| roots[first + lane as usize];
-                [
-                    lanes.map(|lane| of(lane).value),
-                    lanes.map(|lane| of(lane).quotient >> 12),
-                ]
-            })
-        };
+        let pair = |w: &Shoup| [w.value, w.quotient >> 12];
+        let count = roots.len() >> LOG_BLOCK;
         Self {
-            roots: roots.iter().map(|w| [w.value, w.quotient >> 12]).collect(),
-            tails: (0..n / 16).map(tail).collect(),
+            roots: roots[..count].iter().map(pair).collect(),
+            blocks: (0..count).map(|i| BlockRoots::new(roots, i)).collect(),
         }
+    }
+}
+
+/// Layers of the first of the passes that do `layers` layers: three in each, but two in the first
+/// one or two where three do not divide them.
+const fn first_pass(layers: u32) -> u32 {
+    match layers {
+        0..=3 => layers,
+        _ if layers.is_multiple_of(3) => 3,
+        _ => 2,
     }
 }
 
 impl Roots {
     /// Tables for these roots, as [`crate::ntt::NttTable`] orders them; none where the processor
-    /// lacks the instructions, the modulus is too large or `N < 16`.
+    /// lacks the instructions, the modulus is too large or `N < 128`.
     pub(crate) fn new(
         modulus: Modulus,
         forward: &[Shoup],
         inverse: &[Shoup],
-        last: (Shoup, Shoup),
+        last: [Shoup; 2],
     ) -> Option<Self> {
         let n = forward.len();
-        if !super::available() || modulus.bits() > MAX_BITS || n < 16 {
+        if !super::available() || modulus.bits() > MAX_BITS || n < 1 << MIN_LOG_N {
             return None;
         }
         let growth = 2 * u64::from(n.trailing_zeros()) + 1;
@@ -92,9 +101,21 @@ impl Roots {
         // SAFETY: `new` found the features that both functions require
         unsafe {
             if self.narrow {
-                self.forward_as::<true>(row);
+                self.forward_as::<true, false>(row);
             } else {
-                self.forward_as::<false>(row);
+                self.forward_as::<false, false>(row);
+            }
+        }
+    }
+
+    /// Coefficients to evaluations below `2^52`.
+    pub(crate) fn forward_lazy(&self, row: &mut [u64]) {
+        // SAFETY: `new` found the features that both functions require
+        unsafe {
+            if self.narrow {
+                self.forward_as::<true, true>(row);
+            } else {
+                self.forward_as::<false, true>(row);
             }
         }
     }
@@ -112,86 +133,72 @@ impl Roots {
     }
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn forward_as<const NARROW: bool>(&self, row: &mut [u64]) {
-        let (row, _) = row.as_chunks_mut();
-        let (field, roots) = (Field::new(&self.modulus), &self.forward.roots);
-        let mut blocks = 1;
-        match row.len().trailing_zeros() % 3 {
-            1 => {
-                field.forward_pass::<1, 2, NARROW>(row, roots, blocks);
-                blocks = 2;
-            }
-            2 => {
-                field.forward_pass::<2, 4, NARROW>(row, roots, blocks);
-                blocks = 4;
-            }
-            _ => {}
-        }
-        while blocks < row.len() {
-            field.forward_pass::<3, 8, NARROW>(row, roots, blocks);
-            blocks *= 8;
-        }
-        field.forward_tail::<NARROW>(row, &self.forward.tails);
+    fn forward_as<const NARROW: bool, const LAZY: bool>(&self, row: &mut [u64]) {
+        let (blocks, _) = row.as_chunks_mut::<8>().0.as_chunks_mut();
+        let field = Field::new(&self.modulus);
+        field.forward_part::<NARROW, LAZY>(blocks, &self.forward, 1);
     }
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn inverse_as<const NARROW: bool>(&self, row: &mut [u64]) {
-        let (row, _) = row.as_chunks_mut();
-        let (field, roots) = (Field::new(&self.modulus), &self.inverse.roots);
-        field.inverse_tail::<NARROW>(row, &self.inverse.tails);
-        let mut blocks = row.len();
-        while blocks > 8 {
-            blocks /= 8;
-            field.inverse_pass::<3, 8, NARROW>(row, roots, blocks, None);
-        }
-        let last = Some((Factor::new(self.last.0), Factor::new(self.last.1)));
-        match blocks {
-            2 => field.inverse_pass::<1, 2, NARROW>(row, roots, 1, last),
-            4 => field.inverse_pass::<2, 4, NARROW>(row, roots, 1, last),
-            _ => field.inverse_pass::<3, 8, NARROW>(row, roots, 1, last),
-        }
+        let (blocks, _) = row.as_chunks_mut::<8>().0.as_chunks_mut();
+        let field = Field::new(&self.modulus);
+        field.inverse_part::<NARROW, true>(blocks, &self.inverse, 1, self.last);
     }
-}
-
-/// The roots of `W` interleaved blocks: entry `2^l + b` is that of block `b` in layer `l`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn pass_roots<const K: usize, const W: usize>(roots: &[[u64; 2]], block: usize) -> [Factor; W] {
-    let zero = _mm512_setzero_si512();
-    let mut out = [Factor {
-        value: zero,
-        quotient: zero,
-    }; W];
-    for layer in 0..K {
-        let width = 1 << layer;
-        let from = &roots[block << layer..][..width];
-        for (w, &[value, quotient]) in out[width..].iter_mut().zip(from) {
-            *w = Factor {
-                value: splat(value),
-                quotient: splat(quotient),
-            };
-        }
-    }
-    out
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn tail_root(words: &[Lanes; 2]) -> Factor {
-    Factor {
-        value: load(&words[0]),
-        quotient: load(&words[1]),
-    }
-}
-
-/// Lanes of two registers, the second numbered from 8.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn pick(a: __m512i, b: __m512i, lanes: &Lanes) -> __m512i {
-    _mm512_permutex2var_epi64(a, load(lanes), b)
 }
 
 impl Field {
+    /// The layers from `node` on, which is the number of its root: that of its halves are
+    /// `2 node` and `2 node + 1`.
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn forward_part<const NARROW: bool, const LAZY: bool>(
+        &self,
+        part: &mut [Block],
+        tables: &Direction,
+        node: usize,
+    ) {
+        let layers = first_pass(part.len().trailing_zeros());
+        self.forward_pass::<NARROW>(layers, part.as_flattened_mut(), &tables.roots, node);
+        let (node, count) = (node << layers, part.len() >> layers);
+        if count > 1 {
+            for (i, part) in part.chunks_exact_mut(count).enumerate() {
+                self.forward_part::<NARROW, LAZY>(part, tables, node + i);
+            }
+        } else {
+            let roots = &tables.blocks[node - tables.blocks.len()..];
+            let (pairs, _) = part.as_chunks_mut();
+            for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
+                self.forward_blocks::<NARROW, LAZY>(blocks, roots);
+            }
+        }
+    }
+
+    /// The layers up to `node`; values below `4q` narrow, `2q` wide, and residues where `LAST`.
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn inverse_part<const NARROW: bool, const LAST: bool>(
+        &self,
+        part: &mut [Block],
+        tables: &Direction,
+        node: usize,
+        last: [Shoup; 2],
+    ) {
+        let layers = first_pass(part.len().trailing_zeros());
+        let (below, count) = (node << layers, part.len() >> layers);
+        if count > 1 {
+            for (i, part) in part.chunks_exact_mut(count).enumerate() {
+                self.inverse_part::<NARROW, false>(part, tables, below + i, last);
+            }
+        } else {
+            let roots = &tables.blocks[below - tables.blocks.len()..];
+            let (pairs, _) = part.as_chunks_mut();
+            for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
+                self.inverse_blocks::<NARROW>(blocks, roots);
+            }
+        }
+        let part = part.as_flattened_mut();
+        self.inverse_pass::<NARROW, LAST>(layers, part, &tables.roots, node, last);
+    }
+
     /// Narrow: both results are `2q` above `x` at most. Wide: `x, y < 4q`, results below `4q`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
@@ -204,7 +211,7 @@ impl Field {
         if NARROW {
             let estimate = high(y, w.quotient);
             let sum = add_low(add_low(x, y, w.value), estimate, self.minus_q);
-            let twice = _mm512_add_epi64(x, _mm512_add_epi64(x, self.two_q));
+            let twice = _mm512_add_epi64(_mm512_add_epi64(x, x), self.two_q);
             (sum, _mm512_sub_epi64(twice, sum))
         } else {
             let x = reduce_once(x, self.two_q);
@@ -236,161 +243,78 @@ impl Field {
         }
     }
 
-    /// The bound on the values before layer `layer` of an inverse pass: they double, or stay.
+    /// One layer on `U` times `W` registers, of pairs at distance `half`: the root of block `b` of
+    /// the layer with `c` blocks is `w[c + b]`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn bounds<const NARROW: bool>(&self) -> [__m512i; 3] {
-        let [two, four] = [self.two_q, _mm512_add_epi64(self.two_q, self.two_q)];
-        if NARROW {
-            [two, four, _mm512_add_epi64(four, four)]
-        } else {
-            [two; 3]
-        }
-    }
-
-    /// `K` layers, the first of `blocks` blocks; `W = 2^K` registers at a time.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn forward_pass<const K: usize, const W: usize, const NARROW: bool>(
+    fn forward_layer<const W: usize, const U: usize, const NARROW: bool>(
         &self,
-        row: &mut [Lanes],
-        roots: &[[u64; 2]],
-        blocks: usize,
+        x: &mut [[__m512i; W]; U],
+        w: [&[Factor; W]; U],
+        half: usize,
     ) {
-        let stride = row.len() / (blocks * W);
-        for (block, part) in row.chunks_exact_mut(stride * W).enumerate() {
-            let w = pass_roots::<K, W>(roots, blocks + block);
-            for j in 0..stride {
-                let mut x = [_mm512_setzero_si512(); W];
-                for (i, x) in x.iter_mut().enumerate() {
-                    *x = load(&part[i * stride + j]);
-                }
-                for layer in 0..K {
-                    let half = W >> (layer + 1);
-                    for pair in 0..W / 2 {
-                        let (b, i) = (pair / half, pair % half);
-                        let (low, top) = (2 * b * half + i, (2 * b + 1) * half + i);
-                        let root = w[(1 << layer) + b];
-                        (x[low], x[top]) = self.forward_butterfly::<NARROW>(x[low], x[top], root);
-                    }
-                }
-                for (i, &x) in x.iter().enumerate() {
-                    store(&mut part[i * stride + j], x);
-                }
+        for (x, w) in x.iter_mut().zip(w) {
+            for pair in 0..W / 2 {
+                let (b, i) = (pair / half, pair % half);
+                let (low, top) = (2 * b * half + i, (2 * b + 1) * half + i);
+                let root = w[W / (2 * half) + b];
+                (x[low], x[top]) = self.forward_butterfly::<NARROW>(x[low], x[top], root);
             }
         }
     }
 
-    /// `K` layers, the last of `blocks` blocks; with `last`, the last of all, with `1/N`.
+    /// As [`Self::forward_layer`], on values below `bound`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inverse_pass<const K: usize, const W: usize, const NARROW: bool>(
+    fn inverse_layer<const W: usize, const U: usize, const NARROW: bool>(
         &self,
-        row: &mut [Lanes],
-        roots: &[[u64; 2]],
-        blocks: usize,
-        last: Option<(Factor, Factor)>,
-    ) {
-        let stride = row.len() / (blocks * W);
-        let bounds = self.bounds::<NARROW>();
-        for (block, part) in row.chunks_exact_mut(stride * W).enumerate() {
-            let w = pass_roots::<K, W>(roots, blocks + block);
-            for j in 0..stride {
-                let mut x = [_mm512_setzero_si512(); W];
-                for (i, x) in x.iter_mut().enumerate() {
-                    *x = load(&part[i * stride + j]);
-                }
-                for layer in 0..K - 1 {
-                    let half = 1 << layer;
-                    for pair in 0..W / 2 {
-                        let (b, i) = (pair / half, pair % half);
-                        let (low, top) = (2 * b * half + i, (2 * b + 1) * half + i);
-                        let root = w[(W >> (layer + 1)) + b];
-                        (x[low], x[top]) =
-                            self.inverse_butterfly::<NARROW>(x[low], x[top], root, bounds[layer]);
-                    }
-                }
-                for i in 0..W / 2 {
-                    let pair = (x[i], x[i + W / 2]);
-                    (x[i], x[i + W / 2]) =
-                        self.inverse_end::<NARROW>(pair, w[1], bounds[K - 1], last);
-                }
-                for (i, &x) in x.iter().enumerate() {
-                    store(&mut part[i * stride + j], x);
-                }
-            }
-        }
-    }
-
-    /// The last layer of a pass: results below `2q`, or residues after the last layer of all.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inverse_end<const NARROW: bool>(
-        &self,
-        (x, y): (__m512i, __m512i),
-        w: Factor,
+        x: &mut [[__m512i; W]; U],
+        w: [&[Factor; W]; U],
+        half: usize,
         bound: __m512i,
-        last: Option<(Factor, Factor)>,
-    ) -> (__m512i, __m512i) {
-        if let Some((scale, scaled_root)) = last {
-            let sum = _mm512_add_epi64(x, y);
-            let difference = _mm512_sub_epi64(_mm512_add_epi64(x, bound), y);
-            (
-                reduce_once(self.scale_lazy(sum, scale), self.q),
-                reduce_once(self.scale_lazy(difference, scaled_root), self.q),
-            )
+    ) {
+        for (x, w) in x.iter_mut().zip(w) {
+            for pair in 0..W / 2 {
+                let (b, i) = (pair / half, pair % half);
+                let (low, top) = (2 * b * half + i, (2 * b + 1) * half + i);
+                let root = w[W / (2 * half) + b];
+                (x[low], x[top]) = self.inverse_butterfly::<NARROW>(x[low], x[top], root, bound);
+            }
+        }
+    }
+
+    /// Bounds of values before a layer of the inverse: `q`, `2q` and so on to `16q`; wide, always
+    /// `2q`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn bounds<const NARROW: bool>(&self) -> [__m512i; 5] {
+        if NARROW {
+            [
+                self.q,
+                self.two_q,
+                _mm512_slli_epi64::<2>(self.q),
+                _mm512_slli_epi64::<3>(self.q),
+                _mm512_slli_epi64::<4>(self.q),
+            ]
         } else {
-            let (sum, product) = self.inverse_butterfly::<NARROW>(x, y, w, bound);
-            (if NARROW { self.reduce_lazy(sum) } else { sum }, product)
+            [self.two_q; 5]
         }
     }
 
-    /// The layers of distance 4, 2 and 1 and the final reduction.
+    /// Reduces the first `count` registers of each column below `2q`; wide they are.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn forward_tail<const NARROW: bool>(&self, row: &mut [Lanes], tails: &[Tail]) {
-        let (pairs, _) = row.as_chunks_mut();
-        for ([first, second], [w4, w2, w1]) in pairs.iter_mut().zip(tails) {
-            let (a, b) = (load(first), load(second));
-            let x = _mm512_shuffle_i64x2::<0x44>(a, b);
-            let y = _mm512_shuffle_i64x2::<0xEE>(a, b);
-            let (x, y) = self.forward_butterfly::<NARROW>(x, y, tail_root(w4));
-            let low = _mm512_shuffle_i64x2::<0x88>(x, y);
-            let top = _mm512_shuffle_i64x2::<0xDD>(x, y);
-            let (x, y) = self.forward_butterfly::<NARROW>(low, top, tail_root(w2));
-            let even = _mm512_unpacklo_epi64(x, y);
-            let odd = _mm512_unpackhi_epi64(x, y);
-            let (x, y) = self.forward_butterfly::<NARROW>(even, odd, tail_root(w1));
-            let (x, y) = if NARROW {
-                let (x, y) = (self.reduce_lazy(x), self.reduce_lazy(y));
-                (reduce_once(x, self.q), reduce_once(y, self.q))
-            } else {
-                (self.settle(x), self.settle(y))
-            };
-            store(first, pick(x, y, &[0, 8, 1, 9, 4, 12, 5, 13]));
-            store(second, pick(x, y, &[2, 10, 3, 11, 6, 14, 7, 15]));
-        }
-    }
-
-    /// The layers of distance 1, 2 and 4 on residues; results below `2q`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inverse_tail<const NARROW: bool>(&self, row: &mut [Lanes], tails: &[Tail]) {
-        let (pairs, _) = row.as_chunks_mut();
-        let [one, two, four] = self.bounds::<NARROW>();
-        for ([first, second], [w4, w2, w1]) in pairs.iter_mut().zip(tails) {
-            let (a, b) = (load(first), load(second));
-            let x = pick(a, b, &[0, 2, 8, 10, 4, 6, 12, 14]);
-            let y = pick(a, b, &[1, 3, 9, 11, 5, 7, 13, 15]);
-            let (x, y) = self.inverse_butterfly::<NARROW>(x, y, tail_root(w1), one);
-            let low = _mm512_unpacklo_epi64(x, y);
-            let top = _mm512_unpackhi_epi64(x, y);
-            let (x, y) = self.inverse_butterfly::<NARROW>(low, top, tail_root(w2), two);
-            let low = pick(x, y, &[0, 1, 8, 9, 2, 3, 10, 11]);
-            let top = pick(x, y, &[4, 5, 12, 13, 6, 7, 14, 15]);
-            let (x, y) = self.inverse_end::<NARROW>((low, top), tail_root(w4), four, None);
-            store(first, _mm512_shuffle_i64x2::<0x44>(x, y));
-            store(second, _mm512_shuffle_i64x2::<0xEE>(x, y));
+    fn reduce_some<const W: usize, const U: usize, const NARROW: bool>(
+        &self,
+        x: &mut [[__m512i; W]; U],
+        count: usize,
+    ) {
+        if NARROW {
+            for x in x {
+                for x in &mut x[..count] {
+                    *x = self.reduce_lazy(*x);
+                }
+            }
         }
     }
 }

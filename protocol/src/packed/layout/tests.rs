@@ -2,6 +2,9 @@
 
 use proptest::prelude::*;
 
+use sphinx_nn::conv::ConvShape;
+use sphinx_nn::network::ImageShape;
+
 use super::*;
 
 const DEGREE: usize = 64;
@@ -19,24 +22,105 @@ fn negacyclic(a: &[i64], b: &[i64], sum: &mut [i64]) {
     }
 }
 
+/// Calls `term(weight, output, input)` for every product that the layer's definition names.
+fn terms(shape: &LinearShape, mut term: impl FnMut(usize, usize, usize)) {
+    let conv = match shape.kind {
+        LinearKind::Dense => {
+            for weight in 0..shape.weights() {
+                term(weight, weight / shape.inputs, weight % shape.inputs);
+            }
+            return;
+        }
+        LinearKind::Conv(conv) => conv,
+    };
+    let (input, output, k) = (conv.input(), conv.output(), conv.kernel());
+    for weight in 0..shape.weights() {
+        let (e, a, c) = (
+            weight % k,
+            weight / k % k,
+            weight / (k * k) % input.channels,
+        );
+        let out = weight / (k * k * input.channels);
+        for position in 0..conv.positions() {
+            let (i, j) = (position / output.width, position % output.width);
+            let line = (i * conv.stride() + a).checked_sub(conv.padding());
+            let column = (j * conv.stride() + e).checked_sub(conv.padding());
+            if let (Some(u), Some(v)) = (line, column)
+                && u < input.height
+                && v < input.width
+            {
+                let pixel = (c * input.height + u) * input.width + v;
+                term(weight, out * conv.positions() + position, pixel);
+            }
+        }
+    }
+}
+
 fn pick(sum: &[i64], positions: &[usize]) -> Vec<i64> {
     positions.iter().map(|&p| sum[p]).collect()
 }
 
-prop_compose! {
-    fn cases()(inputs in 1_usize..12, outputs in 1_usize..9, capacity in 1_usize..20,
-               n_w in 1_usize..9, m_w in 1_usize..9, b0 in 1_usize..17)
-        (x in prop::collection::vec(-9_i32..9, capacity * inputs),
-         d in prop::collection::vec(-9_i32..9, capacity * outputs),
-         w in prop::collection::vec(-9_i32..9, outputs * inputs),
-         shape in Just((inputs, outputs, capacity, n_w, m_w, b0)))
-        -> (DenseLayout, Integers, Integers, Vec<i32>) {
-        let (inputs, outputs, capacity, mut n_w, mut m_w, mut b0) = shape;
-        while n_w * m_w * b0 > DEGREE {
-            if b0 > 1 { b0 -= 1 } else if n_w > 1 { n_w -= 1 } else { m_w -= 1 }
+/// Dense layers and convolutions of all strides and allowed paddings.
+fn shapes() -> impl Strategy<Value = LinearShape> {
+    let dense = (1_usize..12, 1_usize..9).prop_map(|(i, o)| LinearShape::dense(i, o));
+    let sizes = (1_usize..4, 1_usize..7, 1_usize..7);
+    let moves = (1_usize..4, 1_usize..6, 1_usize..4, 0_usize..3);
+    let conv = (sizes, moves).prop_filter_map(
+        "a kernel that fits and is padded by less than half of it",
+        |((channels, height, width), (out, kernel, stride, padding))| {
+            let input = ImageShape {
+                channels,
+                height,
+                width,
+            };
+            let conv = ConvShape::new(input, out, kernel, stride, padding)?;
+            let shape = LinearShape::conv(conv);
+            Layout::exists_for(&shape).then_some(shape)
+        },
+    );
+    prop_oneof![1 => dense, 3 => conv]
+}
+
+fn tilings() -> impl Strategy<Value = Tiling> {
+    (1_usize..9, 1_usize..9, 1_usize..17).prop_map(|(n, m, b)| Tiling {
+        inputs_per_tile: n,
+        outputs_per_tile: m,
+        samples_per_chunk: b,
+    })
+}
+
+/// The given tiling, made smaller until it fits; nothing if not even the smallest does.
+fn fitting(shape: &LinearShape, capacity: usize, mut tiling: Tiling) -> Option<Layout> {
+    loop {
+        if let Some(layout) = Layout::new(DEGREE, shape, capacity, tiling) {
+            return Some(layout);
         }
-        let tiling = Tiling { inputs_per_tile: n_w, outputs_per_tile: m_w, samples_per_chunk: b0 };
-        let layout = DenseLayout::new(DEGREE, inputs, outputs, capacity, tiling).unwrap();
+        let Tiling {
+            inputs_per_tile: n,
+            outputs_per_tile: m,
+            samples_per_chunk: b,
+        } = &mut tiling;
+        match (*n, *m, *b) {
+            (1, 1, 1) => return None,
+            (_, _, 2..) => *b -= 1,
+            (2.., ..) => *n -= 1,
+            _ => *m -= 1,
+        }
+    }
+}
+
+prop_compose! {
+    fn cases()((layout, shape, capacity) in (shapes(), 1_usize..20, tilings()).prop_filter_map(
+                   "an image that fits",
+                   |(shape, capacity, tiling)| {
+                       Some((fitting(&shape, capacity, tiling)?, shape, capacity))
+                   }))
+        (x in prop::collection::vec(-9_i32..9, capacity * shape.inputs),
+         d in prop::collection::vec(-9_i32..9, capacity * shape.outputs),
+         w in prop::collection::vec(-9_i32..9, shape.weights()),
+         (layout, shape, capacity) in Just((layout, shape, capacity)))
+        -> (Layout, LinearShape, Integers, Integers, Vec<i32>) {
+        let (inputs, outputs) = (shape.inputs, shape.outputs);
         let fill = |values: &[i32], columns: usize| {
             let mut m = Integers::zeros(capacity, columns);
             for row in 0..capacity {
@@ -44,7 +128,7 @@ prop_compose! {
             }
             m
         };
-        (layout, fill(&x, inputs), fill(&d, outputs), w)
+        (layout, shape, fill(&x, inputs), fill(&d, outputs), w)
     }
 }
 
@@ -52,7 +136,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn all_three_products_are_exact((layout, x, d, w) in cases()) {
+    fn all_three_products_are_exact((layout, shape, x, d, w) in cases()) {
         let (inputs, outputs, rows) = (x.columns(), d.columns(), x.rows());
         let mut y = Integers::zeros(rows, outputs);
         let mut dx = Integers::zeros(rows, inputs);
@@ -76,7 +160,7 @@ proptest! {
                 layout.place_backward(&mut dx, &values, k, chunk);
             }
         }
-        let mut gradient = vec![0_i64; outputs * inputs];
+        let mut gradient = vec![0_i64; shape.weights()];
         for i in 0..layout.output_tiles() {
             for k in 0..layout.input_tiles() {
                 let mut sum = vec![0; DEGREE];
@@ -88,23 +172,20 @@ proptest! {
                 layout.place_gradient(&mut gradient, &values, i, k);
             }
         }
-        for j in 0..rows {
-            for i in 0..outputs {
-                let expected: i32 = (0..inputs).map(|k| w[i * inputs + k] * x.row(j)[k]).sum();
-                prop_assert_eq!(y.row(j)[i], expected);
+        let mut expected_y = Integers::zeros(rows, outputs);
+        let mut expected_dx = Integers::zeros(rows, inputs);
+        let mut expected_gradient = vec![0_i64; shape.weights()];
+        terms(&shape, |weight, output, input| {
+            for j in 0..rows {
+                expected_y.row_mut(j)[output] += w[weight] * x.row(j)[input];
+                expected_dx.row_mut(j)[input] += w[weight] * d.row(j)[output];
+                expected_gradient[weight] +=
+                    i64::from(d.row(j)[output]) * i64::from(x.row(j)[input]);
             }
-            for k in 0..inputs {
-                let expected: i32 = (0..outputs).map(|i| w[i * inputs + k] * d.row(j)[i]).sum();
-                prop_assert_eq!(dx.row(j)[k], expected);
-            }
-        }
-        for i in 0..outputs {
-            for k in 0..inputs {
-                let expected: i64 =
-                    (0..rows).map(|j| i64::from(d.row(j)[i]) * i64::from(x.row(j)[k])).sum();
-                prop_assert_eq!(gradient[i * inputs + k], expected);
-            }
-        }
+        });
+        prop_assert_eq!(y, expected_y);
+        prop_assert_eq!(dx, expected_dx);
+        prop_assert_eq!(gradient, expected_gradient);
     }
 }
 
@@ -115,12 +196,12 @@ fn a_tile_that_does_not_fit_is_refused() {
         outputs_per_tile: 8,
         samples_per_chunk: 2,
     };
-    assert!(DenseLayout::new(DEGREE, 8, 8, 8, tiling).is_none());
+    assert!(Layout::new(DEGREE, &LinearShape::dense(8, 8), 8, tiling).is_none());
 }
 
 #[test]
 fn the_cheapest_layout_fits_and_covers() {
-    let layout = DenseLayout::cheapest(4096, 784, 32, 700, false).unwrap();
+    let layout = Layout::cheapest(4096, &LinearShape::dense(784, 32), 700, false).unwrap();
     let Tiling {
         inputs_per_tile,
         outputs_per_tile,

@@ -1,0 +1,121 @@
+//! Our transform beside those of other libraries, in one run.
+//!
+//! `cargo bench -p sphinx-he --bench peers`. Groups `ntt_forward` and `ntt_inverse`; ids
+//! `sphinx46/N` and `sphinx50/N` for our transforms at primes of 46 and 50 bits, `tfhe-ntt/N`
+//! (version 0.7.1, with AVX-512) and `fhe-math/N` (0.1.1) at the same prime of 50 bits. Every
+//! buffer starts on a cache line; residues are canonical on entry and on return; the inverse
+//! includes the factor `1/N`, which `tfhe-ntt` has in a call of its own. The back end of our rows is
+//! the one that `SPHINX_BACKEND` names, or the best; that of the others is their own choice.
+//! Every transform is checked to be undone by its inverse before it is timed.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that fails has no result to report"
+)]
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use sphinx_he::ntt::NttTable;
+use sphinx_he::ring::Aligned;
+use sphinx_he::zq::{Modulus, prime::transform_primes};
+
+/// A transform in place.
+type Transform = Box<dyn Fn(&mut [u64])>;
+
+/// Forward and inverse transform of one library, with the modulus.
+struct Peer {
+    name: &'static str,
+    modulus: u64,
+    forward: Transform,
+    inverse: Transform,
+}
+
+fn ours(name: &'static str, bits: u32, log_n: u32) -> Peer {
+    let modulus = transform_primes(bits, log_n, 1, &[]).unwrap()[0];
+    let table = NttTable::new(Modulus::new(modulus).unwrap(), log_n).unwrap();
+    let twin = table.clone();
+    Peer {
+        name,
+        modulus,
+        forward: Box::new(move |row| table.forward(row)),
+        inverse: Box::new(move |row| twin.inverse(row)),
+    }
+}
+
+fn tfhe_ntt(log_n: u32) -> Peer {
+    let modulus = transform_primes(50, log_n, 1, &[]).unwrap()[0];
+    let plan = tfhe_ntt::prime64::Plan::try_new(1 << log_n, modulus).unwrap();
+    let twin = plan.clone();
+    Peer {
+        name: "tfhe-ntt",
+        modulus,
+        forward: Box::new(move |row| plan.fwd(row)),
+        inverse: Box::new(move |row| {
+            twin.inv(row);
+            twin.normalize(row);
+        }),
+    }
+}
+
+fn fhe_math(log_n: u32) -> Peer {
+    let modulus = transform_primes(50, log_n, 1, &[]).unwrap()[0];
+    let field = fhe_math::zq::Modulus::new(modulus).unwrap();
+    let operator = fhe_math::ntt::NttOperator::new(&field, 1 << log_n).unwrap();
+    let twin = operator.clone();
+    Peer {
+        name: "fhe-math",
+        modulus,
+        forward: Box::new(move |row| operator.forward(row)),
+        inverse: Box::new(move |row| twin.backward(row)),
+    }
+}
+
+fn residues(modulus: u64, n: usize) -> Aligned {
+    let mut row = Aligned::zeros(n);
+    row.iter_mut()
+        .zip(1u64..)
+        .for_each(|(x, i)| *x = i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % modulus);
+    row
+}
+
+fn transforms(c: &mut Criterion) {
+    let peers: Vec<Peer> = (12..=15)
+        .flat_map(|log_n| {
+            [
+                ours("sphinx46", 46, log_n),
+                ours("sphinx50", 50, log_n),
+                tfhe_ntt(log_n),
+                fhe_math(log_n),
+            ]
+        })
+        .collect();
+    for forward in [true, false] {
+        let name = if forward {
+            "ntt_forward"
+        } else {
+            "ntt_inverse"
+        };
+        let mut group = c.benchmark_group(name);
+        for (i, peer) in peers.iter().enumerate() {
+            let n = 4096usize << (i / 4);
+            let start = residues(peer.modulus, n);
+            let mut row = start.clone();
+            (peer.forward)(&mut row);
+            assert!(row != start && row.iter().all(|&x| x < peer.modulus));
+            (peer.inverse)(&mut row);
+            assert_eq!(row, start);
+            let transform = if forward {
+                &peer.forward
+            } else {
+                &peer.inverse
+            };
+            group.bench_function(BenchmarkId::new(peer.name, n), |b| {
+                b.iter(|| transform(black_box(&mut row)));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, transforms);
+criterion_main!(benches);

@@ -1,0 +1,183 @@
+//! The six innermost layers, on 64 values in eight registers.
+//!
+//! Three layers pair whole registers; after a transposition of the 8 by 8 values the other three do
+//! as well, with a root for each lane; a second transposition restores the order.
+
+use std::arch::x86_64::*;
+
+use super::{Block, LOG_BLOCK, Root};
+use crate::simd::avx512::{Factor, Field, Lanes, load, reduce_once, splat, store};
+use crate::zq::Shoup;
+
+/// The roots of a block, on whole cache lines in the order in which they are read.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub(super) struct BlockRoots {
+    /// Of the layers of whole registers; entry `2^l + b` is that of part `b` in layer `l`.
+    outer: [Root; 8],
+    /// Of the layers after the transposition: factors and quotients, lane `i` for the values
+    /// `8i..8i + 8`.
+    inner: [[Lanes; 2]; 8],
+}
+
+impl BlockRoots {
+    /// Of block `index`, from the roots of a whole transform.
+    pub(super) fn new(roots: &[Shoup], index: usize) -> Self {
+        let node = (roots.len() >> LOG_BLOCK) + index;
+        let root = |i: usize| [roots[i].value, roots[i].quotient >> 12];
+        // entry 2^l + b, counted below `node`
+        let below = |node: usize, entry: usize| {
+            let layer = entry.max(1).ilog2();
+            root((node << layer) + entry - (1 << layer))
+        };
+        let lanes = |entry: usize| {
+            [0, 1].map(|half| std::array::from_fn(|lane| below(8 * node + lane, entry)[half]))
+        };
+        let some = |entry: usize| entry.max(1);
+        Self {
+            outer: std::array::from_fn(|entry| below(node, some(entry))),
+            inner: std::array::from_fn(|entry| lanes(some(entry))),
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn outer(&self) -> [Factor; 8] {
+        let mut out = [Factor {
+            value: _mm512_setzero_si512(),
+            quotient: _mm512_setzero_si512(),
+        }; 8];
+        for i in 1..8 {
+            let [value, quotient] = self.outer[i];
+            out[i] = Factor {
+                value: splat(value),
+                quotient: splat(quotient),
+            };
+        }
+        out
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn inner(&self) -> [Factor; 8] {
+        let mut out = [Factor {
+            value: _mm512_setzero_si512(),
+            quotient: _mm512_setzero_si512(),
+        }; 8];
+        for i in 1..8 {
+            let [value, quotient] = &self.inner[i];
+            out[i] = Factor {
+                value: load(value),
+                quotient: load(quotient),
+            };
+        }
+        out
+    }
+}
+
+/// Lane `j` of register `i` to lane `i` of register `j`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn transpose(x: &mut [__m512i; 8]) {
+    let mut y = [_mm512_setzero_si512(); 8];
+    for h in 0..2 {
+        // even and odd columns of two registers, then two columns of four
+        let (a, b) = (x[4 * h], x[4 * h + 1]);
+        let (c, d) = (x[4 * h + 2], x[4 * h + 3]);
+        let (even, even2) = (_mm512_unpacklo_epi64(a, b), _mm512_unpacklo_epi64(c, d));
+        let (odd, odd2) = (_mm512_unpackhi_epi64(a, b), _mm512_unpackhi_epi64(c, d));
+        y[4 * h] = _mm512_shuffle_i64x2::<0x88>(even, even2);
+        y[4 * h + 1] = _mm512_shuffle_i64x2::<0x88>(odd, odd2);
+        y[4 * h + 2] = _mm512_shuffle_i64x2::<0xDD>(even, even2);
+        y[4 * h + 3] = _mm512_shuffle_i64x2::<0xDD>(odd, odd2);
+    }
+    for c in 0..4 {
+        x[c] = _mm512_shuffle_i64x2::<0x88>(y[c], y[c + 4]);
+        x[c + 4] = _mm512_shuffle_i64x2::<0xDD>(y[c], y[c + 4]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn load_block(block: &Block) -> [__m512i; 8] {
+    let mut x = [_mm512_setzero_si512(); 8];
+    for (x, words) in x.iter_mut().zip(block) {
+        *x = load(words);
+    }
+    x
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn store_block(block: &mut Block, x: &[__m512i; 8]) {
+    for (words, &x) in block.iter_mut().zip(x) {
+        store(words, x);
+    }
+}
+
+impl Field {
+    /// The layers of distance 32 to 1, and the final reduction unless lazy.
+    ///
+    /// Two blocks at a time: the butterflies of one layer of one block do not hide their latency.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    pub(super) fn forward_blocks<const NARROW: bool, const LAZY: bool>(
+        &self,
+        blocks: &mut [Block; 2],
+        roots: &[BlockRoots; 2],
+    ) {
+        let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
+        let w = [roots[0].outer(), roots[1].outer()];
+        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 4);
+        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 2);
+        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 1);
+        transpose(&mut x[0]);
+        transpose(&mut x[1]);
+        let w = [roots[0].inner(), roots[1].inner()];
+        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 4);
+        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 2);
+        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 1);
+        for x in x.as_flattened_mut() {
+            *x = match (NARROW, LAZY) {
+                (true, true) => _mm512_and_si512(*x, self.mask),
+                (true, false) => reduce_once(self.reduce_lazy(*x), self.q),
+                (false, true) => *x,
+                (false, false) => self.settle(*x),
+            };
+        }
+        for (block, x) in blocks.iter_mut().zip(&mut x) {
+            transpose(x);
+            store_block(block, x);
+        }
+    }
+
+    /// The layers of distance 1 to 32 on residues, two blocks at a time. Narrow: results below
+    /// `4q`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    pub(super) fn inverse_blocks<const NARROW: bool>(
+        &self,
+        blocks: &mut [Block; 2],
+        roots: &[BlockRoots; 2],
+    ) {
+        let [q, two_q, four_q, eight_q, sixteen_q] = self.bounds::<NARROW>();
+        let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
+        transpose(&mut x[0]);
+        transpose(&mut x[1]);
+        let w = [roots[0].inner(), roots[1].inner()];
+        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 1, q);
+        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 2, two_q);
+        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 4, four_q);
+        self.reduce_some::<8, 2, NARROW>(&mut x, 2);
+        transpose(&mut x[0]);
+        transpose(&mut x[1]);
+        let w = [roots[0].outer(), roots[1].outer()];
+        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 1, four_q);
+        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 2, eight_q);
+        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 4, sixteen_q);
+        self.reduce_some::<8, 2, NARROW>(&mut x, 2);
+        for (block, x) in blocks.iter_mut().zip(&x) {
+            store_block(block, x);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! `W x` modulo 2^32, for inputs that are masked.
+//!
+//! A modulus `2^k` with `k <= 32` divides 2^32, so wrapping arithmetic is exact for it.
+
+use sphinx_nn::conv::ConvShape;
+use sphinx_nn::network::{LinearKind, LinearShape};
+
+use super::conv::visit;
+
+/// `W x` of one sample, wrapping.
+pub(crate) fn product(shape: &LinearShape, weights: &[i32], x: &[u32]) -> Vec<u32> {
+    match shape.kind {
+        LinearKind::Dense => {
+            let rows = weights.chunks_exact(shape.inputs);
+            rows.map(|row| dot(row, x)).collect()
+        }
+        LinearKind::Conv(conv) => convolve(conv, weights, x),
+    }
+}
+
+fn dot(weights: &[i32], x: &[u32]) -> u32 {
+    let terms = weights.iter().zip(x);
+    terms.fold(0, |sum, (&w, &x)| {
+        sum.wrapping_add((w as u32).wrapping_mul(x))
+    })
+}
+
+fn convolve(conv: ConvShape, weights: &[i32], x: &[u32]) -> Vec<u32> {
+    let positions = conv.positions();
+    let mut patches = vec![0; conv.patch() * positions];
+    visit(conv, |row, position, pixel| {
+        patches[row * positions + position] = x[pixel];
+    });
+    let mut y = vec![0_u32; conv.output().channels * positions];
+    let kernels = weights.chunks_exact(conv.patch());
+    for (plane, kernel) in y.chunks_exact_mut(positions).zip(kernels) {
+        for (&w, row) in kernel.iter().zip(patches.chunks_exact(positions)) {
+            for (y, &x) in plane.iter_mut().zip(row) {
+                *y = y.wrapping_add((w as u32).wrapping_mul(x));
+            }
+        }
+    }
+    y
+}
