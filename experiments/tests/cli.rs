@@ -69,13 +69,16 @@ const RUN: [&str; 6] = [
 fn account_prices_a_known_run() {
     let output = sphinx(
         &[
-            &["account", "--noise-multiplier", "1.224", "--json"],
+            &["account", "--noise-multiplier", "1.224", "--json"][..],
+            &["--accountant", "rdp"][..],
             &RUN[..],
         ]
         .concat(),
     );
     let value = object(&output);
-    assert_eq!(keys(&value), ["epsilon", "estimate", "lower", "order"]);
+    let all = ["accountant", "epsilon", "estimate", "lower", "order"];
+    assert_eq!(keys(&value), all);
+    assert_eq!(value["accountant"], "rdp");
     // The value of two published accountants for this run, by Renyi divergence.
     assert!(
         (value["epsilon"].as_f64().unwrap() - 2.0).abs() < 2e-3,
@@ -107,22 +110,70 @@ fn account_at_rate_one_and_an_order_has_a_closed_form() {
 
 #[test]
 fn calibrate_inverts_account() {
-    let output = sphinx(&[&["calibrate", "--epsilon", "2", "--json"], &RUN[..]].concat());
-    let value = object(&output);
-    assert_eq!(keys(&value), ["noise_multiplier"]);
-    let z = value["noise_multiplier"].as_f64().unwrap();
-    assert!((z - 1.2241).abs() < 1e-3, "{z}");
-    let z = z.to_string();
-    let output = sphinx(&[&["account", "--noise-multiplier", &z, "--json"], &RUN[..]].concat());
-    let epsilon = object(&output)["epsilon"].as_f64().unwrap();
-    assert!(epsilon <= 2.0 && epsilon > 1.9999, "{epsilon}");
+    // By privacy loss where nothing is said, and by Renyi divergence.
+    for (flags, low, high) in [
+        (&[][..], 1.157_539, 1.157_6),
+        (&["--accountant", "rdp"][..], 1.223_9, 1.224_2),
+    ] {
+        let budget = ["calibrate", "--epsilon", "2", "--json"];
+        let value = object(&sphinx(&[&budget[..], flags, &RUN[..]].concat()));
+        assert_eq!(keys(&value), ["accountant", "noise_multiplier"]);
+        let z = value["noise_multiplier"].as_f64().unwrap();
+        assert!((low..high).contains(&z), "{z}");
+        let z = z.to_string();
+        let account = ["account", "--noise-multiplier", &z, "--json"];
+        let value = object(&sphinx(&[&account[..], flags, &RUN[..]].concat()));
+        let epsilon = value["epsilon"].as_f64().unwrap();
+        assert!(epsilon <= 2.0 && epsilon > 1.9999, "{epsilon}");
+    }
+}
+
+#[test]
+fn without_a_name_the_renyi_accountant_steps_in() {
+    let flags = [
+        "--noise-multiplier",
+        "1",
+        "--adjacency",
+        "replace",
+        "--json",
+    ];
+    let output = sphinx(&[&["account"], &flags[..], &RUN[..]].concat());
+    assert_eq!(object(&output)["accountant"], "rdp");
+    assert!(
+        stderr(&output).contains("no answer by pld"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn accountants_over_steps_become_a_figure() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run").display().to_string();
+    let flags = [
+        "account",
+        "--noise-multiplier",
+        "1",
+        "--over-steps",
+        &run,
+        "--json",
+    ];
+    object(&sphinx(&[&flags[..], &RUN[..]].concat()));
+    let drawn = object(&sphinx(&["figures", &run, "--json"]));
+    let files = drawn["figures"].as_array().unwrap();
+    assert_eq!(files.len(), 3, "{drawn}");
+    assert!(
+        files
+            .iter()
+            .all(|f| f.as_str().unwrap().contains("epsilon_over_steps"))
+    );
 }
 
 #[test]
 fn people_get_text_without_json() {
     let output = sphinx(&[&["account", "--noise-multiplier", "1.224"], &RUN[..]].concat());
     assert!(
-        stdout(&output).starts_with("epsilon 2.000"),
+        stdout(&output).starts_with("epsilon 1."),
         "{}",
         stdout(&output)
     );

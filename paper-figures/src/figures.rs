@@ -37,6 +37,7 @@ use crate::stats::StatsError;
 
 pub mod accuracy_vs_epsilon;
 mod caption;
+pub mod epsilon_over_steps;
 pub mod latency;
 mod points;
 pub(crate) mod series;
@@ -208,11 +209,12 @@ pub fn render_all_with(
     out_dir: &Path,
     options: &Options,
 ) -> Result<Vec<PathBuf>, FigureError> {
-    let builds: [Build; 4] = [
+    let builds: [Build; 5] = [
         accuracy_vs_epsilon::build,
         training_curve::build,
         time_per_phase::build,
         latency::build,
+        epsilon_over_steps::build,
     ];
     let mut figures = Vec::new();
     for build in builds {

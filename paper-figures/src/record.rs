@@ -68,6 +68,10 @@ pub mod sample {
     pub const CURVE_ACCURACY: &str = "curve.accuracy";
     /// Epsilon spent so far at each of [`CURVE_STEP`].
     pub const CURVE_EPSILON: &str = "curve.epsilon";
+    /// Numbers of steps at which an accountant was asked, ascending.
+    pub const ACCOUNT_STEPS: &str = "account.steps";
+    /// Its epsilon at each of [`ACCOUNT_STEPS`].
+    pub const ACCOUNT_EPSILON: &str = "account.epsilon";
 }
 
 /// Names of the entries of [`Record::labels`] that figures read; others may be added freely.

@@ -79,6 +79,10 @@ const PRICES: u64 = 64;
 /// The delta at which [`Ledger::spent`] reports when there is no budget to take it from.
 const REPORT_DELTA: f64 = 1e-5;
 
+/// Below this number of charges the Renyi accountant alone says what a fixed plan has spent so far:
+/// the loss of few steps is slow to compose, and no tighter bound is needed yet.
+const FEW: u64 = 32;
+
 /// The settings of a new ledger.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LedgerBuilder {
@@ -343,8 +347,8 @@ impl Ledger {
             delta: self.delta(),
             order,
         };
-        if let Some((plan, total)) = self.settings.plan {
-            return self.planned(&plan, total, charges);
+        if let Some(plan) = self.settings.plan {
+            return self.planned(accountant, charges, plan);
         }
         let Some(order) = self.settings.fixed_order else {
             let delta = Delta::new(self.delta()).map_err(|_| not_finite(MIN_ORDER))?;
@@ -366,29 +370,48 @@ impl Ledger {
         })
     }
 
-    /// What the first `charges` steps of the plan cost, rounded up to the next of [`PRICES`] counts:
-    /// pricing every step anew would cost more than taking it. Where a price is not to be had, that
-    /// of all steps is one.
-    fn planned(&self, plan: &FixedPlan, total: Spent, charges: u64) -> Result<Spent, NotFinite> {
+    /// What the first `charges` steps of the plan cost: the least of what all of them cost, of the
+    /// Renyi bound and, once there are some, of the plan's accountant for the next of [`PRICES`] counts
+    /// (pricing every step anew would cost more than taking it).
+    fn planned(
+        &self,
+        accountant: &RdpAccountant,
+        charges: u64,
+        (plan, total): (FixedPlan, Spent),
+    ) -> Result<Spent, NotFinite> {
+        if charges >= plan.steps {
+            return Ok(total);
+        }
         let delta = Delta::new(self.delta()).map_err(|_| NotFinite {
             delta: self.delta(),
             order: total.order,
         })?;
-        let count = charges.next_multiple_of(plan.steps.div_ceil(PRICES).max(1));
-        if count >= plan.steps {
-            return Ok(total);
-        }
+        let renyi = accountant.epsilon(delta).ok();
+        let own = (charges >= FEW)
+            .then(|| self.priced_part(&plan, charges, delta))
+            .flatten();
+        let known = renyi.into_iter().chain(own);
+        Ok(known.fold(total, |least, spent| {
+            if spent.epsilon < least.epsilon {
+                spent
+            } else {
+                least
+            }
+        }))
+    }
+
+    /// What the plan's accountant asks for `charges` steps or a few more, if it has an answer.
+    fn priced_part(&self, plan: &FixedPlan, charges: u64, delta: Delta) -> Option<Spent> {
+        let count = charges
+            .next_multiple_of(plan.steps.div_ceil(PRICES).max(1))
+            .min(plan.steps);
         let mut priced = self.priced.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, spent)) = priced.filter(|(of, _)| *of == count) {
-            return Ok(spent);
+            return Some(spent);
         }
-        let so_far = plan.spent(self.settings.adjacency, count, delta);
-        let spent = so_far
-            .ok()
-            .filter(|spent| spent.epsilon <= total.epsilon)
-            .unwrap_or(total);
+        let spent = plan.spent(self.settings.adjacency, count, delta).ok()?;
         *priced = Some((count, spent));
-        Ok(spent)
+        Some(spent)
     }
 
     /// Whether the filter would refuse this event (also if it cannot be priced).

@@ -93,7 +93,10 @@ impl Ledger {
             hash.update((line.len() as u64).to_le_bytes());
             hash.update(&line);
         }
-        let digest = hash.finalize().into_iter().map(|byte| format!("{byte:02x}"));
+        let digest = hash
+            .finalize()
+            .into_iter()
+            .map(|byte| format!("{byte:02x}"));
         Ok(LedgerMark {
             charges: entries.len() as u64,
             digest: digest.collect(),

@@ -4,6 +4,7 @@
 //! that choose their noise as they go. A ledger with a [`FixedPlan`] charges the steps of the plan
 //! and refuses everything else: one step more, a larger rate, less noise. What is spent after some
 //! of the steps is never more than after all of them.
+#![doc = include_str!("../../proofs/fixed_plan.md")]
 
 use std::fmt;
 

@@ -1,5 +1,7 @@
 //! The flags of `account` and `calibrate`, and the names of the accountants.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use sphinx_dp::{AccountantKind, Adjacency};
 
@@ -52,10 +54,12 @@ impl From<AdjacencyName> for Adjacency {
 #[command(after_help = "\
 Examples:
   sphinx account --sampling-rate 0.00833 --noise-multiplier 1.224 --steps 3000 --delta 1e-5
-  sphinx account --sampling-rate 0.00833 --noise-multiplier 1 --steps 3000 --delta 1e-5 --accountant pld --json
+  sphinx account --sampling-rate 0.00833 --noise-multiplier 1 --steps 3000 --delta 1e-5 --accountant rdp --json
+  sphinx account --sampling-rate 0.00833 --noise-multiplier 1 --steps 10000 --delta 1e-5 --over-steps runs/account
 
 With --json: epsilon (an upper bound; null for gdp, which has none), lower and estimate (null where
-the accountant has none), order (the Renyi order used, null where there is none), and rdp with --order.")]
+the accountant has none), order (the Renyi order used, null where there is none), accountant, and rdp
+with --order.")]
 pub struct AccountArgs {
     /// The probability with which each record joins a batch
     #[arg(long, allow_negative_numbers = true, value_name = "Q")]
@@ -69,12 +73,16 @@ pub struct AccountArgs {
     /// The delta at which epsilon is wanted
     #[arg(long, allow_negative_numbers = true, value_name = "D")]
     pub delta: f64,
-    /// Which accountant
-    #[arg(long, value_enum, default_value = "rdp")]
-    pub accountant: AccountantName,
+    /// Which accountant [default: pld, and rdp where pld has no answer]
+    #[arg(long, value_enum)]
+    pub accountant: Option<AccountantName>,
     /// Which data sets are neighbours
     #[arg(long, value_enum, default_value = "add-remove")]
     pub adjacency: AdjacencyName,
+    /// Also write epsilon against steps, up to --steps, by every accountant, into this new run
+    /// directory, from which `sphinx figures` draws
+    #[arg(long, value_name = "DIR")]
+    pub over_steps: Option<PathBuf>,
     /// Print the Renyi divergence of one step at this order as well
     #[arg(long, allow_negative_numbers = true, value_name = "A")]
     pub order: Option<f64>,
@@ -87,7 +95,7 @@ pub struct AccountArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  sphinx calibrate --epsilon 2 --delta 1e-5 --sampling-rate 0.00833 --steps 3000 --accountant pld
+  sphinx calibrate --epsilon 2 --delta 1e-5 --sampling-rate 0.00833 --steps 3000
   sphinx calibrate --epsilon 2 --delta 1e-5 --sampling-rate 0.00833 --noise-multiplier 1.3   how many steps
   sphinx calibrate --epsilon 2 --delta 1e-5 --steps 3000 --noise-multiplier 1.3              which rate
 
@@ -109,9 +117,9 @@ pub struct CalibrateArgs {
     /// Noise standard deviation divided by the clip bound, to find steps or sampling rate
     #[arg(long, allow_negative_numbers = true, value_name = "Z")]
     pub noise_multiplier: Option<f64>,
-    /// Which accountant
-    #[arg(long, value_enum, default_value = "rdp")]
-    pub accountant: AccountantName,
+    /// Which accountant [default: pld, and rdp where pld has no answer]
+    #[arg(long, value_enum)]
+    pub accountant: Option<AccountantName>,
     /// Which data sets are neighbours
     #[arg(long, value_enum, default_value = "add-remove")]
     pub adjacency: AdjacencyName,

@@ -1,5 +1,7 @@
 //! `sphinx account`: what a run of Poisson-sampled Gaussian steps costs.
 
+mod over_steps;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 use sphinx_dp::rdp::{MAX_ORDER, MIN_ORDER};
@@ -14,7 +16,7 @@ use crate::usage::{OrUsage, UsageError};
 
 pub(super) fn run(args: &AccountArgs) -> Result<()> {
     let out = Output::new(args.output.json, args.output.quiet);
-    let (kind, adjacency) = (AccountantKind::from(args.accountant), args.adjacency.into());
+    let adjacency = args.adjacency.into();
     let rate = SamplingRate::new(args.sampling_rate).or_usage("--sampling-rate")?;
     let z = NoiseMultiplier::new(args.noise_multiplier).or_usage("--noise-multiplier")?;
     let delta = Delta::new(args.delta).or_usage("--delta")?;
@@ -25,10 +27,18 @@ pub(super) fn run(args: &AccountArgs) -> Result<()> {
         ));
     }
     let event = DpEvent::poisson_gaussian(rate, z);
-    let mut accountant = kind.accountant(adjacency);
-    let refused = || format!("--accountant {kind}");
-    accountant.compose(&event, args.steps).or_usage(refused())?;
-    let answer = accountant.epsilon_at(delta).or_usage(refused())?;
+    let (accountant, answer) = match args.accountant {
+        Some(name) => ask(name.into(), adjacency, &event, args.steps, delta)?,
+        None => ask(AccountantKind::Pld, adjacency, &event, args.steps, delta).or_else(|why| {
+            out.remark(format_args!("no answer by pld, so by rdp: {why:#}"));
+            ask(AccountantKind::Rdp, adjacency, &event, args.steps, delta)
+        })?,
+    };
+    let kind = accountant.kind();
+    if let Some(folder) = &args.over_steps {
+        over_steps::write(folder, args, adjacency, &event, delta)?;
+        out.remark(format_args!("wrote {}", folder.display()));
+    }
     let step = args
         .order
         .map(|order| one_step(adjacency, &event, order))
@@ -40,6 +50,7 @@ pub(super) fn run(args: &AccountArgs) -> Result<()> {
         "lower": optional(answer.lower),
         "estimate": optional(answer.estimate),
         "order": optional(answer.order),
+        "accountant": kind.name(),
     });
     if let (Some(rdp), Some(order)) = (step, args.order) {
         out.say(format_args!(
@@ -49,6 +60,21 @@ pub(super) fn run(args: &AccountArgs) -> Result<()> {
     }
     out.object(&object);
     Ok(())
+}
+
+/// One accountant with the whole run composed, and its answer.
+fn ask(
+    kind: AccountantKind,
+    adjacency: Adjacency,
+    event: &DpEvent,
+    steps: u64,
+    delta: Delta,
+) -> Result<(Box<dyn Accountant>, Answer)> {
+    let mut accountant = kind.accountant(adjacency);
+    let refused = || format!("--accountant {kind}");
+    accountant.compose(event, steps).or_usage(refused())?;
+    let answer = accountant.epsilon_at(delta).or_usage(refused())?;
+    Ok((accountant, answer))
 }
 
 fn optional(value: Option<f64>) -> Value {

@@ -1,0 +1,169 @@
+//! Epsilon against the number of steps, by several accountants.
+//!
+//! **Where it sits.** One of the [`figures`](super); reads the samples [`sample::ACCOUNT_STEPS`]
+//! and [`sample::ACCOUNT_EPSILON`], which `sphinx account --over-steps` records.
+//!
+//! **What must be true.** Both axes are logarithmic; one line per record, named by its label
+//! [`label::SERIES`]. The caption names sampling rate, noise multiplier and delta, and says that an
+//! estimate is no bound.
+//!
+//! ```
+//! use sphinx_figures::figures::{FigureError, epsilon_over_steps};
+//! use sphinx_figures::record::{Record, sample};
+//!
+//! let curve = Record::new("account", "t", "pld", "dp-sgd", "accountants", 0)
+//!     .with_samples(sample::ACCOUNT_STEPS, vec![1.0, 10.0, 100.0])
+//!     .with_samples(sample::ACCOUNT_EPSILON, vec![0.2, 0.4]);
+//! let out = tempfile::tempdir()?;
+//! let refused = epsilon_over_steps::render(&[curve], out.path());
+//! assert!(matches!(refused, Err(FigureError::Value { .. })), "three steps, two epsilons");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::points::Points;
+use super::{Figure, FigureError, Options, caption, series};
+use crate::plot::Point;
+use crate::plot::axis::Axis;
+use crate::plot::frame::{Axes, Entry, Frame, Key, Panel};
+use crate::plot::palette;
+use crate::record::{Record, label, metric, sample};
+
+const FIGURE: &str = "epsilon_over_steps";
+const NEEDS: &str = "the samples `account.steps` and `account.epsilon`";
+
+/// Draws the figure; returns SVG, PNG and CSV.
+///
+/// # Errors
+/// [`FigureError`], [`NothingToDraw`](FigureError::NothingToDraw) if no record belongs here.
+pub fn render(records: &[Record], out_dir: &Path) -> Result<Vec<PathBuf>, FigureError> {
+    super::write(&build(records, &Options::default())?, out_dir)
+}
+
+pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>, FigureError> {
+    let mut shown = Vec::new();
+    for record in records {
+        if drawable(record)? {
+            shown.push(record);
+        }
+    }
+    if shown.is_empty() {
+        return Err(FigureError::NothingToDraw {
+            figure: FIGURE,
+            needs: NEEDS,
+        });
+    }
+    let sets = series::by_dataset(shown);
+    sets.iter()
+        .map(|(dataset, set)| draw(dataset, set, options))
+        .collect()
+}
+
+/// Whether a record has a curve, once its two series are sure to fit together.
+fn drawable(record: &Record) -> Result<bool, FigureError> {
+    let series = |name: &str| record.samples.get(name).filter(|s| !s.is_empty());
+    let Some(steps) = series(sample::ACCOUNT_STEPS) else {
+        return Ok(false);
+    };
+    let fault = |name, problem| Err(FigureError::value(FIGURE, record, name, problem));
+    let ascend = steps.windows(2).all(|pair| pair[0] < pair[1]);
+    if !ascend || steps.iter().any(|s| *s < 1.0) {
+        return fault(sample::ACCOUNT_STEPS, "must ascend from at least one");
+    }
+    let epsilons = series(sample::ACCOUNT_EPSILON);
+    if epsilons.is_none_or(|e| e.len() != steps.len() || e.iter().any(|e| *e <= 0.0)) {
+        let problem = "must have one value above zero for each entry of `account.steps`";
+        return fault(sample::ACCOUNT_EPSILON, problem);
+    }
+    Ok(true)
+}
+
+/// `(steps, epsilon)` of a record.
+fn curve(record: &Record) -> impl Iterator<Item = (f64, f64)> {
+    let series = |name| record.samples.get(name).into_iter().flatten().copied();
+    series(sample::ACCOUNT_STEPS).zip(series(sample::ACCOUNT_EPSILON))
+}
+
+fn name(record: &Record) -> &str {
+    record.labels.get(label::SERIES).unwrap_or(&record.engine)
+}
+
+fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure, FigureError> {
+    let heading = "What a run of sampled Gaussian steps costs";
+    let title = series::title(FIGURE, heading, records, options)?;
+    let engines: Vec<&str> = records.iter().map(|r| r.engine.as_str()).collect();
+    let looks = palette::looks(&engines);
+    let legend = records.iter().zip(&looks).map(|(record, look)| Entry {
+        key: Key::Series {
+            look: look.clone(),
+            width: 1.8,
+            marks: false,
+        },
+        text: name(record).to_owned(),
+    });
+    let frame = Frame {
+        title,
+        legend: legend.collect(),
+        caption: vec![parameters(records), machine(records)],
+    };
+    let (mut scene, room) = frame.lay_out(300.0);
+    let all = || records.iter().flat_map(|record| curve(record));
+    let axes = Axes {
+        x: Axis::logarithmic(all().map(|(steps, _)| steps)),
+        x_label: "steps",
+        y: Axis::logarithmic(all().map(|(_, epsilon)| epsilon)),
+        y_label: "epsilon",
+        ends: (0.0, 0.0),
+        gutter: 0.0,
+    };
+    let panel = Panel::draw(&mut scene, room, axes);
+    let mut points = Points::new(&["series", "accountant", "steps", "epsilon"]);
+    for (record, look) in records.iter().zip(&looks) {
+        let line: Vec<Point> = curve(record)
+            .map(|(steps, epsilon)| (panel.x.place(steps), panel.y.place(epsilon)))
+            .collect();
+        match line.as_slice() {
+            [only] => scene.marker(*only, look.marker, look.colour),
+            _ => scene.series_line(&line, look, 1.8),
+        }
+        for (steps, epsilon) in curve(record) {
+            let (name, engine) = (name(record), record.engine.as_str());
+            points.row(&[name.into(), engine.into(), steps.into(), epsilon.into()]);
+        }
+    }
+    Ok(Figure {
+        kind: FIGURE,
+        dataset: dataset.into(),
+        scene,
+        points,
+    })
+}
+
+/// The parameters of the mechanism, and what the lines are.
+fn parameters(records: &[&Record]) -> String {
+    let values = |name: &str| -> String {
+        let found = records.iter().filter_map(|r| r.metrics.get(name));
+        let found: BTreeSet<String> = found.map(f64::to_string).collect();
+        caption::join(&found)
+    };
+    format!(
+        "Poisson sampling rate {}; noise multiplier {}; delta {}; neighbours differ in one added or \
+         removed record. The central limit is an estimate that may lie below the truth; the other \
+         lines are bounds.",
+        values("sampling_rate"),
+        values("noise_multiplier"),
+        values(metric::DELTA),
+    )
+}
+
+fn machine(records: &[&Record]) -> String {
+    let machines = records.iter().filter_map(|r| r.labels.get(label::MACHINE));
+    let machines: BTreeSet<String> = machines.cloned().collect();
+    if machines.is_empty() {
+        "Computed on a machine that was not recorded.".into()
+    } else {
+        format!("Computed on {}.", caption::join(&machines))
+    }
+}
