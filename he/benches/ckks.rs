@@ -13,7 +13,9 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{
+    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
+};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_he::ckks::{
@@ -45,10 +47,13 @@ impl Fixture {
         let secret = SecretKey::generate(&parameters, &mut rng);
         let generator = KeyGenerator::new(&secret).unwrap();
         let encoder = Encoder::new(&parameters);
-        let value = |i: usize, k: usize| {
-            Complex64::cis((i * (k + 3)) as f64) * ((i % 17) as f64 / 16.0)
-        };
-        let values = [0, 1].map(|k| (0..encoder.slots()).map(|i| value(i, k)).collect::<Vec<_>>());
+        let value =
+            |i: usize, k: usize| Complex64::cis((i * (k + 3)) as f64) * ((i % 17) as f64 / 16.0);
+        let values = [0, 1].map(|k| {
+            (0..encoder.slots())
+                .map(|i| value(i, k))
+                .collect::<Vec<_>>()
+        });
         let plain = [0, 1].map(|k| encoder.encode(&values[k], set.top(), set.scale()).unwrap());
         Self {
             public: generator.public(&mut rng),
@@ -70,12 +75,16 @@ impl Fixture {
         let mut workspace = Workspace::new(&self.parameters);
         let encryptor = Encryptor::with_public(&self.public);
         let a = encryptor.encrypt(&self.plain[0], &mut self.rng).unwrap();
-        let b = Encryptor::with_secret(&self.secret).encrypt(&self.plain[1], &mut self.rng).unwrap();
+        let b = Encryptor::with_secret(&self.secret)
+            .encrypt(&self.plain[1], &mut self.rng)
+            .unwrap();
         let (e, key) = (&self.evaluator, &self.relinearization);
         let product = if merged {
             e.mul_relin_rescale(&a, &b, key, &mut workspace).unwrap()
         } else {
-            let product = e.relinearize(&e.mul(&a, &b).unwrap(), key, &mut workspace).unwrap();
+            let product = e
+                .relinearize(&e.mul(&a, &b).unwrap(), key, &mut workspace)
+                .unwrap();
             e.rescale(product).unwrap()
         };
         let key = self.galois.rotation("bench", 1).unwrap();
@@ -96,12 +105,16 @@ fn ends(group: &mut BenchmarkGroup<'_, WallTime>, f: &mut Fixture) {
     group.bench_function("encode", |b| {
         b.iter(|| {
             let values = black_box(&f.values[0]);
-            f.encoder.encode_into(&mut plain, values, slots, top, scale, &mut scratch)
+            f.encoder
+                .encode_into(&mut plain, values, slots, top, scale, &mut scratch)
         });
     });
     let mut out = f.values[0].clone();
     group.bench_function("decode", |b| {
-        b.iter(|| f.encoder.decode_into(&mut out, black_box(&f.plain[0]), &mut scratch));
+        b.iter(|| {
+            f.encoder
+                .decode_into(&mut out, black_box(&f.plain[0]), &mut scratch)
+        });
     });
     let mut memory = EncryptionMemory::new(&f.parameters);
     let mut out = f.evaluator.empty(top, 1);
@@ -110,7 +123,9 @@ fn ends(group: &mut BenchmarkGroup<'_, WallTime>, f: &mut Fixture) {
         ("encrypt_pk", Encryptor::with_public(&f.public)),
     ] {
         group.bench_function(name, |b| {
-            b.iter(|| encryptor.encrypt_into(&mut out, black_box(&f.plain[0]), &mut f.rng, &mut memory));
+            b.iter(|| {
+                encryptor.encrypt_into(&mut out, black_box(&f.plain[0]), &mut f.rng, &mut memory)
+            });
         });
     }
     let decryptor = Decryptor::new(&f.secret);
@@ -129,7 +144,9 @@ fn arithmetic(group: &mut BenchmarkGroup<'_, WallTime>, f: &mut Fixture, x: &[Ci
         t.iter(|| e.mul_plain_into(&mut out, black_box(a), &f.plain[1]));
     });
     let mut product = e.mul(a, b).unwrap();
-    group.bench_function("mul", |t| t.iter(|| e.mul_into(&mut product, black_box(a), b)));
+    group.bench_function("mul", |t| {
+        t.iter(|| e.mul_into(&mut product, black_box(a), b))
+    });
     let key = &f.relinearization;
     group.bench_function("relinearize", |t| {
         t.iter(|| e.relinearize_into(&mut out, black_box(&product), key, &mut workspace));
@@ -167,7 +184,10 @@ fn operations(criterion: &mut Criterion) {
         // a set that the filter names no operation of need not be built
         let wanted = name.is_none_or(|filter| {
             let filter = filter.trim_start_matches('^');
-            filter.split('/').next().is_none_or(|group| group == set.name || !filter.contains('/'))
+            filter
+                .split('/')
+                .next()
+                .is_none_or(|group| group == set.name || !filter.contains('/'))
         });
         if !wanted {
             continue;

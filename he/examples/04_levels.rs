@@ -35,7 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut workspace = Workspace::new(&parameters);
     let scale = Scale::power_of_two(40);
 
-    let values: Vec<f64> = (0..encoder.slots()).map(|i| (i as f64 / 700.0).cos()).collect();
+    let values: Vec<f64> = (0..encoder.slots())
+        .map(|i| (i as f64 / 700.0).cos())
+        .collect();
     let plain = encoder.encode_real(&values, Level(3), scale)?;
     let mut x = Encryptor::with_secret(&secret).encrypt(&plain, &mut rng)?;
     let model = NoiseModel::new(&parameters);
@@ -50,7 +52,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let rescaled = evaluator.rescale(linear.clone())?;
         // ... or all at once, with one division less.
         let merged = evaluator.mul_relin_rescale(&x, &x, &key, &mut workspace)?;
-        assert_eq!((rescaled.level(), rescaled.scale()), (merged.level(), merged.scale()));
+        assert_eq!(
+            (rescaled.level(), rescaled.scale()),
+            (merged.level(), merged.scale())
+        );
 
         let level = x.level().0;
         estimate = estimate
@@ -61,14 +66,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let slots = encoder.decode(&Decryptor::new(&secret).decrypt(&x)?)?;
         let exact = values.iter().map(|v| Complex64::from(v.powi(power)));
         let report = Precision::of(&slots, exact);
-        println!("x^{power}: {:?}, scale 2^{:.4}, {report}", x.level(), x.scale().value().log2());
+        println!(
+            "x^{power}: {:?}, scale 2^{:.4}, {report}",
+            x.level(),
+            x.scale().value().log2()
+        );
         println!("      predicted to stay below {:.1e}", estimate.bound());
         assert!(report.worst < estimate.bound());
     }
 
     // No prime is left to divide by, and the evaluator says so.
     let refused = evaluator.mul_relin_rescale(&x, &x, &key, &mut workspace);
-    println!("refused: {}", refused.err().map(|e| e.to_string()).unwrap_or_default());
+    println!(
+        "refused: {}",
+        refused.err().map(|e| e.to_string()).unwrap_or_default()
+    );
 
     // Operands of different levels do not add; dropping primes costs nothing but depth. Scales that
     // differ need a product by one, which takes a level.
@@ -79,7 +91,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let met = evaluator.adjust(&fresh, 1.0, x.level(), x.scale())?;
     let sum = evaluator.add(&met, &x)?;
     let slots = encoder.decode_real(&Decryptor::new(&secret).decrypt(&sum)?)?;
-    assert!(slots.iter().zip(&values).all(|(s, v)| (s - v - v.powi(8)).abs() < 1e-6));
+    assert!(
+        slots
+            .iter()
+            .zip(&values)
+            .all(|(s, v)| (s - v - v.powi(8)).abs() < 1e-6)
+    );
     Ok(())
 }
 

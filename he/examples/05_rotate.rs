@@ -33,7 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let public = generator.public(&mut rng).to_bytes();
     let degree = parameters.degree();
     let steps = [1, 2, 3].into_iter().chain(sum_steps(1, 8));
-    let exponents = steps.map(|k| rotation_exponent(degree, k)).chain([conjugation_exponent(degree)]);
+    let exponents = steps
+        .map(|k| rotation_exponent(degree, k))
+        .chain([conjugation_exponent(degree)]);
     let galois = generator.galois_set(exponents, &mut rng)?;
     println!(
         "{} keys: {} bytes in memory, {} on the wire (half is a seed, residues are packed)",
@@ -74,11 +76,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Conjugation is one more of these maps; a sum over slots takes log2 of them.
     let key = galois.get(conjugation_exponent(degree)).ok_or("no key")?;
-    let slots = show("conjugated ", &evaluator.apply_galois(&x, key, &mut workspace)?)?;
-    assert!(slots.iter().zip(&values).all(|(a, b)| (a - b.conj()).norm() < 1e-6));
+    let slots = show(
+        "conjugated ",
+        &evaluator.apply_galois(&x, key, &mut workspace)?,
+    )?;
+    assert!(
+        slots
+            .iter()
+            .zip(&values)
+            .all(|(a, b)| (a - b.conj()).norm() < 1e-6)
+    );
     let sum = sum_slots(&evaluator, &x, 1, 8, &galois, &mut workspace)?;
     let slots = show("summed     ", &sum)?;
-    assert!(slots.iter().all(|z| (z - Complex64::new(28.0, 4.0)).norm() < 1e-5));
+    assert!(
+        slots
+            .iter()
+            .all(|z| (z - Complex64::new(28.0, 4.0)).norm() < 1e-5)
+    );
 
     // There is no key for other rotations.
     if let Err(refused) = galois.rotation("rotate", 100) {

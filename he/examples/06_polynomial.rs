@@ -31,17 +31,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cubic = Polynomial::new(Basis::Power, &[0.5, 0.75, 0.0, -0.25]);
     for (name, polynomial, exact) in [
         ("a cubic", cubic.clone(), None),
-        ("the logistic function of 8 x, degree 31", Polynomial::interpolate(31, sigmoid), Some(sigmoid)),
+        (
+            "the logistic function of 8 x, degree 31",
+            Polynomial::interpolate(31, sigmoid),
+            Some(sigmoid),
+        ),
     ] {
         let y = polynomial.evaluate(&evaluator, &x, &key, &mut workspace)?;
         assert_eq!(x.level().0 - y.level().0, polynomial.depth());
         assert!((y.scale().value() / x.scale().value() - 1.0).abs() < 1e-12);
         let slots = encoder.decode(&Decryptor::new(&secret).decrypt(&y)?)?;
-        let of_polynomial = Precision::of(&slots, values.iter().map(|&v| polynomial.value(v.into())));
-        println!("{name}: {} levels; against the polynomial: {of_polynomial}", polynomial.depth());
+        let of_polynomial =
+            Precision::of(&slots, values.iter().map(|&v| polynomial.value(v.into())));
+        println!(
+            "{name}: {} levels; against the polynomial: {of_polynomial}",
+            polynomial.depth()
+        );
         assert!(of_polynomial.worst < 1e-6);
         if let Some(exact) = exact {
-            let of_function = Precision::of(&slots, values.iter().map(|&v| Complex64::from(exact(v))));
+            let of_function =
+                Precision::of(&slots, values.iter().map(|&v| Complex64::from(exact(v))));
             println!("  against the function: {of_function}");
             assert!(of_function.worst < 1e-3);
         }

@@ -10,7 +10,9 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use sphinx_he::ckks::circuit::DiagonalMatrix;
-use sphinx_he::ckks::{Complex64, Decryptor, Encoder, Encryptor, Evaluator, Precision, Scale, sets};
+use sphinx_he::ckks::{
+    Complex64, Decryptor, Encoder, Encryptor, Evaluator, Precision, Scale, sets,
+};
 use sphinx_he::rlwe::{KeyGenerator, Parameters, SecretKey, Workspace};
 
 const DIMENSION: usize = 64;
@@ -27,9 +29,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // scale of the vector.
     let entry = |row: usize, column: usize| ((row * 7 + column * 3) % 11) as f64 / 11.0 - 0.5;
     let prime = parameters.moduli()[set.top().0].value() as f64;
-    let matrix = DiagonalMatrix::new(&encoder, DIMENSION, set.top(), Scale::new(prime)?, |r, c| {
-        Complex64::from(entry(r, c))
-    })?;
+    let matrix = DiagonalMatrix::new(
+        &encoder,
+        DIMENSION,
+        set.top(),
+        Scale::new(prime)?,
+        |r, c| Complex64::from(entry(r, c)),
+    )?;
     let keys = KeyGenerator::new(&secret)?.rotations(&matrix.steps(), &mut rng)?;
     println!("{DIMENSION} diagonals, {} rotations", matrix.steps().len());
 

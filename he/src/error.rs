@@ -151,8 +151,10 @@ pub enum Error {
         right: Encoding,
     },
     /// The operands carry their slots at different scales.
-    #[error("{op}: scales differ, {left} on the left and {right} on the right; rescale one, or \
-             adjust the one of higher level")]
+    #[error(
+        "{op}: scales differ, {left} on the left and {right} on the right; rescale one, or \
+             adjust the one of higher level"
+    )]
     ScaleMismatch {
         /// The operation.
         op: &'static str,
@@ -285,7 +287,9 @@ pub enum Error {
         key: usize,
     },
     /// A key cuts polynomials into other digits than those computed ahead.
-    #[error("{op}: the key has other digits than the hoisted ciphertext; use keys of one generator")]
+    #[error(
+        "{op}: the key has other digits than the hoisted ciphertext; use keys of one generator"
+    )]
     DigitMismatch {
         /// The operation.
         op: &'static str,

@@ -12,9 +12,14 @@
 //!   `2^(b-1) < q < 2^b`, each `b`-bit word below `q` is equally likely, so what is accepted is
 //!   uniform whatever the rejection rate. The time depends on the seed, which is public.
 //!
-//! All randomness comes from ChaCha20 keyed by `SHA-256(label, parameter digest, 32-byte seed)`,
-//! so streams of different purposes or parameters never meet. The generator's own state and
-//! temporaries in registers are not erased after use.
+//! All randomness comes from AES-256 in counter mode keyed by `SHA-256(label, parameter digest,
+//! 32-byte seed)`, so streams of different purposes or parameters never meet: block `j` of
+//! sub-stream `i` is `AES(j, i)`, both as little-endian words. As a permutation never repeats a
+//! block, `n` blocks of one key are told from random ones with an advantage of `n^2 / 2^129` at
+//! most; a stream has fewer than `2^20`. AES and not ChaCha20 because it takes a sixth of the time
+//! where the processor has its instructions (`BENCHMARKS.md`); elsewhere the `aes` crate runs a
+//! constant-time bit-sliced one. The round keys are erased when the stream is dropped, temporaries
+//! in registers are not. The words do not depend on the back end.
 //!
 //! Sources: table inversion as in Frodo (Bos et al., ePrint 2016/659, section 3.2), with the scan
 //! over the whole table; why such a divergence costs nothing: Poeppelmann, Ducas and Gueneysu,
@@ -29,11 +34,12 @@
 //! assert!((mean_square - 3.2 * 3.2).abs() < 1.0);
 //! ```
 
-use rand_chacha::ChaCha20Rng;
-use rand_core::{Rng, SeedableRng};
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use aes::{Aes256, Block};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::simd::Kernels;
 use crate::zq::Modulus;
 
 /// Length of a seed in bytes.
@@ -44,7 +50,10 @@ const CHUNK: usize = 512;
 
 /// A stream of words, determined by a label, a parameter digest and a seed.
 pub struct Stream {
-    generator: ChaCha20Rng,
+    cipher: Aes256,
+    /// The sub-stream, and the number of its next block.
+    index: u64,
+    block: u64,
 }
 
 impl std::fmt::Debug for Stream {
@@ -58,29 +67,43 @@ impl Stream {
     #[must_use]
     pub fn new(label: &str, digest: &[u8; 32], seed: &[u8; SEED_BYTES]) -> Self {
         let hash = Sha256::new()
-            .chain_update(b"sphinx-he stream 1\0")
+            .chain_update(b"sphinx-he stream 2\0")
             .chain_update((label.len() as u64).to_le_bytes())
             .chain_update(label)
             .chain_update(digest)
             .chain_update(seed)
             .finalize();
         let mut key: [u8; 32] = hash.into();
-        let generator = ChaCha20Rng::from_seed(key);
+        let cipher = Aes256::new(&key.into());
         key.zeroize();
-        Self { generator }
+        Self {
+            cipher,
+            index: 0,
+            block: 0,
+        }
     }
 
     /// Restarts at the beginning of sub-stream `index`; sub-streams never overlap.
-    pub fn select(&mut self, index: u64) {
-        self.generator.set_stream(index);
-        self.generator.set_word_pos(0);
+    pub const fn select(&mut self, index: u64) {
+        self.index = index;
+        self.block = 0;
     }
 
     fn words(&mut self, words: &mut [u64; CHUNK]) {
-        let mut bytes = Zeroizing::new([0u8; 8 * CHUNK]);
-        self.generator.fill_bytes(&mut *bytes);
-        for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*chunk);
+        let mut blocks = [Block::default(); CHUNK / 2];
+        for block in &mut blocks {
+            let (counter, index) = block.split_at_mut(8);
+            counter.copy_from_slice(&self.block.to_le_bytes());
+            index.copy_from_slice(&self.index.to_le_bytes());
+            self.block = self.block.wrapping_add(1);
+        }
+        self.cipher.encrypt_blocks(&mut blocks);
+        for (pair, block) in words.as_chunks_mut::<2>().0.iter_mut().zip(&mut blocks) {
+            let (halves, _) = block.as_chunks::<8>();
+            for (word, half) in pair.iter_mut().zip(halves) {
+                *word = u64::from_le_bytes(*half);
+            }
+            block.zeroize();
         }
     }
 }
@@ -97,13 +120,23 @@ pub fn uniform_row(stream: &mut Stream, index: u64, q: &Modulus, row: &mut [u64]
     let mut filled = 0;
     while filled < row.len() {
         stream.words(&mut words);
-        for word in words {
-            let candidate = word & mask;
-            if filled == row.len() {
-                break;
+        for eight in words.as_chunks::<8>().0 {
+            let candidates = eight.map(|word| word & mask);
+            // the top bit of any difference: one of the eight is not below q
+            let refused = candidates
+                .iter()
+                .fold(0, |any, x| any | (q.value() - 1).wrapping_sub(*x));
+            if refused >> 63 == 0 && row.len() - filled >= 8 {
+                row[filled..filled + 8].copy_from_slice(&candidates);
+                filled += 8;
+                continue;
             }
-            row[filled] = candidate;
-            filled += usize::from(candidate < q.value());
+            for candidate in candidates {
+                if candidate < q.value() && filled < row.len() {
+                    row[filled] = candidate;
+                    filled += 1;
+                }
+            }
         }
     }
 }
@@ -180,25 +213,7 @@ impl ErrorSampler {
 
     /// Turns words into draws: the magnitude is the number of tails above the word.
     fn invert(&self, words: &[u64], out: &mut [i64]) {
-        // eight draws at a time, so that the counts stay in registers
-        for (values, words) in out.chunks_mut(8).zip(words.chunks(8)) {
-            let mut halves = [0u64; 8];
-            halves
-                .iter_mut()
-                .zip(words)
-                .for_each(|(half, word)| *half = word >> 1);
-            let mut counts = [0u64; 8];
-            for &tail in &self.tails {
-                for (count, half) in counts.iter_mut().zip(&halves) {
-                    // both are below 2^63: the top bit of the difference says half < tail
-                    *count = count.wrapping_add(half.wrapping_sub(tail) >> 63);
-                }
-            }
-            for ((value, &count), &word) in values.iter_mut().zip(&counts).zip(words) {
-                let sign = ((word & 1) as i64).wrapping_neg();
-                *value = (count as i64 ^ sign) - sign;
-            }
-        }
+        Kernels::active().count_tails(&self.tails, words, out);
     }
 }
 

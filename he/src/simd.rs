@@ -12,7 +12,7 @@
 //!
 //! - `avx512` wants AVX-512 F, DQ, VL and IFMA, and covers moduli below `2^50`; larger ones, and
 //!   transforms with `N < 128`, run the scalar code.
-//! - `avx2` covers sums, differences and negations.
+//! - `avx2` covers sums, differences and negations, and the scan of the error sampler.
 //!
 //! ```
 //! use sphinx_he::{simd, zq::Modulus};
@@ -267,6 +267,21 @@ impl Kernels {
     pub fn add_signed_assign(self, q: &Modulus, a: &mut [u64], values: &[i64]) {
         debug_assert_eq!(a.len(), values.len());
         dispatch!(self, add_signed_assign(q, a, values));
+    }
+
+    /// For each word the number of `tails` above its upper 63 bits, with the sign that its lowest
+    /// bit says. Reads every tail for every word; tails are below `2^63`.
+    pub fn count_tails(self, tails: &[u64], words: &[u64], out: &mut [i64]) {
+        debug_assert_eq!(words.len(), out.len());
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: kernels are made only where the back end's instructions were found
+            Backend::Avx512 => unsafe { avx512::count_tails(tails, words, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above
+            Backend::Avx2 => unsafe { avx2::count_tails(tails, words, out) },
+            _ => scalar::count_tails(tails, words, out),
+        }
     }
 
     /// `out = [a] mod to`, where the residues `a` of `from` stand for their centred

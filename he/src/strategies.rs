@@ -65,12 +65,18 @@ pub fn uniform_polynomials(
 }
 
 /// Polynomials with coefficients of magnitude up to `bound`, at the highest level.
-pub fn small_polynomials(parameters: &Parameters, bound: i64) -> impl Strategy<Value = Vec<i64>> + use<> {
+pub fn small_polynomials(
+    parameters: &Parameters,
+    bound: i64,
+) -> impl Strategy<Value = Vec<i64>> + use<> {
     vec(-bound..=bound, parameters.degree())
 }
 
 /// Lists of `count` slots of magnitude up to `magnitude`.
 pub fn slots(count: usize, magnitude: f64) -> impl Strategy<Value = Vec<Complex64>> {
     let slot = (0.0f64..=1.0, -3.15f64..3.15);
-    vec(slot.prop_map(move |(r, phi)| Complex64::from_polar(r * magnitude, phi)), count)
+    vec(
+        slot.prop_map(move |(r, phi)| Complex64::from_polar(r * magnitude, phi)),
+        count,
+    )
 }

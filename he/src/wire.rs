@@ -28,7 +28,7 @@ use crate::zq::Modulus;
 /// The first bytes of every object.
 pub const MAGIC: [u8; 4] = *b"SPHE";
 /// The format that this build writes and reads.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 /// Bytes of the parameter digest that an object carries.
 pub const DIGEST_BYTES: usize = 16;
 

@@ -105,7 +105,10 @@ impl World {
     }
 
     fn encrypt(&mut self, values: &[Complex64]) -> Tracked {
-        let (level, scale) = (Level(self.parameters.max_level()), Scale::power_of_two(SCALE));
+        let (level, scale) = (
+            Level(self.parameters.max_level()),
+            Scale::power_of_two(SCALE),
+        );
         let plain = self.encoder.encode(values, level, scale).unwrap();
         let encryptor = Encryptor::with_secret(&self.secret);
         let magnitude = values.iter().map(|z| z.norm()).fold(0.0, f64::max);
@@ -123,7 +126,9 @@ impl World {
 
     fn rotate(&mut self, a: &Ciphertext, steps: i64) -> Ciphertext {
         let key = self.galois.rotation("law", steps).unwrap();
-        self.evaluator.apply_galois(a, key, &mut self.workspace).unwrap()
+        self.evaluator
+            .apply_galois(a, key, &mut self.workspace)
+            .unwrap()
     }
 }
 
@@ -180,7 +185,10 @@ fn meet(world: &World, a: &Tracked, b: &Tracked) -> Option<(Tracked, Tracked)> {
     } else if la > lb {
         lowered.ciphertext = e.adjust(&a.ciphertext, 1.0, lb, scale).unwrap();
         // the factor 1 is rounded to a multiple of the last scale over the prime
-        let rounded = Estimate { magnitude: 1.0, deviation: 2f64.powi(-38) };
+        let rounded = Estimate {
+            magnitude: 1.0,
+            deviation: 2f64.powi(-38),
+        };
         lowered.estimate = a.estimate.times(rounded).rescaled(&world.model, 1, scale);
         lowered.estimate.magnitude = a.estimate.magnitude;
     } else {
@@ -193,11 +201,16 @@ fn step(world: &mut World, pool: &[Tracked], gate: Gate, i: usize, j: usize) -> 
     let (a, b) = (&pool[i % pool.len()], &pool[j % pool.len()]);
     let n = a.exact.len() as i64;
     let zip = |a: &Tracked, b: &Tracked, f: fn(Complex64, Complex64) -> Complex64| {
-        a.exact.iter().zip(&b.exact).map(|(&x, &y)| f(x, y)).collect::<Vec<_>>()
+        a.exact
+            .iter()
+            .zip(&b.exact)
+            .map(|(&x, &y)| f(x, y))
+            .collect::<Vec<_>>()
     };
     let switched = |world: &World, a: &Tracked| {
         let (level, scale) = (a.ciphertext.level().0, a.ciphertext.scale());
-        a.estimate.switched(&world.model, level, &world.groups, scale)
+        a.estimate
+            .switched(&world.model, level, &world.groups, scale)
     };
     let (ciphertext, exact, estimate) = match gate {
         Gate::Add | Gate::Sub => {
@@ -205,8 +218,16 @@ fn step(world: &mut World, pool: &[Tracked], gate: Gate, i: usize, j: usize) -> 
             let estimate = a.estimate.plus(b.estimate);
             let (x, y) = (&a.ciphertext, &b.ciphertext);
             match gate {
-                Gate::Add => (world.evaluator.add(x, y).unwrap(), zip(&a, &b, |x, y| x + y), estimate),
-                _ => (world.evaluator.sub(x, y).unwrap(), zip(&a, &b, |x, y| x - y), estimate),
+                Gate::Add => (
+                    world.evaluator.add(x, y).unwrap(),
+                    zip(&a, &b, |x, y| x + y),
+                    estimate,
+                ),
+                _ => (
+                    world.evaluator.sub(x, y).unwrap(),
+                    zip(&a, &b, |x, y| x - y),
+                    estimate,
+                ),
             }
         }
         Gate::Mul => {
@@ -214,23 +235,53 @@ fn step(world: &mut World, pool: &[Tracked], gate: Gate, i: usize, j: usize) -> 
             if level.0 == 0 || a.estimate.magnitude * b.estimate.magnitude > 100.0 {
                 return None;
             }
-            let drop = |t: &Tracked| world.evaluator.drop_to(t.ciphertext.clone(), level).unwrap();
+            let drop = |t: &Tracked| {
+                world
+                    .evaluator
+                    .drop_to(t.ciphertext.clone(), level)
+                    .unwrap()
+            };
             let (x, y) = (drop(a), drop(b));
-            let product = world.evaluator.mul_relin_rescale(&x, &y, &world.relinearization, &mut world.workspace);
+            let product = world.evaluator.mul_relin_rescale(
+                &x,
+                &y,
+                &world.relinearization,
+                &mut world.workspace,
+            );
             let product = product.unwrap();
             let before = Scale::new(x.scale().value() * y.scale().value()).unwrap();
-            let estimate = a.estimate.times(b.estimate).switched(&world.model, level.0, &world.groups, before);
-            (product.clone(), zip(a, b, |x, y| x * y), estimate.rescaled(&world.model, 1, product.scale()))
+            let estimate =
+                a.estimate
+                    .times(b.estimate)
+                    .switched(&world.model, level.0, &world.groups, before);
+            (
+                product.clone(),
+                zip(a, b, |x, y| x * y),
+                estimate.rescaled(&world.model, 1, product.scale()),
+            )
         }
         Gate::Turn(steps) => {
-            let exact = (0..n).map(|k| a.exact[(k + steps).rem_euclid(n) as usize]).collect();
-            (world.rotate(&a.ciphertext, steps), exact, switched(world, a))
+            let exact = (0..n)
+                .map(|k| a.exact[(k + steps).rem_euclid(n) as usize])
+                .collect();
+            (
+                world.rotate(&a.ciphertext, steps),
+                exact,
+                switched(world, a),
+            )
         }
         Gate::Conjugate => {
             let exponent = 2 * world.parameters.degree() as u64 - 1;
             let key = world.galois.get(exponent).unwrap();
-            let out = world.evaluator.apply_galois(&a.ciphertext, key, &mut world.workspace).unwrap();
-            (out, a.exact.iter().map(|z| z.conj()).collect(), switched(world, a))
+            let out = world
+                .evaluator
+                .apply_galois(&a.ciphertext, key, &mut world.workspace)
+                .unwrap();
+            (
+                out,
+                a.exact.iter().map(|z| z.conj()).collect(),
+                switched(world, a),
+            )
         }
         Gate::Scale(x) => {
             if a.ciphertext.level().0 == 0 {
@@ -239,12 +290,22 @@ fn step(world: &mut World, pool: &[Tracked], gate: Gate, i: usize, j: usize) -> 
             let by = Scale::power_of_two(SCALE);
             let scaled = world.evaluator.mul_scalar(&a.ciphertext, x, by).unwrap();
             let out = world.evaluator.rescale(scaled).unwrap();
-            let factor = Estimate { magnitude: x.abs(), deviation: 2f64.powi(-40) };
-            let estimate = a.estimate.times(factor).rescaled(&world.model, 1, out.scale());
+            let factor = Estimate {
+                magnitude: x.abs(),
+                deviation: 2f64.powi(-40),
+            };
+            let estimate = a
+                .estimate
+                .times(factor)
+                .rescaled(&world.model, 1, out.scale());
             (out, a.exact.iter().map(|z| z * x).collect(), estimate)
         }
     };
-    Some(Tracked { ciphertext, exact, estimate })
+    Some(Tracked {
+        ciphertext,
+        exact,
+        estimate,
+    })
 }
 
 proptest! {
@@ -352,15 +413,22 @@ fn measured_errors_are_the_predicted_ones() {
         let got = world.decrypt(c);
         (got.iter().map(|z| z.norm_sqr()).sum::<f64>() / 128.0).sqrt()
     };
-    let public = KeyGenerator::new(&world.secret).unwrap().public(&mut world.rng);
+    let public = KeyGenerator::new(&world.secret)
+        .unwrap()
+        .public(&mut world.rng);
     let (mut sums, draws) = ([0.0f64; 4], 24);
     let mut predicted = [0.0f64; 4];
     for _ in 0..draws {
         let a = world.encrypt(&zero).ciphertext;
         let plain = world.encoder.encode(&zero, Level(2), scale).unwrap();
-        let p = Encryptor::with_public(&public).encrypt(&plain, &mut world.rng).unwrap();
+        let p = Encryptor::with_public(&public)
+            .encrypt(&plain, &mut world.rng)
+            .unwrap();
         let turned = world.rotate(&a, 3);
-        let scaled = world.evaluator.mul_scalar(&a, 1.0, Scale::power_of_two(20)).unwrap();
+        let scaled = world
+            .evaluator
+            .mul_scalar(&a, 1.0, Scale::power_of_two(20))
+            .unwrap();
         let rescaled = world.evaluator.rescale(scaled).unwrap();
         for (sum, c) in sums.iter_mut().zip([&a, &p, &turned, &rescaled]) {
             *sum += rms(&world, c).powi(2) / f64::from(draws);
@@ -370,12 +438,24 @@ fn measured_errors_are_the_predicted_ones() {
         predicted = [
             m.slot_error(m.symmetric_variance(), scale.value()),
             m.slot_error(m.public_variance(), scale.value()),
-            m.slot_error(m.symmetric_variance() + m.key_switch_variance(2, &world.groups), scale.value()),
-            m.slot_error(m.symmetric_variance() * 2f64.powi(-40) + m.rounding_variance(1), small),
+            m.slot_error(
+                m.symmetric_variance() + m.key_switch_variance(2, &world.groups),
+                scale.value(),
+            ),
+            m.slot_error(
+                m.symmetric_variance() * 2f64.powi(-40) + m.rounding_variance(1),
+                small,
+            ),
         ];
     }
-    for (name, (sum, predicted)) in ["symmetric", "public", "rotation", "rescale"].iter().zip(sums.iter().zip(predicted)) {
+    for (name, (sum, predicted)) in ["symmetric", "public", "rotation", "rescale"]
+        .iter()
+        .zip(sums.iter().zip(predicted))
+    {
         let ratio = sum.sqrt() / predicted;
-        assert!((0.8..1.25).contains(&ratio), "{name}: measured / predicted = {ratio}");
+        assert!(
+            (0.8..1.25).contains(&ratio),
+            "{name}: measured / predicted = {ratio}"
+        );
     }
 }

@@ -63,7 +63,10 @@ impl Case {
 
     fn substituted(&self, exponent: u64) -> Vec<i128> {
         let map = Automorphism::new(self.parameters.log_n(), exponent).unwrap();
-        coefficients(&self.parameters, &map.apply(self.plain.polynomial()).unwrap())
+        coefficients(
+            &self.parameters,
+            &map.apply(self.plain.polynomial()).unwrap(),
+        )
     }
 }
 
@@ -83,11 +86,16 @@ fn encodings_and_automorphisms_are_those_of_the_definition() {
             ["slots"] => {
                 let (slots, level) = (complex(&numbers), Level(1));
                 assert_eq!(slots.len(), case.slots);
-                let plain = case.encoder.encode_sparse(&slots, case.slots, level, case.scale);
+                let plain = case
+                    .encoder
+                    .encode_sparse(&slots, case.slots, level, case.scale);
                 case.plain = plain.unwrap();
             }
             ["coefficients"] => {
-                assert_eq!(coefficients(&case.parameters, case.plain.polynomial()), integers);
+                assert_eq!(
+                    coefficients(&case.parameters, case.plain.polynomial()),
+                    integers
+                );
             }
             ["values"] => {
                 let got = case.encoder.decode(&case.plain).unwrap();

@@ -83,7 +83,11 @@ impl Ledger {
 
     fn mark_of(&self, entries: &[Entry]) -> Result<LedgerMark, MarkError> {
         let settings = (self.budget(), self.adjacency(), self.fixed_order());
-        let settings = serde_json::to_vec(&settings).map_err(|_| MarkError::Encoding)?;
+        let settings = match self.fixed_plan() {
+            None => serde_json::to_vec(&settings),
+            Some(plan) => serde_json::to_vec(&(settings, plan)),
+        };
+        let settings = settings.map_err(|_| MarkError::Encoding)?;
         let mut hash = Sha256::new();
         // Lengths first, so that no two ledgers are the same bytes.
         hash.update((settings.len() as u64).to_le_bytes());

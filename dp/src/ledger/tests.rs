@@ -256,6 +256,78 @@ fn a_fixed_order_costs_more_and_survives_reopening() {
     assert!(text.lines().count() == 11);
 }
 
+fn plan(steps: u64) -> FixedPlan {
+    FixedPlan {
+        accountant: AccountantKind::Pld,
+        rate: SamplingRate::from_mean(500.0, 60_000).unwrap(),
+        noise_multiplier: NoiseMultiplier::new(1.0).unwrap(),
+        steps,
+    }
+}
+
+#[test]
+fn a_fixed_plan_allows_its_steps_and_nothing_else() {
+    let (_directory, path) = place();
+    let builder = LedgerBuilder::new(budget(0.75), ADD);
+    let steps = 60;
+    let builder = builder.fixed_plan(plan(steps)).unwrap();
+    let mut ledger = builder.create(&path).unwrap();
+    assert_eq!(ledger.priced_by(), AccountantKind::Pld);
+    // The Renyi accountant alone would not have allowed all of them.
+    let mut renyi = Ledger::in_memory(budget(0.75), ADD);
+    let mut allowed = 0;
+    let mut last = 0.0;
+    for step in 0..steps {
+        // Less noise, a larger rate, no sampling: not of the plan. More noise is.
+        for other in [
+            event(0.99),
+            DpEvent::gaussian(NoiseMultiplier::new(50.0).unwrap()),
+        ] {
+            let error = ledger.charge(step, &other).unwrap_err();
+            assert!(matches!(error, LedgerError::OffPlan { .. }), "{error}");
+        }
+        let spent = ledger.charge(step, &event(1.0)).unwrap().spent().epsilon;
+        assert!(
+            spent <= 0.75 && (spent >= last || step + 1 == FEW_AND_ONE),
+            "{step}: {spent} {last}"
+        );
+        last = spent;
+        allowed += u64::from(renyi.charge(step, &event(1.0)).is_ok());
+        if step == 40 {
+            drop(ledger);
+            ledger = Ledger::open(&path).unwrap();
+            assert_eq!(ledger.fixed_plan(), Some(plan(steps)));
+            assert_eq!(ledger.spent().unwrap().epsilon, last);
+        }
+    }
+    assert!(allowed < steps, "{allowed}");
+    assert!(ledger.would_exceed(&event(1.0)));
+    let error = ledger.charge(steps, &event(1.0)).unwrap_err();
+    assert!(
+        matches!(error, LedgerError::PlanExhausted { steps: 60, .. }),
+        "{error}"
+    );
+}
+
+/// The charge with which the plan's own accountant takes over from the looser one.
+const FEW_AND_ONE: u64 = 32;
+
+#[test]
+fn a_plan_above_the_budget_is_refused() {
+    let builder = LedgerBuilder::new(budget(0.75), ADD);
+    let error = builder.fixed_plan(plan(3000)).unwrap_err();
+    assert!(
+        matches!(error, LedgerError::PlanTooDear { would_be, .. } if would_be > 2.6),
+        "{error}"
+    );
+    let limit = FixedPlan {
+        accountant: AccountantKind::Gdp,
+        ..plan(10)
+    };
+    let error = builder.fixed_plan(limit).unwrap_err();
+    assert!(error.to_string().contains("no bound"), "{error}");
+}
+
 /// An older copy put back, a ledger with other settings, and a line that was changed.
 #[test]
 fn replayed_and_foreign_files_are_noticed_by_their_mark() {
@@ -341,76 +413,4 @@ fn a_lost_step_is_charged_again() {
         plain.charge(step, &event(1.2)).unwrap();
     }
     assert!((plain.spent().unwrap().epsilon - readings[6]).abs() < 1e-12);
-}
-
-fn plan(steps: u64) -> FixedPlan {
-    FixedPlan {
-        accountant: AccountantKind::Pld,
-        rate: SamplingRate::from_mean(500.0, 60_000).unwrap(),
-        noise_multiplier: NoiseMultiplier::new(1.0).unwrap(),
-        steps,
-    }
-}
-
-#[test]
-fn a_fixed_plan_allows_its_steps_and_nothing_else() {
-    let (_directory, path) = place();
-    let builder = LedgerBuilder::new(budget(0.75), ADD);
-    let steps = 60;
-    let builder = builder.fixed_plan(plan(steps)).unwrap();
-    let mut ledger = builder.create(&path).unwrap();
-    assert_eq!(ledger.priced_by(), AccountantKind::Pld);
-    // The Renyi accountant alone would not have allowed all of them.
-    let mut renyi = Ledger::in_memory(budget(0.75), ADD);
-    let mut allowed = 0;
-    let mut last = 0.0;
-    for step in 0..steps {
-        // Less noise, a larger rate, no sampling: not of the plan. More noise is.
-        for other in [
-            event(0.99),
-            DpEvent::gaussian(NoiseMultiplier::new(50.0).unwrap()),
-        ] {
-            let error = ledger.charge(step, &other).unwrap_err();
-            assert!(matches!(error, LedgerError::OffPlan { .. }), "{error}");
-        }
-        let spent = ledger.charge(step, &event(1.0)).unwrap().spent().epsilon;
-        assert!(
-            spent <= 0.75 && (spent >= last || step + 1 == FEW_AND_ONE),
-            "{step}: {spent} {last}"
-        );
-        last = spent;
-        allowed += u64::from(renyi.charge(step, &event(1.0)).is_ok());
-        if step == 40 {
-            drop(ledger);
-            ledger = Ledger::open(&path).unwrap();
-            assert_eq!(ledger.fixed_plan(), Some(plan(steps)));
-            assert_eq!(ledger.spent().unwrap().epsilon, last);
-        }
-    }
-    assert!(allowed < steps, "{allowed}");
-    assert!(ledger.would_exceed(&event(1.0)));
-    let error = ledger.charge(steps, &event(1.0)).unwrap_err();
-    assert!(
-        matches!(error, LedgerError::PlanExhausted { steps: 60, .. }),
-        "{error}"
-    );
-}
-
-/// The charge with which the plan's own accountant takes over from the looser one.
-const FEW_AND_ONE: u64 = 32;
-
-#[test]
-fn a_plan_above_the_budget_is_refused() {
-    let builder = LedgerBuilder::new(budget(0.75), ADD);
-    let error = builder.fixed_plan(plan(3000)).unwrap_err();
-    assert!(
-        matches!(error, LedgerError::PlanTooDear { would_be, .. } if would_be > 2.6),
-        "{error}"
-    );
-    let limit = FixedPlan {
-        accountant: AccountantKind::Gdp,
-        ..plan(10)
-    };
-    let error = builder.fixed_plan(limit).unwrap_err();
-    assert!(error.to_string().contains("no bound"), "{error}");
 }

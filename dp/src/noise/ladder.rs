@@ -22,7 +22,7 @@
 //!
 //! The scans are plain loops over fixed arrays. `pulp` compiles them a second and third time
 //! for AVX2 and AVX-512 and chooses at run time, which keeps `unsafe` out of this crate; without
-//! either they run as SSE2 or scalar code, at a fifth of the speed.
+//! either they run as SSE2 or scalar code, several times slower.
 #![doc = include_str!("../../proofs/ladder.md")]
 
 use std::hint::black_box;

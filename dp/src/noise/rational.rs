@@ -334,7 +334,7 @@ mod tests {
         let mut share = |mut trial: Box<dyn FnMut(&mut ChaCha20Rng) -> bool>| {
             (0..n).filter(|_| trial(&mut rng)).count() as f64 / f64::from(n)
         };
-        assert!((share(Box::new(|rng| bernoulli_exp_of_one(rng))) - (-1f64).exp()).abs() < 0.008);
+        assert!((share(Box::new(bernoulli_exp_of_one)) - (-1f64).exp()).abs() < 0.008);
         assert!(
             (share(Box::new(|rng| bernoulli_exp(3, 7, rng))) - (-3f64 / 7.0).exp()).abs() < 0.008
         );

@@ -49,7 +49,15 @@ fn read_prefix<'a>(
     let scale = f64::from_bits(u64::from_le_bytes(reader.array()?));
     let scale = Scale::new(scale).map_err(|_| DecodeError::BadEncoding)?;
     let slots = 1 << log_slots;
-    Ok((reader, Prefix { level, form, slots, scale }))
+    Ok((
+        reader,
+        Prefix {
+            level,
+            form,
+            slots,
+            scale,
+        },
+    ))
 }
 
 impl SeededCiphertext {
@@ -85,7 +93,12 @@ impl SeededCiphertext {
     /// [`DecodeError`].
     pub fn from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Self, DecodeError> {
         let (mut reader, prefix) = read_prefix(bytes, Kind::SeededSlots, parameters)?;
-        let Prefix { level, form, slots, scale } = prefix;
+        let Prefix {
+            level,
+            form,
+            slots,
+            scale,
+        } = prefix;
         if form != Form::FRESH {
             return Err(DecodeError::BadEncoding);
         }
@@ -136,7 +149,12 @@ impl Ciphertext {
     /// [`DecodeError`].
     pub fn from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Self, DecodeError> {
         let (mut reader, prefix) = read_prefix(bytes, Kind::Slots, parameters)?;
-        let Prefix { level, form, slots, scale } = prefix;
+        let Prefix {
+            level,
+            form,
+            slots,
+            scale,
+        } = prefix;
         let degree = if form.quadratic { 2 } else { 1 };
         reader.expect_total(Self::wire_size(parameters, level, degree))?;
         let polys = (0..=degree)

@@ -143,21 +143,34 @@ impl Encoder {
         if slots.is_power_of_two() && slots <= self.slots() {
             Ok(())
         } else {
-            Err(Error::BadSlotCount { op, got: slots, max: self.slots() })
+            Err(Error::BadSlotCount {
+                op,
+                got: slots,
+                max: self.slots(),
+            })
         }
     }
 
     /// The real polynomial with these slots times `scale`, before rounding: `2 slots`
     /// coefficients. Missing slots are zero.
-    fn embed(&self, values: impl Iterator<Item = Complex64>, slots: usize, scale: f64, scratch: &mut EncoderScratch) {
+    fn embed(
+        &self,
+        values: impl Iterator<Item = Complex64>,
+        slots: usize,
+        scale: f64,
+        scratch: &mut EncoderScratch,
+    ) {
         let plan = self.plan(slots);
         let buffer = &mut scratch.values[..slots];
         buffer.fill(Complex64::ZERO);
         for (&k, z) in plan.order.iter().zip(values) {
             buffer[k as usize] = z;
         }
-        scratch.transform.resize(plan.scratch().max(scratch.transform.len()), Complex64::ZERO);
-        plan.forward.process_with_scratch(buffer, &mut scratch.transform);
+        scratch
+            .transform
+            .resize(plan.scratch().max(scratch.transform.len()), Complex64::ZERO);
+        plan.forward
+            .process_with_scratch(buffer, &mut scratch.transform);
         let factor = scale / slots as f64;
         let (real, imaginary) = scratch.coefficients[..2 * slots].split_at_mut(slots);
         Kernels::active().untwist(real, imaginary, parts(buffer), parts(&plan.twist), factor);
@@ -169,9 +182,18 @@ impl Encoder {
         let plan = self.plan(slots);
         let (real, imaginary) = scratch.coefficients[..2 * slots].split_at(slots);
         let buffer = &mut scratch.values[..slots];
-        Kernels::active().twist(parts_mut(buffer), real, imaginary, parts(&plan.twist), factor);
-        scratch.transform.resize(plan.scratch().max(scratch.transform.len()), Complex64::ZERO);
-        plan.inverse.process_with_scratch(buffer, &mut scratch.transform);
+        Kernels::active().twist(
+            parts_mut(buffer),
+            real,
+            imaginary,
+            parts(&plan.twist),
+            factor,
+        );
+        scratch
+            .transform
+            .resize(plan.scratch().max(scratch.transform.len()), Complex64::ZERO);
+        plan.inverse
+            .process_with_scratch(buffer, &mut scratch.transform);
     }
 
     /// Encodes up to `slots` complex numbers, `slots` a power of two up to `N/2`, into `out`: the
@@ -284,7 +306,8 @@ impl Encoder {
             return Err(Error::TooManyValues { op, got, limit });
         };
         let coefficients = &mut scratch.coefficients[..2 * slots];
-        self.reconstruction.rebuild(&plaintext.poly, coefficients, &mut scratch.rows);
+        self.reconstruction
+            .rebuild(&plaintext.poly, coefficients, &mut scratch.rows);
         self.project(slots, 1.0 / plaintext.scale.value(), scratch);
         for (&k, z) in self.plan(slots).order.iter().zip(out) {
             *z = scratch.values[k as usize];

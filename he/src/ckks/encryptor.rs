@@ -76,7 +76,10 @@ impl<'k> Encryptor<'k> {
         memory: &mut EncryptionMemory,
     ) -> Result<(), Error> {
         let parameters = self.parameters();
-        if [&plaintext.parameters, memory.parameters()].iter().any(|&p| p != parameters) {
+        if [&plaintext.parameters, memory.parameters()]
+            .iter()
+            .any(|&p| p != parameters)
+        {
             return Err(Error::ForeignParameters { op: "encrypt" });
         }
         let level = plaintext.level();
@@ -85,7 +88,10 @@ impl<'k> Encryptor<'k> {
         }
         (out.scale, out.form, out.slots) = (plaintext.scale, Form::FRESH, plaintext.slots);
         let [c0, c1] = &mut out.polys[..] else {
-            return Err(Error::NotLinear { op: "encrypt", got: out.degree() });
+            return Err(Error::NotLinear {
+                op: "encrypt",
+                got: out.degree(),
+            });
         };
         let message = Some(&plaintext.poly);
         match self.key {
@@ -105,7 +111,9 @@ impl Ciphertext {
     /// [`Error::ForeignParameters`], [`Error::LevelMismatch`]; the zero is lost then.
     pub fn from_zero(zero: ZeroEncryption, plaintext: &Plaintext) -> Result<Self, Error> {
         if zero.parameters != plaintext.parameters {
-            return Err(Error::ForeignParameters { op: "encrypt over zero" });
+            return Err(Error::ForeignParameters {
+                op: "encrypt over zero",
+            });
         }
         let mut c0 = zero.c0;
         c0.add_assign(&plaintext.poly)?;

@@ -100,7 +100,13 @@ impl Estimate {
     /// A relinearisation, rotation or conjugation at this level and scale, with digits of these
     /// group sizes.
     #[must_use]
-    pub fn switched(self, model: &NoiseModel, level: usize, groups: &[usize], scale: Scale) -> Self {
+    pub fn switched(
+        self,
+        model: &NoiseModel,
+        level: usize,
+        groups: &[usize],
+        scale: Scale,
+    ) -> Self {
         self.noisier(model, model.key_switch_variance(level, groups), scale)
     }
 

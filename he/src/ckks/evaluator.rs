@@ -44,7 +44,11 @@ impl Evaluator {
         }
     }
 
-    pub(crate) fn check_home(&self, op: &'static str, parameters: &Parameters) -> Result<(), Error> {
+    pub(crate) fn check_home(
+        &self,
+        op: &'static str,
+        parameters: &Parameters,
+    ) -> Result<(), Error> {
         if self.parameters == *parameters {
             Ok(())
         } else {
@@ -83,13 +87,23 @@ impl Evaluator {
         })
     }
 
-    pub(crate) fn check_pair(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<(), Error> {
+    pub(crate) fn check_pair(
+        &self,
+        op: &'static str,
+        a: &Ciphertext,
+        b: &Ciphertext,
+    ) -> Result<(), Error> {
         self.check_home(op, &a.parameters)?;
         self.check_home(op, &b.parameters)?;
         Self::check_level(op, a.level(), b.level())
     }
 
-    pub(crate) fn check_plain(&self, op: &'static str, a: &Ciphertext, b: &Plaintext) -> Result<(), Error> {
+    pub(crate) fn check_plain(
+        &self,
+        op: &'static str,
+        a: &Ciphertext,
+        b: &Plaintext,
+    ) -> Result<(), Error> {
         self.check_home(op, &a.parameters)?;
         self.check_home(op, &b.parameters)?;
         Self::check_level(op, a.level(), b.level())
@@ -126,7 +140,12 @@ impl Evaluator {
     ///
     /// # Errors
     /// As [`Self::add_assign`].
-    pub fn add_into(&self, out: &mut Ciphertext, a: &Ciphertext, b: &Ciphertext) -> Result<(), Error> {
+    pub fn add_into(
+        &self,
+        out: &mut Ciphertext,
+        a: &Ciphertext,
+        b: &Ciphertext,
+    ) -> Result<(), Error> {
         let op = "add";
         self.check_pair(op, a, b)?;
         Self::check_form(op, a.form, b.form)?;
@@ -220,7 +239,12 @@ impl Evaluator {
     ///
     /// # Errors
     /// As [`Self::mul_plain`].
-    pub fn mul_plain_into(&self, out: &mut Ciphertext, a: &Ciphertext, b: &Plaintext) -> Result<(), Error> {
+    pub fn mul_plain_into(
+        &self,
+        out: &mut Ciphertext,
+        a: &Ciphertext,
+        b: &Plaintext,
+    ) -> Result<(), Error> {
         let op = "mul_plain";
         self.check_plain(op, a, b)?;
         let form = Self::product_form(op, a.form)?;
@@ -293,7 +317,12 @@ impl Evaluator {
     ///
     /// # Errors
     /// As [`Self::mul`].
-    pub fn mul_into(&self, out: &mut Ciphertext, a: &Ciphertext, b: &Ciphertext) -> Result<(), Error> {
+    pub fn mul_into(
+        &self,
+        out: &mut Ciphertext,
+        a: &Ciphertext,
+        b: &Ciphertext,
+    ) -> Result<(), Error> {
         let op = "mul";
         self.check_pair(op, a, b)?;
         let scale = Self::product_scale(op, a, b)?;
@@ -369,12 +398,19 @@ impl Evaluator {
         let [re, im] = [x.re, x.im].map(|x| (x * a.scale.value()).round());
         if re.abs().max(im.abs()) >= bits.exp2() {
             let limit_bits = bits as u32;
-            return Err(Error::ValueTooLarge { op, index: 0, limit_bits });
+            return Err(Error::ValueTooLarge {
+                op,
+                index: 0,
+                limit_bits,
+            });
         }
         for i in 0..=level {
             let q = self.parameters.moduli()[i];
             let unit = self.unit(i);
-            let (re, im) = (q.reduce_i128(re as i128), q.mul(unit, q.reduce_i128(im as i128)));
+            let (re, im) = (
+                q.reduce_i128(re as i128),
+                q.mul(unit, q.reduce_i128(im as i128)),
+            );
             let (low, high) = a.polys[0].row_mut(i).split_at_mut(n / 2);
             let (plus, minus) = (q.add(re, im), q.sub(re, im));
             low.iter_mut().for_each(|x| *x = q.add(*x, plus));
@@ -387,7 +423,9 @@ impl Evaluator {
     /// and minus its value in the second. A square root of -1.
     fn unit(&self, i: usize) -> u64 {
         let table = &self.parameters.ring().tables()[i];
-        table.modulus().pow(table.root(), self.parameters.degree() as u64 / 2)
+        table
+            .modulus()
+            .pow(table.root(), self.parameters.degree() as u64 / 2)
     }
 
     /// `i a`: the polynomial times `Y^(N/2)`. Exact; level, scale and flags stay.

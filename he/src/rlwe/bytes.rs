@@ -19,18 +19,29 @@ use crate::wire::{Header, Kind, Reader, pack, packed_len, rows_len};
 /// Bytes of the rows of the special primes.
 fn special_len(parameters: &Parameters) -> usize {
     let moduli = parameters.special_moduli().iter();
-    moduli.map(|q| packed_len(parameters.degree(), q.bits())).sum()
+    moduli
+        .map(|q| packed_len(parameters.degree(), q.bits()))
+        .sum()
 }
 
 fn write_wide(out: &mut Vec<u8>, parameters: &Parameters, level: usize, wide: &Wide) {
-    let moduli = parameters.moduli()[..=level].iter().chain(parameters.special_moduli());
+    let moduli = parameters.moduli()[..=level]
+        .iter()
+        .chain(parameters.special_moduli());
     for (q, row) in moduli.zip(wide.rows()) {
         pack(out, row, q.bits());
     }
 }
 
-fn read_wide(reader: &mut Reader<'_>, parameters: &Parameters, level: usize, wide: &mut Wide) -> Result<(), DecodeError> {
-    let moduli = parameters.moduli()[..=level].iter().chain(parameters.special_moduli());
+fn read_wide(
+    reader: &mut Reader<'_>,
+    parameters: &Parameters,
+    level: usize,
+    wide: &mut Wide,
+) -> Result<(), DecodeError> {
+    let moduli = parameters.moduli()[..=level]
+        .iter()
+        .chain(parameters.special_moduli());
     for (i, (q, row)) in moduli.zip(wide.rows_mut()).enumerate() {
         reader.row(q, i, row)?;
     }
@@ -53,7 +64,12 @@ impl SwitchingKey {
     }
 
     fn len(&self) -> usize {
-        Self::body_len(&self.parameters, self.level, self.gadget.len(), self.digits.len())
+        Self::body_len(
+            &self.parameters,
+            self.level,
+            self.gadget.len(),
+            self.digits.len(),
+        )
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -75,7 +91,11 @@ impl SwitchingKey {
         let down = parameters.switching().map_err(|_| DecodeError::BadDigits)?;
         let level = reader.level(parameters)?;
         let count = usize::from(reader.byte()?);
-        let groups: Vec<usize> = reader.take(count)?.iter().map(|&size| size.into()).collect();
+        let groups: Vec<usize> = reader
+            .take(count)?
+            .iter()
+            .map(|&size| size.into())
+            .collect();
         let gadget = match last.filter(|gadget| gadget.groups() == groups) {
             Some(gadget) => gadget.clone(),
             None => Arc::new(Gadget::new(parameters, &groups).map_err(|_| DecodeError::BadDigits)?),
@@ -157,7 +177,8 @@ impl GaloisKeys {
             last = exponent;
             let key = SwitchingKey::read(&mut reader, parameters, gadget.as_ref())?;
             gadget = Some(key.gadget.clone());
-            let key = GaloisKey::new(key, exponent).map_err(|_| DecodeError::BadExponent { got: exponent })?;
+            let key = GaloisKey::new(key, exponent)
+                .map_err(|_| DecodeError::BadExponent { got: exponent })?;
             keys.insert(exponent, key);
         }
         reader.expect_end()?;
@@ -177,9 +198,18 @@ impl PublicKey {
     /// Header, seed, and the rows of the first half, those of the special primes last.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = header(&self.parameters, Kind::Public, Self::wire_size(&self.parameters));
+        let mut out = header(
+            &self.parameters,
+            Kind::Public,
+            Self::wire_size(&self.parameters),
+        );
         out.extend_from_slice(&self.seed);
-        write_wide(&mut out, &self.parameters, self.parameters.max_level(), &self.b);
+        write_wide(
+            &mut out,
+            &self.parameters,
+            self.parameters.max_level(),
+            &self.b,
+        );
         out
     }
 
@@ -224,10 +254,17 @@ mod tests {
     }
 
     /// Whatever decodes, encodes to the same bytes; every truncation is refused.
-    fn hostile<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Result<T, DecodeError>, write: impl Fn(&T) -> Vec<u8>) {
+    fn hostile<T>(
+        bytes: &[u8],
+        read: impl Fn(&[u8]) -> Result<T, DecodeError>,
+        write: impl Fn(&T) -> Vec<u8>,
+    ) {
         assert_eq!(write(&read(bytes).unwrap()), bytes);
         for length in 0..bytes.len() {
-            assert!(matches!(read(&bytes[..length]), Err(DecodeError::Truncated { .. })));
+            assert!(matches!(
+                read(&bytes[..length]),
+                Err(DecodeError::Truncated { .. })
+            ));
         }
         assert!(matches!(
             read(&[bytes, &[0]].concat()),
@@ -256,10 +293,16 @@ mod tests {
         hostile(&key.to_bytes(), read, RelinearizationKey::to_bytes);
         let low = generator.clone().at_level(1).unwrap();
         let mut keys = generator.rotations(&[1], &mut rng).unwrap();
-        keys.keys.extend(low.rotations(&[2, 3], &mut rng).unwrap().keys);
+        keys.keys
+            .extend(low.rotations(&[2, 3], &mut rng).unwrap().keys);
         let read = |bytes: &[u8]| GaloisKeys::from_bytes(bytes, &parameters);
         let back = read(&keys.to_bytes()).unwrap();
-        assert!(keys.keys.iter().zip(&back.keys).all(|(a, b)| a.0 == b.0 && a.1.key.digits == b.1.key.digits));
+        assert!(
+            keys.keys
+                .iter()
+                .zip(&back.keys)
+                .all(|(a, b)| a.0 == b.0 && a.1.key.digits == b.1.key.digits)
+        );
         hostile(&keys.to_bytes(), read, GaloisKeys::to_bytes);
         let key = generator.public(&mut rng);
         let read = |bytes: &[u8]| PublicKey::from_bytes(bytes, &parameters);

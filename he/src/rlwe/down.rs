@@ -70,10 +70,15 @@ impl Down {
     pub(crate) fn new(ring: &Ring, special: Ring) -> Result<Self, ParameterError> {
         let (moduli, primes) = (ring.moduli(), special.moduli());
         let merged = |level: usize| {
-            let from: Vec<Modulus> = moduli[level..=level].iter().chain(primes).copied().collect();
+            let from: Vec<Modulus> = moduli[level..=level]
+                .iter()
+                .chain(primes)
+                .copied()
+                .collect();
             Divisor::new(&from, &moduli[..level])
         };
-        let factor = |q: &Modulus| q.shoup(primes.iter().fold(1, |x, p| q.mul(x, q.reduce(p.value()))));
+        let factor =
+            |q: &Modulus| q.shoup(primes.iter().fold(1, |x, p| q.mul(x, q.reduce(p.value()))));
         Ok(Self {
             plain: Divisor::new(primes, moduli)?,
             merged: (1..moduli.len()).map(merged).collect::<Result<_, _>>()?,
@@ -122,7 +127,15 @@ impl Down {
         finish: impl FnMut(Quotient<'_>),
     ) {
         let tables = self.special.tables().iter();
-        self.run(&self.plain, level + 1, tables, accumulator, None, buffer, finish);
+        self.run(
+            &self.plain,
+            level + 1,
+            tables,
+            accumulator,
+            None,
+            buffer,
+            finish,
+        );
     }
 
     /// As [`Self::divide`], of the accumulator plus a polynomial of small coefficients, which are
@@ -136,7 +149,15 @@ impl Down {
         finish: impl FnMut(Quotient<'_>),
     ) {
         let (tables, errors) = (self.special.tables().iter(), Some(errors));
-        self.run(&self.plain, level + 1, tables, accumulator, errors, buffer, finish);
+        self.run(
+            &self.plain,
+            level + 1,
+            tables,
+            accumulator,
+            errors,
+            buffer,
+            finish,
+        );
     }
 
     /// Divides by `P q_level`, `level` at least 1; every row below it goes through `finish`.
@@ -147,11 +168,24 @@ impl Down {
         buffer: &mut [u64],
         finish: impl FnMut(Quotient<'_>),
     ) {
-        let tables = self.ring.tables()[level..=level].iter().chain(self.special.tables());
-        self.run(&self.merged[level - 1], level, tables, accumulator, None, buffer, finish);
+        let tables = self.ring.tables()[level..=level]
+            .iter()
+            .chain(self.special.tables());
+        self.run(
+            &self.merged[level - 1],
+            level,
+            tables,
+            accumulator,
+            None,
+            buffer,
+            finish,
+        );
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one loop behind three entry points")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one loop behind three entry points"
+    )]
     fn run<'a>(
         &self,
         divisor: &Divisor,
@@ -172,7 +206,9 @@ impl Down {
             }
         }
         // the remainder is taken off, the errors are added
-        errors.iter_mut().for_each(|e| e.iter_mut().for_each(|x| *x = -*x));
+        errors
+            .iter_mut()
+            .for_each(|e| e.iter_mut().for_each(|x| *x = -*x));
         divisor.extension.prepare(rest);
         for (index, sum) in rows.chunks_exact_mut(n).enumerate() {
             divisor.extension.row(index, buffer, rest);

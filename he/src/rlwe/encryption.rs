@@ -26,7 +26,10 @@ pub(crate) fn expand_mask(
 }
 
 /// Fresh errors from a fresh secret seed.
-pub(super) fn draw_errors<R: CryptoRng + ?Sized>(parameters: &Parameters, rng: &mut R) -> Zeroizing<Vec<i64>> {
+pub(super) fn draw_errors<R: CryptoRng + ?Sized>(
+    parameters: &Parameters,
+    rng: &mut R,
+) -> Zeroizing<Vec<i64>> {
     let mut seed = Zeroizing::new([0u8; SEED_BYTES]);
     rng.fill_bytes(&mut *seed);
     let mut errors = Zeroizing::new(vec![0i64; parameters.degree()]);
@@ -179,7 +182,12 @@ pub(crate) fn encrypt_public_into<R: CryptoRng + ?Sized>(
             let (q, table) = down.table(level, r);
             kernels.signed_residues(q, &mut memory.buffer, &memory.errors);
             table.forward(&mut memory.buffer);
-            kernels.mul(q, &mut sum0[range.clone()], &memory.buffer, key.b.row(level, r));
+            kernels.mul(
+                q,
+                &mut sum0[range.clone()],
+                &memory.buffer,
+                key.b.row(level, r),
+            );
             kernels.mul(q, &mut sum1[range], &memory.buffer, key.a.row(level, r));
         }
         for (k, c) in [c0, c1].into_iter().enumerate() {

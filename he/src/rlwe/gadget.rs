@@ -77,7 +77,9 @@ impl Gadget {
         if parameters.special_moduli().is_empty() {
             return Err(ParameterError::NoSpecialPrime);
         }
-        let total = groups.iter().try_fold(0usize, |sum, &size| sum.checked_add(size));
+        let total = groups
+            .iter()
+            .try_fold(0usize, |sum, &size| sum.checked_add(size));
         if total != Some(moduli.len()) || groups.contains(&0) {
             return Err(ParameterError::DigitGroups {
                 got: groups.to_vec(),
@@ -163,7 +165,12 @@ mod tests {
         let parameters = parameters(&[30; 5], &[30, 30]);
         let gadget = Gadget::new(&parameters, &[2, 3]).unwrap();
         assert_eq!((gadget.len(), gadget.groups()), (2, vec![2, 3]));
-        let at = |level| gadget.at(level).map(|d| (d.first, d.count)).collect::<Vec<_>>();
+        let at = |level| {
+            gadget
+                .at(level)
+                .map(|d| (d.first, d.count))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(at(4), [(0, 2), (2, 3)]);
         assert_eq!(at(2), [(0, 2), (2, 1)]);
         assert_eq!(at(1), [(0, 2)]);

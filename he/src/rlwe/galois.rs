@@ -133,7 +133,9 @@ impl GaloisKeys {
     }
 
     pub(crate) fn find(&self, op: &'static str, exponent: u64) -> Result<&GaloisKey, Error> {
-        self.keys.get(&exponent).ok_or(Error::NoGaloisKey { op, exponent })
+        self.keys
+            .get(&exponent)
+            .ok_or(Error::NoGaloisKey { op, exponent })
     }
 
     /// Bytes of all residues in memory.
@@ -201,7 +203,11 @@ impl<'s> KeyGenerator<'s> {
         let max = self.secret.parameters().max_level();
         if level > max {
             let op = "key generator";
-            return Err(Error::NoSuchLevel { op, got: level, max });
+            return Err(Error::NoSuchLevel {
+                op,
+                got: level,
+                max,
+            });
         }
         self.level = level;
         Ok(self)

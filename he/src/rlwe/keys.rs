@@ -254,8 +254,15 @@ impl std::fmt::Debug for PublicKey {
 
 /// All moduli with their transforms, the special ones last.
 pub(crate) fn wide_tables(parameters: &Parameters) -> impl Iterator<Item = &NttTable> {
-    let special = parameters.switching().ok().map(|down| down.special().tables());
-    parameters.ring().tables().iter().chain(special.into_iter().flatten())
+    let special = parameters
+        .switching()
+        .ok()
+        .map(|down| down.special().tables());
+    parameters
+        .ring()
+        .tables()
+        .iter()
+        .chain(special.into_iter().flatten())
 }
 
 /// The mask of a public key: row `r` is sub-stream `r` of the seed.
@@ -276,7 +283,11 @@ impl PublicKey {
         let mut seed = [0; SEED_BYTES];
         rng.fill_bytes(&mut seed);
         let a = expand_public(&parameters, &seed);
-        let mut b = Wide::with_rows(parameters.degree(), parameters.moduli().len(), parameters.special_moduli().len());
+        let mut b = Wide::with_rows(
+            parameters.degree(),
+            parameters.moduli().len(),
+            parameters.special_moduli().len(),
+        );
         let errors = draw_errors(&parameters, rng);
         let values = secret.coefficients.iter().map(|&x| i64::from(x));
         let values = Zeroizing::new(values.collect::<Vec<_>>());
@@ -290,7 +301,12 @@ impl PublicKey {
             table.forward(row);
             crate::simd::mul_sub_assign(&q, row, mask, &s);
         }
-        Self { parameters, seed, b, a }
+        Self {
+            parameters,
+            seed,
+            b,
+            a,
+        }
     }
 
     /// The parameters of the secret.

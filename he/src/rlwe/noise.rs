@@ -91,7 +91,11 @@ impl NoiseModel {
         let mut moduli = self.parameters.moduli()[..=level].iter();
         let ratio = |&size: &usize| {
             let bits: f64 = moduli.by_ref().take(size).map(Modulus::log2).sum();
-            if bits > 0.0 { (2.0 * (bits - log2_p)).exp2() } else { 0.0 }
+            if bits > 0.0 {
+                (2.0 * (bits - log2_p)).exp2()
+            } else {
+                0.0
+            }
         };
         let ratios: f64 = groups.iter().map(ratio).sum();
         n * self.sigma_squared() * ratios / 12.0

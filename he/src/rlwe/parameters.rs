@@ -193,7 +193,10 @@ impl Parameters {
 
     /// What key switching needs of the special primes, where there are any.
     pub(crate) fn switching(&self) -> Result<&Down, ParameterError> {
-        self.0.switching.as_ref().ok_or(ParameterError::NoSpecialPrime)
+        self.0
+            .switching
+            .as_ref()
+            .ok_or(ParameterError::NoSpecialPrime)
     }
 
     pub(crate) fn errors(&self) -> &ErrorSampler {

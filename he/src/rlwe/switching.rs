@@ -60,7 +60,11 @@ impl Zeroize for Wide {
 
 impl Wide {
     pub(crate) fn zero(down: &Down, level: usize) -> Self {
-        Self::with_rows(down.special().degree(), level + 1, down.special().moduli().len())
+        Self::with_rows(
+            down.special().degree(),
+            level + 1,
+            down.special().moduli().len(),
+        )
     }
 
     pub(crate) fn with_rows(degree: usize, primes: usize, special: usize) -> Self {
@@ -92,7 +96,11 @@ impl Wide {
 
     /// Row `row` of an accumulator at `level`, at most this one's.
     pub(crate) fn row(&self, level: usize, row: usize) -> &[u64] {
-        let index = if row <= level { row } else { row - level - 1 + self.primes };
+        let index = if row <= level {
+            row
+        } else {
+            row - level - 1 + self.primes
+        };
         let from = self.start + index * self.degree;
         &self.words[from..from + self.degree]
     }
@@ -157,8 +165,17 @@ pub(crate) fn expand_digit(
     let mut stream = Stream::new("key mask", &parameters.digest(), seed);
     for (r, row) in mask.rows_mut().enumerate() {
         // rows of the special primes keep their numbers at every level
-        let index = if r <= level { r } else { r - level + parameters.max_level() };
-        uniform_row(&mut stream, (128 * d + index) as u64, down.table(level, r).0, row);
+        let index = if r <= level {
+            r
+        } else {
+            r - level + parameters.max_level()
+        };
+        uniform_row(
+            &mut stream,
+            (128 * d + index) as u64,
+            down.table(level, r).0,
+            row,
+        );
     }
     mask
 }
@@ -218,7 +235,10 @@ impl SwitchingKey {
     /// Bytes of its residues in memory.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.digits.iter().map(|d| d.a.memory() + d.b.memory()).sum()
+        self.digits
+            .iter()
+            .map(|d| d.a.memory() + d.b.memory())
+            .sum()
     }
 }
 
@@ -256,7 +276,9 @@ pub struct Hoisted {
 
 impl std::fmt::Debug for Wide {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wide").field("rows", &self.rows().count()).finish()
+        f.debug_struct("Wide")
+            .field("rows", &self.rows().count())
+            .finish()
     }
 }
 
@@ -290,7 +312,11 @@ impl Workspace {
     #[must_use]
     pub fn memory(&self) -> usize {
         let switch = &self.switch;
-        let arrays = switch.sums.iter().chain(&switch.buffer).chain(&self.product);
+        let arrays = switch
+            .sums
+            .iter()
+            .chain(&switch.buffer)
+            .chain(&self.product);
         8 * (switch.coefficients.len() + switch.rows.len() + arrays.map(|x| x.len()).sum::<usize>())
     }
 }
@@ -320,7 +346,12 @@ impl SwitchMemory {
         for r in down.rows(level) {
             let (q, table) = down.table(level, r);
             let target = if r <= level { r } else { r - level + max_level };
-            for ((d, digit), row) in key.gadget.at(level).enumerate().zip(self.rows.chunks_exact_mut(n + stagger(3))) {
+            for ((d, digit), row) in key
+                .gadget
+                .at(level)
+                .enumerate()
+                .zip(self.rows.chunks_exact_mut(n + stagger(3)))
+            {
                 if !digit.contains(r) {
                     let start = (digit.first + d) * n;
                     let block = &self.coefficients[start..start + digit.extension.width() * n];
@@ -338,7 +369,11 @@ impl SwitchMemory {
                 .zip(&key.digits)
                 .zip(&mut terms)
             {
-                let digit = if digit.contains(r) { &c[r * n..(r + 1) * n] } else { &row[..n] };
+                let digit = if digit.contains(r) {
+                    &c[r * n..(r + 1) * n]
+                } else {
+                    &row[..n]
+                };
                 *term = (digit, half.b.row(level, r), half.a.row(level, r));
                 count += 1;
             }
@@ -352,7 +387,11 @@ impl SwitchMemory {
         let zero = || Wide::zero(down, c.level());
         let mut out = Hoisted {
             level: c.level(),
-            digits: gadget.at(c.level()).enumerate().map(|(d, _)| zero().staggered(3 * d + 2)).collect(),
+            digits: gadget
+                .at(c.level())
+                .enumerate()
+                .map(|(d, _)| zero().staggered(3 * d + 2))
+                .collect(),
             groups: gadget.groups(),
         };
         self.hoist_into(down, gadget, c, &mut out);
@@ -360,7 +399,13 @@ impl SwitchMemory {
     }
 
     /// As [`Self::hoist`], into memory of the same level and gadget.
-    pub(crate) fn hoist_into(&mut self, down: &Down, gadget: &Gadget, c: &Poly<Eval>, out: &mut Hoisted) {
+    pub(crate) fn hoist_into(
+        &mut self,
+        down: &Down,
+        gadget: &Gadget,
+        c: &Poly<Eval>,
+        out: &mut Hoisted,
+    ) {
         self.cut(gadget, c.level(), c.words());
         let (n, level) = (self.parameters.degree(), c.level());
         let max_level = self.parameters.max_level();
@@ -373,7 +418,9 @@ impl SwitchMemory {
                 } else {
                     let target = if r <= level { r } else { r - level + max_level };
                     digit.extension.row(target, row, block);
-                    down.table(level, r).1.forward_lazy_with(Kernels::active(), row);
+                    down.table(level, r)
+                        .1
+                        .forward_lazy_with(Kernels::active(), row);
                 }
             }
         }
@@ -386,7 +433,11 @@ impl SwitchMemory {
         for r in down.rows(level) {
             let mut terms: [(&[u64], &[u64], &[u64]); MAX_PRIMES] = [(&[], &[], &[]); MAX_PRIMES];
             for ((wide, half), term) in hoisted.digits.iter().zip(&key.digits).zip(&mut terms) {
-                *term = (wide.row(level, r), half.b.row(level, r), half.a.row(level, r));
+                *term = (
+                    wide.row(level, r),
+                    half.b.row(level, r),
+                    half.a.row(level, r),
+                );
             }
             let (range, q) = (r * n..(r + 1) * n, down.table(level, r).0);
             let terms = &terms[..hoisted.digits.len()];

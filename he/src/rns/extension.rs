@@ -64,7 +64,11 @@ impl Extension {
                 .collect()
         };
         Ok(Self {
-            lift: from.iter().enumerate().map(lift).collect::<Result<_, _>>()?,
+            lift: from
+                .iter()
+                .enumerate()
+                .map(lift)
+                .collect::<Result<_, _>>()?,
             matrix: to.iter().map(column).collect(),
             bits: from.iter().map(Modulus::bits).max().unwrap_or(0),
             from: from.to_vec(),
@@ -103,7 +107,9 @@ impl Extension {
         }
         let n = rows.len() / (primes + 1);
         let (residues, quotients) = rows.split_at_mut(primes * n);
-        for ((q, &lift), row) in (self.from.iter().zip(&self.lift)).zip(residues.chunks_exact_mut(n)) {
+        for ((q, &lift), row) in
+            (self.from.iter().zip(&self.lift)).zip(residues.chunks_exact_mut(n))
+        {
             simd::scale_assign(q, row, lift);
         }
         Kernels::active().quotients(&self.from, quotients, residues);

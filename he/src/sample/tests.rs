@@ -184,3 +184,49 @@ fn streams_are_separated_and_repeatable() {
         assert!(first.iter().zip(&other).all(|(x, y)| x != y));
     }
 }
+
+#[test]
+fn streams_are_aes_in_counter_mode() {
+    // from OpenSSL's aes-256-ecb and an independent implementation of the samplers
+    let mut stream = Stream::new("test", &[1; 32], &[9; 32]);
+    stream.select(7);
+    let mut words = [0; CHUNK];
+    stream.words(&mut words);
+    stream.words(&mut words);
+    assert_eq!(
+        words[..4],
+        [
+            0x8648_f978_e8f2_34f8,
+            0x09e7_52fa_3b99_1b9d,
+            0x295c_d978_c2ff_2a1e,
+            0x4e30_baf1_bedc_e55c
+        ]
+    );
+    let mut row = [0; 255];
+    uniform_row(&mut stream, 3, &Modulus::new(97).unwrap(), &mut row);
+    let first = [25, 60, 87, 72, 79, 83, 59, 27, 5, 41, 80, 73];
+    assert_eq!(
+        (&row[..12], &row[250..254]),
+        (&first[..], &[51, 8, 10, 72][..])
+    );
+    let q = Modulus::new((1 << 47) - 115).unwrap();
+    uniform_row(&mut stream, 2, &q, &mut row);
+    assert_eq!(
+        row[..3],
+        [0x44c3_1e36_47b9, 0x4e9d_671e_aecf, 0x6bab_0bc4_8b00]
+    );
+    stream.select(0);
+    let mut secret = [0; 16];
+    ternary(&mut stream, &mut secret);
+    assert_eq!(
+        secret,
+        [1, -1, -1, 0, 0, 0, 0, -1, -1, 0, 1, -1, -1, 1, -1, 0]
+    );
+    stream.select(0);
+    let mut errors = [0; 24];
+    ErrorSampler::new(3.2).fill(&mut stream, &mut errors);
+    let expected = [
+        -1, -5, 6, -3, 2, 2, 2, -4, -4, -3, 0, 4, 3, 1, -3, -2, 0, -3, 1, 0, 2, 4, -1, -5,
+    ];
+    assert_eq!(errors, expected);
+}

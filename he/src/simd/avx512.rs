@@ -23,10 +23,12 @@ use crate::zq::{Modulus, Shoup};
 mod ntt;
 mod slots;
 mod switch;
+mod tails;
 
 pub(crate) use ntt::Roots;
 pub(super) use slots::*;
 pub(super) use switch::*;
+pub(super) use tails::*;
 
 /// Largest modulus, in bits: `4q` must fit in 52 bits.
 pub(super) const MAX_BITS: u32 = 50;

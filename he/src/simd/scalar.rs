@@ -128,3 +128,25 @@ pub(super) fn centred_to(from: &Modulus, to: &Modulus, out: &mut [u64], a: &[u64
         *x = to.reduce_i64(from.centre(y));
     }
 }
+
+/// For each word the number of `tails` above its upper 63 bits, with the sign of its lowest bit.
+#[inline(always)]
+pub(super) fn count_tails(tails: &[u64], words: &[u64], out: &mut [i64]) {
+    // so many draws at a time that the counts stay in registers
+    for (values, words) in out.chunks_mut(16).zip(words.chunks(16)) {
+        let (mut halves, mut counts) = ([0u64; 16], [0u64; 16]);
+        for (half, word) in halves.iter_mut().zip(words) {
+            *half = word >> 1;
+        }
+        for &tail in tails {
+            for (count, half) in counts.iter_mut().zip(&halves) {
+                // both are below 2^63: the top bit of the difference says half < tail
+                *count = count.wrapping_add(half.wrapping_sub(tail) >> 63);
+            }
+        }
+        for ((value, &count), &word) in values.iter_mut().zip(&counts).zip(words) {
+            let sign = ((word & 1) as i64).wrapping_neg();
+            *value = (count as i64 ^ sign).wrapping_sub(sign);
+        }
+    }
+}

@@ -9,9 +9,9 @@
 
 use rustfft::num_complex::Complex64;
 
-use super::{Kernels, scalar};
 #[cfg(target_arch = "x86_64")]
 use super::{Backend, avx512};
+use super::{Kernels, scalar};
 use crate::zq::Modulus;
 
 /// Below this, a rounded number is a signed word that [`Kernels::signed_residues`] takes.

@@ -127,6 +127,44 @@ fn rows(q: &Modulus, n: usize) -> Vec<Vec<u64>> {
     ]
 }
 
+/// Signed words of all magnitudes.
+fn signed(row: &[u64]) -> Vec<i64> {
+    let spread = |(i, &x): (u32, &u64)| (x.wrapping_mul(0x9e37_79b9_7f4a_7c15) as i64) >> (i % 64);
+    (0..).zip(row).map(spread).collect()
+}
+
+#[test]
+fn counts_of_tails_are_those_of_a_search() {
+    let tails: Vec<u64> = (0..32u64).map(|k| (u64::MAX >> 1) >> (2 * k)).collect();
+    for n in [0, 1, 31, 32, 33, 200] {
+        let words: Vec<u64> = (0..n)
+            .map(|i| {
+                let i = i as u64;
+                let edge = tails[i as usize % 32] * 2 + i % 2;
+                [
+                    edge.wrapping_sub(2),
+                    edge,
+                    i,
+                    u64::MAX,
+                    i.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                ][i as usize % 5]
+            })
+            .collect();
+        let expected: Vec<i64> = words
+            .iter()
+            .map(|&word| {
+                let count = tails.partition_point(|&tail| tail > word >> 1) as i64;
+                if word % 2 == 1 { -count } else { count }
+            })
+            .collect();
+        for kernels in vector_kernels().chain([scalar_kernels()]) {
+            let mut out = vec![7; n];
+            kernels.count_tails(&tails, &words, &mut out);
+            assert_eq!(out, expected, "{kernels:?}");
+        }
+    }
+}
+
 /// Every kernel of two rows and one constant, in a list: the laws are that the lists are equal.
 fn all_kernels(kernels: Kernels, q: &Modulus, a: &[u64], b: &[u64], c: &[u64]) -> Vec<Vec<u64>> {
     let on = |f: &dyn Fn(&mut [u64])| {
@@ -150,6 +188,8 @@ fn all_kernels(kernels: Kernels, q: &Modulus, a: &[u64], b: &[u64], c: &[u64]) -
         on(&|a| kernels.mul_sub_assign(q, a, b, c)),
         on(&|a| kernels.dot_add_assign(q, a, &[(b, c)])),
         on(&|a| kernels.dot_add_assign(q, a, &[(b, c), (c, c), (b, b)])),
+        on(&|a| kernels.add_signed_assign(q, a, &signed(b))),
+        on(&|a| kernels.add_signed_assign(q, a, &vec![i64::MIN; a.len()])),
     ];
     for w in constants {
         out.push(on(&|a| kernels.scale_assign(q, a, w)));

@@ -44,7 +44,11 @@ impl DiagonalMatrix {
     ) -> Result<Self, Error> {
         if !dimension.is_power_of_two() || dimension > encoder.slots() {
             let (got, max) = (dimension, encoder.slots());
-            return Err(Error::BadSlotCount { op: "matrix", got, max });
+            return Err(Error::BadSlotCount {
+                op: "matrix",
+                got,
+                max,
+            });
         }
         // rotations of digits already there cost about half of those of sums
         let baby = 1usize << (dimension.ilog2() + 1).div_ceil(2);

@@ -38,10 +38,16 @@ impl Polynomial {
     /// The polynomial with these coefficients, the constant one first; leading zeros are dropped.
     #[must_use]
     pub fn new(basis: Basis, coefficients: &[f64]) -> Self {
-        let length = coefficients.iter().rposition(|&c| c != 0.0).map_or(1, |top| top + 1);
+        let length = coefficients
+            .iter()
+            .rposition(|&c| c != 0.0)
+            .map_or(1, |top| top + 1);
         let mut coefficients = coefficients.to_vec();
         coefficients.resize(length, 0.0);
-        Self { basis, coefficients }
+        Self {
+            basis,
+            coefficients,
+        }
     }
 
     /// The Chebyshev interpolant of this degree of a function on `[-1, 1]`.
@@ -51,10 +57,16 @@ impl Polynomial {
         let angle = |i: usize| std::f64::consts::PI * (i as f64 + 0.5) / n as f64;
         let values: Vec<f64> = (0..n).map(|i| f(angle(i).cos())).collect();
         let coefficient = |j: usize| {
-            let terms = values.iter().enumerate().map(|(i, y)| y * (j as f64 * angle(i)).cos());
+            let terms = values
+                .iter()
+                .enumerate()
+                .map(|(i, y)| y * (j as f64 * angle(i)).cos());
             terms.sum::<f64>() * if j == 0 { 1.0 } else { 2.0 } / n as f64
         };
-        Self::new(Basis::Chebyshev, &(0..n).map(coefficient).collect::<Vec<_>>())
+        Self::new(
+            Basis::Chebyshev,
+            &(0..n).map(coefficient).collect::<Vec<_>>(),
+        )
     }
 
     /// The degree.
@@ -78,7 +90,13 @@ impl Polynomial {
     #[must_use]
     pub fn value(&self, x: Complex64) -> Complex64 {
         let step = match self.basis {
-            Basis::Power => return self.coefficients.iter().rev().fold(Complex64::ZERO, |y, &c| y * x + c),
+            Basis::Power => {
+                return self
+                    .coefficients
+                    .iter()
+                    .rev()
+                    .fold(Complex64::ZERO, |y, &c| y * x + c);
+            }
             Basis::Chebyshev => x * 2.0,
         };
         // Clenshaw's recurrence
@@ -149,7 +167,10 @@ impl Run<'_> {
         let evaluator = self.evaluator;
         let (x, y) = (&self.powers[&a], &self.powers[&b]);
         let level = x.level().min(y.level());
-        let (x, y) = (evaluator.drop_to(x.clone(), level)?, evaluator.drop_to(y.clone(), level)?);
+        let (x, y) = (
+            evaluator.drop_to(x.clone(), level)?,
+            evaluator.drop_to(y.clone(), level)?,
+        );
         let mut out = evaluator.mul_relin_rescale(&x, &y, self.key, self.workspace)?;
         if self.basis == Basis::Chebyshev {
             out = evaluator.add(&out, &out)?;
@@ -165,13 +186,21 @@ impl Run<'_> {
     }
 
     /// The polynomial with these coefficients at this level and scale.
-    fn part(&mut self, coefficients: &[f64], level: Level, scale: Scale) -> Result<Ciphertext, Error> {
+    fn part(
+        &mut self,
+        coefficients: &[f64],
+        level: Level,
+        scale: Scale,
+    ) -> Result<Ciphertext, Error> {
         let degree = coefficients.len() - 1;
         if degree < 1 << self.log_baby {
             return self.sum(coefficients, level, scale);
         }
         let split = 1usize << degree.ilog2();
-        let (mut upper, mut lower) = (coefficients[split..].to_vec(), coefficients[..split].to_vec());
+        let (mut upper, mut lower) = (
+            coefficients[split..].to_vec(),
+            coefficients[..split].to_vec(),
+        );
         if self.basis == Basis::Chebyshev {
             for (k, c) in upper.iter_mut().enumerate().skip(1) {
                 lower[split - k] -= *c;
@@ -195,12 +224,26 @@ impl Run<'_> {
     }
 
     /// A sum of powers with constant factors, one rescale for all.
-    fn sum(&mut self, coefficients: &[f64], level: Level, scale: Scale) -> Result<Ciphertext, Error> {
+    fn sum(
+        &mut self,
+        coefficients: &[f64],
+        level: Level,
+        scale: Scale,
+    ) -> Result<Ciphertext, Error> {
         let evaluator = self.evaluator;
         let (above, slots) = (Level(level.0 + 1), self.powers[&1].slots);
-        let prime = evaluator.parameters.moduli().get(above.0).map_or(1.0, |q| q.value() as f64);
+        let prime = evaluator
+            .parameters
+            .moduli()
+            .get(above.0)
+            .map_or(1.0, |q| q.value() as f64);
         let mut sum: Option<Ciphertext> = None;
-        for (j, &c) in coefficients.iter().enumerate().skip(1).filter(|(_, c)| **c != 0.0) {
+        for (j, &c) in coefficients
+            .iter()
+            .enumerate()
+            .skip(1)
+            .filter(|(_, c)| **c != 0.0)
+        {
             self.make(j)?;
             let power = evaluator.drop_to(self.powers[&j].clone(), above)?;
             let by = Scale::new(scale.value() * prime / power.scale.value())?;

@@ -30,7 +30,11 @@ pub fn sum_slots(
 ) -> Result<Ciphertext, Error> {
     let (op, max) = ("sum of slots", a.parameters().degree() / 2);
     if !count.is_power_of_two() || count > max {
-        return Err(Error::BadSlotCount { op, got: count, max });
+        return Err(Error::BadSlotCount {
+            op,
+            got: count,
+            max,
+        });
     }
     let (mut sum, mut turned) = (a.clone(), a.clone());
     for steps in sum_steps(stride, count) {

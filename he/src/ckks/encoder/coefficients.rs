@@ -90,14 +90,23 @@ impl Reconstruction {
         let (ring, level) = (poly.ring(), poly.level());
         let (n, count) = (ring.degree(), out.len());
         let (rows, spare) = memory.split_at_mut((level + 1) * n);
-        for (i, (table, row)) in ring.tables().iter().zip(rows.chunks_exact_mut(n)).enumerate() {
+        for (i, (table, row)) in ring
+            .tables()
+            .iter()
+            .zip(rows.chunks_exact_mut(n))
+            .enumerate()
+        {
             row.copy_from_slice(poly.row(i));
             table.inverse(row);
             if count < n {
                 (0..count).for_each(|k| row[k] = row[k * (n / count)]);
             }
         }
-        let mut rows = Columns { words: rows, n, count };
+        let mut rows = Columns {
+            words: rows,
+            n,
+            count,
+        };
         if level < 2 || !self.fits_two(level, &rows, spare) {
             (1..=level).for_each(|j| rows.digit(ring.basis(), j, spare));
             rows.horner(ring.moduli(), level, out);
@@ -119,7 +128,10 @@ impl Reconstruction {
         pair.prepare(from);
         (2..=level).all(|i| {
             pair.row(i, expected, from);
-            let differ = expected.iter().zip(rows.row(i)).fold(0, |bits, (a, b)| bits | (a ^ b));
+            let differ = expected
+                .iter()
+                .zip(rows.row(i))
+                .fold(0, |bits, (a, b)| bits | (a ^ b));
             differ == 0
         })
     }

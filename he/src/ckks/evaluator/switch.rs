@@ -3,9 +3,7 @@
 use super::Evaluator;
 use crate::ckks::{Ciphertext, Form};
 use crate::error::Error;
-use crate::rlwe::{
-    Down, GaloisKey, Hoisted, RelinearizationKey, SwitchingKey, Workspace,
-};
+use crate::rlwe::{Down, GaloisKey, Hoisted, RelinearizationKey, SwitchingKey, Workspace};
 use crate::simd::Kernels;
 
 /// A ciphertext whose digits are there, for many rotations.
@@ -25,7 +23,9 @@ impl HoistedCiphertext<'_> {
 
 impl Evaluator {
     pub(crate) fn down(&self, op: &'static str) -> Result<&Down, Error> {
-        self.parameters.switching().map_err(|_| Error::ForeignParameters { op })
+        self.parameters
+            .switching()
+            .map_err(|_| Error::ForeignParameters { op })
     }
 
     pub(crate) fn check_key(
@@ -99,7 +99,10 @@ impl Evaluator {
         let level = self.check_key(op, a, &key.key, workspace)?;
         self.shape(out, a.level(), 1);
         (out.scale, out.slots) = (a.scale, a.slots);
-        out.form = Form { quadratic: false, ..a.form };
+        out.form = Form {
+            quadratic: false,
+            ..a.form
+        };
         for (c, x) in out.polys.iter_mut().zip(&a.polys) {
             c.copy_from(x);
         }
@@ -158,7 +161,10 @@ impl Evaluator {
         let [p0, p1, p2] = &mut workspace.product;
         for (i, q) in moduli[..=level].iter().enumerate() {
             let range = i * n..(i + 1) * n;
-            let (a, b) = ([a.polys[0].row(i), a.polys[1].row(i)], [b.polys[0].row(i), b.polys[1].row(i)]);
+            let (a, b) = (
+                [a.polys[0].row(i), a.polys[1].row(i)],
+                [b.polys[0].row(i), b.polys[1].row(i)],
+            );
             kernels.mul(q, &mut p0[range.clone()], a[0], b[0]);
             kernels.mul(q, &mut p1[range.clone()], a[0], b[1]);
             kernels.mul_add_assign(q, &mut p1[range.clone()], a[1], b[0]);
@@ -218,7 +224,9 @@ impl Evaluator {
         let op = "rotate";
         let level = self.check_key(op, a, &key.key, workspace)?;
         Self::check_linear(op, a)?;
-        workspace.switch.switch(self.down(op)?, &key.key, level, a.polys[1].words());
+        workspace
+            .switch
+            .switch(self.down(op)?, &key.key, level, a.polys[1].words());
         self.finish_rotation(out, a, key, workspace)
     }
 
@@ -281,8 +289,13 @@ impl Evaluator {
         let op = "hoist";
         self.check_key(op, a, &key.key, workspace)?;
         Self::check_linear(op, a)?;
-        let digits = workspace.switch.hoist(self.down(op)?, &key.key.gadget, &a.polys[1]);
-        Ok(HoistedCiphertext { ciphertext: a, digits })
+        let digits = workspace
+            .switch
+            .hoist(self.down(op)?, &key.key.gadget, &a.polys[1]);
+        Ok(HoistedCiphertext {
+            ciphertext: a,
+            digits,
+        })
     }
 
     /// Computes the digits again, in place: what [`Self::hoist`] costs without its allocation.
@@ -301,7 +314,9 @@ impl Evaluator {
             return Err(Error::DigitMismatch { op });
         }
         let (down, c1) = (self.down(op)?, &a.ciphertext.polys[1]);
-        workspace.switch.hoist_into(down, &key.key.gadget, c1, &mut a.digits);
+        workspace
+            .switch
+            .hoist_into(down, &key.key.gadget, c1, &mut a.digits);
         Ok(())
     }
 
@@ -321,7 +336,9 @@ impl Evaluator {
         if !a.digits.fits(&key.key) {
             return Err(Error::DigitMismatch { op });
         }
-        workspace.switch.switch_hoisted(self.down(op)?, &key.key, &a.digits);
+        workspace
+            .switch
+            .switch_hoisted(self.down(op)?, &key.key, &a.digits);
         self.finish_rotation(out, a.ciphertext, key, workspace)
     }
 

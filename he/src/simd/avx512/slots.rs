@@ -57,8 +57,12 @@ impl Signed {
     fn residue(&self, values: &[i64; 8]) -> __m512i {
         let value = load(&values.map(|v| v as u64));
         let magnitude = _mm512_abs_epi64(value);
-        let low = self.field.reduce_lazy(_mm512_and_si512(magnitude, self.mask));
-        let high = self.field.scale_lazy(_mm512_srli_epi64::<52>(magnitude), self.word);
+        let low = self
+            .field
+            .reduce_lazy(_mm512_and_si512(magnitude, self.mask));
+        let high = self
+            .field
+            .scale_lazy(_mm512_srli_epi64::<52>(magnitude), self.word);
         let residue = self.field.settle(_mm512_add_epi64(low, high));
         let negative = _mm512_movepi64_mask(value);
         let signed = _mm512_mask_sub_epi64(residue, negative, _mm512_setzero_si512(), residue);
@@ -96,7 +100,10 @@ pub(in crate::simd) fn add_signed_assign(q: &Modulus, a: &mut [u64], values: &[i
 fn split(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
     let even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
     let odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
-    (_mm512_permutex2var_pd(a, even, b), _mm512_permutex2var_pd(a, odd, b))
+    (
+        _mm512_permutex2var_pd(a, even, b),
+        _mm512_permutex2var_pd(a, odd, b),
+    )
 }
 
 /// The inverse of [`split`].
@@ -105,7 +112,10 @@ fn split(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
 fn join(re: __m512d, im: __m512d) -> (__m512d, __m512d) {
     let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
     let high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
-    (_mm512_permutex2var_pd(re, low, im), _mm512_permutex2var_pd(re, high, im))
+    (
+        _mm512_permutex2var_pd(re, low, im),
+        _mm512_permutex2var_pd(re, high, im),
+    )
 }
 
 /// `x conj(w) factor`, split.
@@ -118,7 +128,8 @@ pub(in crate::simd) fn untwist(
     factor: f64,
 ) {
     let scale = _mm512_set1_pd(factor);
-    let ((re, re_rest), (im, im_rest)) = (real.as_chunks_mut::<8>(), imaginary.as_chunks_mut::<8>());
+    let ((re, re_rest), (im, im_rest)) =
+        (real.as_chunks_mut::<8>(), imaginary.as_chunks_mut::<8>());
     let ((x, x_rest), (w, w_rest)) = (x.as_chunks::<16>(), w.as_chunks::<16>());
     for (((x, w), re), im) in x.iter().zip(w).zip(re).zip(im) {
         let ((x, _), (w, _)) = (x.as_chunks::<8>(), w.as_chunks::<8>());
@@ -147,7 +158,10 @@ pub(in crate::simd) fn twist(
     for (((out, w), re), im) in out.iter_mut().zip(w).zip(re).zip(im) {
         let (w, _) = w.as_chunks::<8>();
         let (c, s) = split(read(&w[0]), read(&w[1]));
-        let (a, b) = (_mm512_mul_pd(read(re), scale), _mm512_mul_pd(read(im), scale));
+        let (a, b) = (
+            _mm512_mul_pd(read(re), scale),
+            _mm512_mul_pd(read(im), scale),
+        );
         let real = _mm512_sub_pd(_mm512_mul_pd(a, c), _mm512_mul_pd(b, s));
         let imaginary = _mm512_add_pd(_mm512_mul_pd(b, c), _mm512_mul_pd(a, s));
         let (low, high) = join(real, imaginary);
@@ -177,7 +191,11 @@ pub(in crate::simd) fn round(out: &mut [i64], values: &[f64], limit: f64) -> boo
 /// `out = out factor + [a]`.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(in crate::simd) fn add_centred(q: &Modulus, out: &mut [f64], factor: f64, a: &[u64]) {
-    let (scale, modulus, half) = (_mm512_set1_pd(factor), splat(q.value()), splat(q.value() / 2));
+    let (scale, modulus, half) = (
+        _mm512_set1_pd(factor),
+        splat(q.value()),
+        splat(q.value() / 2),
+    );
     let ((out, out_rest), (a, rest)) = (out.as_chunks_mut::<8>(), a.as_chunks::<8>());
     for (x, a) in out.iter_mut().zip(a) {
         let a = load(a);

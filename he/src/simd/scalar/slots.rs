@@ -39,7 +39,11 @@ pub(in crate::simd) fn twist(
     w: &[f64],
     factor: f64,
 ) {
-    let pairs = out.as_chunks_mut::<2>().0.iter_mut().zip(w.as_chunks::<2>().0);
+    let pairs = out
+        .as_chunks_mut::<2>()
+        .0
+        .iter_mut()
+        .zip(w.as_chunks::<2>().0);
     for (([x, y], [c, s]), (re, im)) in pairs.zip(real.iter().zip(imaginary)) {
         let (re, im) = (re * factor, im * factor);
         *x = re * c - im * s;

@@ -6,7 +6,8 @@ use crate::simd::SIGNED_LIMIT;
 
 /// Numbers of all sizes, from a counter.
 fn numbers(n: usize, seed: u64) -> Vec<f64> {
-    let word = |i: u64| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed.rotate_left(i as u32 % 64);
+    let word =
+        |i: u64| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed.rotate_left(i as u32 % 64);
     (0..n as u64)
         .map(|i| (word(i) as i64 as f64) * 2f64.powi((i % 70) as i32 - 70))
         .collect()
@@ -24,20 +25,36 @@ fn sums_and_signed_residues() {
             let (least, most) = (i64::MIN, i64::MAX);
             let ends = [0, 1, -1, most, least, q.value() as i64, -(q.value() as i64)];
             let values: Vec<i64> = (0..n)
-                .map(|i| ends.get(i).copied().unwrap_or((rows[4][i] as i64 - 1) * (1 - 2 * (i as i64 & 1))))
+                .map(|i| {
+                    ends.get(i)
+                        .copied()
+                        .unwrap_or((rows[4][i] as i64 - 1) * (1 - 2 * (i as i64 & 1)))
+                })
                 .collect();
             for kernels in vector_kernels().chain([scalar_kernels()]) {
                 let mut out = vec![7; n];
                 kernels.add(&q, &mut out, &rows[4], &rows[5]);
-                let sum = |(&a, &b): (&u64, &u64)| ((u128::from(a) + u128::from(b)) % u128::from(q.value())) as u64;
-                assert_eq!(out, rows[4].iter().zip(&rows[5]).map(sum).collect::<Vec<_>>());
+                let sum = |(&a, &b): (&u64, &u64)| {
+                    ((u128::from(a) + u128::from(b)) % u128::from(q.value())) as u64
+                };
+                assert_eq!(
+                    out,
+                    rows[4].iter().zip(&rows[5]).map(sum).collect::<Vec<_>>()
+                );
                 kernels.signed_residues(&q, &mut out, &values);
                 let residue = |&v: &i64| i128::from(v).rem_euclid(i128::from(q.value())) as u64;
-                assert_eq!(out, values.iter().map(residue).collect::<Vec<_>>(), "{kernels:?}");
+                assert_eq!(
+                    out,
+                    values.iter().map(residue).collect::<Vec<_>>(),
+                    "{kernels:?}"
+                );
                 out.copy_from_slice(&rows[5]);
                 kernels.add_signed_assign(&q, &mut out, &values);
                 let sum = |(&a, &v): (&u64, &i64)| q.add(a, residue(&v));
-                assert_eq!(out, rows[5].iter().zip(&values).map(sum).collect::<Vec<_>>());
+                assert_eq!(
+                    out,
+                    rows[5].iter().zip(&values).map(sum).collect::<Vec<_>>()
+                );
             }
         }
     }

@@ -66,7 +66,7 @@ impl Field {
         let w = roots_below::<W>(roots, node);
         let (part, _) = part.as_chunks_mut::<U>();
         let stride = part.len() / W;
-        let mut rows = split::<W, _>(part);
+        let rows = split::<W, _>(part);
         if rows.iter().any(|row| row.len() != stride) {
             return; // never: this tells the compiler that indices are in range
         }
@@ -125,7 +125,7 @@ impl Field {
         let [_, _, bounds @ ..] = self.bounds::<NARROW>();
         let (part, _) = part.as_chunks_mut::<U>();
         let stride = part.len() / W;
-        let mut rows = split::<W, _>(part);
+        let rows = split::<W, _>(part);
         if rows.iter().any(|row| row.len() != stride) {
             return; // never: this tells the compiler that indices are in range
         }
