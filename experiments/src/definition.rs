@@ -322,6 +322,17 @@ impl Definition {
         }
     }
 
+    /// Whether a cell of both, one budget and one seed, would be the same trial: they differ at most
+    /// in which budgets and seeds they have.
+    #[must_use]
+    pub fn has_same_cells(&self, other: &Self) -> bool {
+        let mut other = other.clone();
+        other.about.clone_from(&self.about);
+        other.privacy.epsilons.clone_from(&self.privacy.epsilons);
+        other.trials.clone_from(&self.trials);
+        *self == other
+    }
+
     /// Schedule, Nesterov, averages.
     #[must_use]
     pub const fn learning(&self) -> Learning {

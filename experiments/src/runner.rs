@@ -77,16 +77,16 @@ impl<'a> Runner<'a> {
         let path = out.join(CONFIG);
         if path.exists() {
             let there = std::fs::read_to_string(&path).or_usage("reading the definition there")?;
-            if toml::from_str::<Definition>(&there).ok().as_ref() != Some(definition) {
+            let there = toml::from_str::<Definition>(&there).ok();
+            if !there.is_some_and(|there| there.has_same_cells(definition)) {
                 let problem = format!(
                     "{} belongs to another definition; choose another folder",
                     out.display()
                 );
                 return Err(UsageError::flag("--out", problem));
             }
-        } else {
-            run.write_config(definition)?;
         }
+        run.write_config(definition)?;
         Ok(Self {
             definition,
             args,

@@ -235,7 +235,7 @@ fn bad_flags_are_refused_with_advice() {
         &["--batch"],
     );
     refused(
-        &["train", "--dataset", "cifar10"],
+        &["train", "--dataset", "cifar100"],
         &["synth-digits", "fashion-mnist"],
     );
     refused(&["account", "--sampling-rate", "2"], &["--delta"]);

@@ -239,7 +239,7 @@ fn what_cannot_go_on_is_named() {
     refused(&[&resume[..], &["--lr", "2"]].concat(), &["--lr"]);
     let engine = ["--engine", "clear", "--seed", "1", "--steps", "8"];
     let arguments: Vec<&str> = start("run", &engine);
-    let arguments: Vec<&str> = [&arguments[..15], &arguments[17..]].concat();
+    let arguments: Vec<&str> = [&arguments[..14], &arguments[16..]].concat();
     let output = finish(&arguments, folder.path());
     assert!(output.status.success(), "{}", text(&output.stderr));
     refused(&resume, &["is finished"]);

@@ -74,7 +74,14 @@ pub fn accuracies(records: &[Record]) -> Result<Vec<Summary>, FigureError> {
             }
             for ((epsilon, _), group) in groups {
                 series::one_per_seed(TABLE, &series.name, &group)?;
-                let name = format!("{}, {}", group[0].model, series.name);
+                // The series names its network only where networks differ.
+                let parts = series.name.split(", ");
+                let told = parts.into_iter().any(|part| part == group[0].model);
+                let name = if told {
+                    series.name.clone()
+                } else {
+                    format!("{}, {}", group[0].model, series.name)
+                };
                 rows.push(row(dataset, name, f64::from_bits(epsilon), &group)?);
             }
         }

@@ -1,6 +1,7 @@
 //! The ledger itself: filter, charge, receipt.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,9 @@ impl Receipt {
         self.durable
     }
 }
+
+/// Into how many parts a fixed plan is cut, at whose ends it is priced.
+const PRICES: u64 = 64;
 
 /// The delta at which [`Ledger::spent`] reports when there is no budget to take it from.
 const REPORT_DELTA: f64 = 1e-5;
@@ -147,6 +151,7 @@ impl LedgerBuilder {
             book: None,
             broken: false,
             dropped: 0,
+            priced: Mutex::new(None),
         }
     }
 
@@ -174,6 +179,8 @@ pub struct Ledger {
     book: Option<Book>,
     broken: bool,
     dropped: usize,
+    /// The last price of a part of a plan: so many steps, and what they cost.
+    priced: Mutex<Option<(u64, Spent)>>,
 }
 
 impl Ledger {
@@ -364,7 +371,8 @@ impl Ledger {
     }
 
     /// What the first `charges` steps of the plan cost: the least of what all of them cost, of the
-    /// Renyi bound and, once there are some, of the plan's accountant.
+    /// Renyi bound and, once there are some, of the plan's accountant for the next of [`PRICES`] counts
+    /// (pricing every step anew would cost more than taking it).
     fn planned(
         &self,
         accountant: &RdpAccountant,
@@ -380,7 +388,7 @@ impl Ledger {
         })?;
         let renyi = accountant.epsilon(delta).ok();
         let own = (charges >= FEW)
-            .then(|| plan.spent(self.settings.adjacency, charges, delta).ok())
+            .then(|| self.priced_part(&plan, charges, delta))
             .flatten();
         let known = renyi.into_iter().chain(own);
         Ok(known.fold(total, |least, spent| {
@@ -392,11 +400,29 @@ impl Ledger {
         }))
     }
 
+    /// What the plan's accountant asks for `charges` steps or a few more, if it has an answer.
+    fn priced_part(&self, plan: &FixedPlan, charges: u64, delta: Delta) -> Option<Spent> {
+        let count = charges
+            .next_multiple_of(plan.steps.div_ceil(PRICES).max(1))
+            .min(plan.steps);
+        let mut priced = self.priced.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, spent)) = priced.filter(|(of, _)| *of == count) {
+            return Some(spent);
+        }
+        let spent = plan.spent(self.settings.adjacency, count, delta).ok()?;
+        *priced = Some((count, spent));
+        Some(spent)
+    }
+
     /// Whether the filter would refuse this event (also if it cannot be priced).
     #[must_use]
     pub fn would_exceed(&self, event: &DpEvent) -> bool {
+        if self.settings.plan.is_some() {
+            // All steps of the plan together fit into the budget.
+            return self.follows_plan(0, event).is_err();
+        }
         let mut next = self.accountant.clone();
-        if next.compose(event, 1).is_err() || self.follows_plan(0, event).is_err() {
+        if next.compose(event, 1).is_err() {
             return true;
         }
         let charges = self.entries.len() as u64 + 1;

@@ -18,8 +18,10 @@ pub enum Dataset {
     Mnist,
     /// Articles of clothing, from IDX files
     FashionMnist,
-    /// Small colour photographs, from the binary batches
+    /// Small colour photographs, from the binary batches, plain, gzip or xz
     Cifar10,
+    /// Procedural colour shapes of 32 x 32 pixels, no files needed
+    SynthShapes,
 }
 
 impl Dataset {
@@ -31,6 +33,7 @@ impl Dataset {
             Self::Mnist => "mnist",
             Self::FashionMnist => "fashion-mnist",
             Self::Cifar10 => "cifar10",
+            Self::SynthShapes => "synth-shapes",
         }
     }
 }
