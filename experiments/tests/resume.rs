@@ -212,7 +212,7 @@ fn a_killed_secret_run_pays_for_every_step_it_took() {
         "{charges} {steps}"
     );
     assert!(record.metrics["epsilon"] <= 3.0);
-    assert!(ledger.contains("\"exact\"") && !ledger.contains("seeded"));
+    assert!(ledger.contains("\"ladder\"") && !ledger.contains("seeded"));
     assert!(text(&fs::read(run.join("statement.txt")).unwrap()).contains("NO GUARANTEE"));
 }
 

@@ -139,7 +139,7 @@ pub enum DataError {
     },
     /// A file is not there.
     #[error(
-        "{folder}: no {what}; looked for {names}, plain or packed, also in the folder {subfolder}"
+        "{folder}: no {what}; looked for {names}, plain, .gz or .xz, also in the folder {subfolder}"
     )]
     Missing {
         /// The folder searched.

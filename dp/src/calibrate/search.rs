@@ -120,7 +120,21 @@ impl Calibrator {
             rate.map_or(Ok(f64::INFINITY), |rate| self.excess(rate, z.get(), steps))
         };
         let ends = (0.0, -LEAST_RATE.ln());
-        let found = search(excess, 0.5 * ends.1, 0.04, ends, CLOSED)?;
+        // The Renyi accountant prices every rate, and its answer is near all others.
+        let guess = match self.accountant {
+            AccountantKind::Rdp => 0.5 * ends.1,
+            _ => {
+                let accountant = AccountantKind::Rdp;
+                -Self {
+                    accountant,
+                    ..*self
+                }
+                .rate(z, steps)?
+                .get()
+                .ln()
+            }
+        };
+        let found = search(excess, guess, 0.04, ends, CLOSED)?;
         let (_, ln) = found.ok_or_else(|| self.too_little("sampling", z))?;
         Ok(SamplingRate::new((-ln).exp().clamp(LEAST_RATE, 1.0))?)
     }

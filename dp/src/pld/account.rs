@@ -39,6 +39,9 @@ impl Bracket {
 /// to be uncertain, for what the proof does not model (the last bits of library functions).
 const MARGIN: (f64, f64) = (2e-6, 5e-7);
 
+/// Brackets wider than this, relatively and absolutely, are refused.
+const WIDEST: (f64, f64) = (1.01, 0.01);
+
 /// How many compositions are kept.
 const KEPT: usize = 8;
 
@@ -133,8 +136,13 @@ impl PldAccountant {
         } else {
             remove
         };
+        let lower = add.lower.max(remove.lower);
+        // A bracket this wide means that rounding, not privacy, decides the upper end.
+        if larger.upper > WIDEST.0 * lower + WIDEST.1 {
+            return Err(PldError::Precision);
+        }
         Ok(Bracket {
-            lower: add.lower.max(remove.lower),
+            lower,
             estimate: add.estimate.max(remove.estimate).min(larger.upper),
             ..larger
         })
