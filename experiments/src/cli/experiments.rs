@@ -22,7 +22,7 @@ pub struct RunArgs {
     /// The definition, a TOML file
     #[arg(value_name = "DEFINITION")]
     pub definition: PathBuf,
-    /// The run directory [default: runs/<date>-<name of the definition>]
+    /// The run directory [default: runs/DATE-NAME, after the definition]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Test on the last N training records, held out, instead of the test set
