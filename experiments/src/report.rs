@@ -128,8 +128,8 @@ fn record(experiment: &str, config: &Config, engine: &str, trial: String) -> Rec
 const fn noise(config: &Config) -> &'static str {
     match (config.private, config.seed) {
         (false, _) => "none",
-        (true, Some(_)) => "exact discrete Gaussian, from a seed",
-        (true, None) => "exact discrete Gaussian",
+        (true, Some(_)) => "discrete Gaussian, from a seed",
+        (true, None) => "discrete Gaussian",
     }
 }
 
