@@ -7,11 +7,27 @@
 
 use sphinx_nn::conv::ConvShape;
 
+/// Partial sums of a dot product: one vector of the widest kind.
+const LANES: usize = 8;
+/// Planes, and patch rows, whose dot products are computed together.
+const PLANES: usize = 4;
+const ROWS: usize = 2;
+
 /// Patches of one image, and working space that is kept from sample to sample.
-#[derive(Default)]
 pub(super) struct Patches {
+    arch: pulp::Arch,
     values: Vec<f64>,
     line: Vec<f64>,
+}
+
+impl Default for Patches {
+    fn default() -> Self {
+        Self {
+            arch: pulp::Arch::new(),
+            values: Vec::new(),
+            line: Vec::new(),
+        }
+    }
 }
 
 impl Patches {
@@ -20,8 +36,17 @@ impl Patches {
         self.values.clear();
         self.values.resize(shape.patch() * shape.positions(), 0.0);
         let values = &mut self.values;
-        visit(shape, |row, position, pixel| {
-            values[row * shape.positions() + position] = f64::from(x[pixel]);
+        self.arch.dispatch(|| {
+            runs(shape, |run| {
+                let start = run.row * shape.positions() + run.position;
+                let out = &mut values[start..start + run.length];
+                let pixels = &x[run.pixel..];
+                if shape.stride() == 1 {
+                    copy(out, pixels);
+                } else {
+                    copy_strided(out, pixels, shape.stride());
+                }
+            });
         });
     }
 
@@ -35,17 +60,20 @@ impl Patches {
     ) {
         let planes = y.chunks_exact_mut(shape.positions());
         let kernels = weights.chunks_exact(shape.patch());
-        for ((plane, kernel), &bias) in planes.zip(kernels).zip(biases) {
-            self.line.clear();
-            self.line.resize(shape.positions(), f64::from(bias));
-            let rows = self.values.chunks_exact(shape.positions());
-            for (&w, row) in kernel.iter().zip(rows) {
-                add_scaled(&mut self.line, f64::from(w), row);
+        let Self { arch, values, line } = self;
+        arch.dispatch(|| {
+            for ((plane, kernel), &bias) in planes.zip(kernels).zip(biases) {
+                line.clear();
+                line.resize(shape.positions(), f64::from(bias));
+                let rows = values.chunks_exact(shape.positions());
+                for (&w, row) in kernel.iter().zip(rows) {
+                    add_scaled(line, f64::from(w), row);
+                }
+                for (out, &sum) in plane.iter_mut().zip(line.iter()) {
+                    *out = sum as i32;
+                }
             }
-            for (out, &sum) in plane.iter_mut().zip(&self.line) {
-                *out = sum as i32;
-            }
-        }
+        });
     }
 
     /// `W^T D` summed back into an image. Forgets the image that was spread.
@@ -59,74 +87,166 @@ impl Patches {
         self.values.clear();
         self.values.resize(shape.patch() * shape.positions(), 0.0);
         let planes = d.chunks_exact(shape.positions());
-        for (kernel, plane) in weights.chunks_exact(shape.patch()).zip(planes) {
-            self.line.clear();
-            self.line.extend(plane.iter().map(|&d| f64::from(d)));
-            let rows = self.values.chunks_exact_mut(shape.positions());
-            for (&w, row) in kernel.iter().zip(rows) {
-                add_scaled(row, f64::from(w), &self.line);
+        let Self { arch, values, line } = self;
+        arch.dispatch(|| {
+            for (kernel, plane) in weights.chunks_exact(shape.patch()).zip(planes) {
+                line.clear();
+                line.extend(plane.iter().map(|&d| f64::from(d)));
+                let rows = values.chunks_exact_mut(shape.positions());
+                for (&w, row) in kernel.iter().zip(rows) {
+                    add_scaled(row, f64::from(w), line);
+                }
             }
-        }
-        let values = &self.values;
-        visit(shape, |row, position, pixel| {
-            dx[pixel] += values[row * shape.positions() + position] as i32;
+        });
+        runs(shape, |run| {
+            let start = run.row * shape.positions() + run.position;
+            let sums = &values[start..start + run.length];
+            let pixels = dx[run.pixel..].iter_mut().step_by(shape.stride());
+            for (pixel, &sum) in pixels.zip(sums) {
+                *pixel += sum as i32;
+            }
         });
     }
 
     /// `D P^T` of the image that was spread: the gradient of the weights, `[out][in][a][e]`.
     ///
-    /// Exact if `d` holds integers; with real `d` the only use is a norm to clip by.
+    /// Exact if `d` holds integers; with real `d` the only use is a norm to clip by. Every element
+    /// is summed in the same order on every processor.
     pub(super) fn gradient(&self, shape: ConvShape, d: &[f64], gradient: &mut [f64]) {
-        let planes = d.chunks_exact(shape.positions());
-        for (kernel, plane) in gradient.chunks_exact_mut(shape.patch()).zip(planes) {
-            let rows = self.values.chunks_exact(shape.positions());
-            for (out, row) in kernel.iter_mut().zip(rows) {
-                *out = dot(plane, row);
+        self.arch.dispatch(|| {
+            let positions = shape.positions();
+            let kernels = gradient.chunks_mut(PLANES * shape.patch());
+            for (kernels, planes) in kernels.zip(d.chunks(PLANES * positions)) {
+                let rows = self.values.chunks(ROWS * positions);
+                for (at, rows) in rows.enumerate() {
+                    dots(positions, planes, rows, |plane, row, dot| {
+                        kernels[plane * shape.patch() + at * ROWS + row] = dot;
+                    });
+                }
             }
-        }
+        });
     }
 }
 
-/// Calls `visit(patch row, output position, pixel)` for every place of a patch inside the image.
-pub(super) fn visit(shape: ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
+/// Places of a patch row that are one run of an image row.
+pub(super) struct Run {
+    /// Row of the patches.
+    pub(super) row: usize,
+    /// First output position.
+    pub(super) position: usize,
+    /// Its pixel; the following ones are a stride apart.
+    pub(super) pixel: usize,
+    /// Positions.
+    pub(super) length: usize,
+}
+
+/// Visits every place of a patch inside the image, run by run.
+#[inline(always)]
+pub(super) fn runs(shape: ConvShape, mut visit: impl FnMut(Run)) {
     let (input, output, kernel) = (shape.input(), shape.output(), shape.kernel());
-    let place = |o: usize, k: usize, length: usize| {
-        let inside = (o * shape.stride() + k).checked_sub(shape.padding())?;
-        (inside < length).then_some(inside)
+    let (stride, padding) = (shape.stride(), shape.padding());
+    // Output places whose pixel lies inside a line of `length` pixels.
+    let inside = |k: usize, places: usize, length: usize| {
+        let first = padding.saturating_sub(k).div_ceil(stride);
+        let end = (length + padding).saturating_sub(k).div_ceil(stride);
+        first.min(places)..end.min(places)
     };
     for row in 0..shape.patch() {
         let (channel, a, e) = (row / (kernel * kernel), row / kernel % kernel, row % kernel);
-        for i in 0..output.height {
-            let Some(line) = place(i, a, input.height) else {
-                continue;
-            };
-            for j in 0..output.width {
-                if let Some(column) = place(j, e, input.width) {
-                    let pixel = (channel * input.height + line) * input.width + column;
-                    visit(row, i * output.width + j, pixel);
-                }
-            }
+        let columns = inside(e, output.width, input.width);
+        if columns.is_empty() {
+            continue;
+        }
+        for i in inside(a, output.height, input.height) {
+            let line = (channel * input.height + i * stride + a - padding) * input.width;
+            visit(Run {
+                row,
+                position: i * output.width + columns.start,
+                pixel: line + columns.start * stride + e - padding,
+                length: columns.len(),
+            });
         }
     }
 }
 
+#[inline(always)]
+fn copy(out: &mut [f64], pixels: &[i32]) {
+    for (out, &x) in out.iter_mut().zip(pixels) {
+        *out = f64::from(x);
+    }
+}
+
+#[inline(always)]
+fn copy_strided(out: &mut [f64], pixels: &[i32], stride: usize) {
+    for (out, &x) in out.iter_mut().zip(pixels.iter().step_by(stride)) {
+        *out = f64::from(x);
+    }
+}
+
+#[inline(always)]
 fn add_scaled(sum: &mut [f64], factor: f64, values: &[f64]) {
     for (sum, &v) in sum.iter_mut().zip(values) {
         *sum += factor * v;
     }
 }
 
-/// A dot product in eight partial sums, so that it is computed in vectors.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = a.remainder().iter().zip(b.remainder());
-    let rest: f64 = rest.map(|(a, b)| a * b).sum();
-    for (a, b) in a.zip(b) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
+/// All dot products of up to [`PLANES`] planes with up to [`ROWS`] rows of `length` elements.
+#[inline(always)]
+fn dots(length: usize, planes: &[f64], rows: &[f64], mut give: impl FnMut(usize, usize, f64)) {
+    let full = planes.len() == PLANES * length && rows.len() == ROWS * length;
+    if full {
+        let sums = block(length, planes, rows);
+        for (plane, sums) in sums.iter().enumerate() {
+            for (row, sums) in sums.iter().enumerate() {
+                let start = length - length % LANES;
+                let (a, b) = (&planes[plane * length..], &rows[row * length..]);
+                give(
+                    plane,
+                    row,
+                    finish(sums, &a[start..length], &b[start..length]),
+                );
+            }
+        }
+        return;
+    }
+    for (plane, a) in planes.chunks_exact(length).enumerate() {
+        for (row, b) in rows.chunks_exact(length).enumerate() {
+            let mut sums = [0.0; LANES];
+            let pairs = a.chunks_exact(LANES).zip(b.chunks_exact(LANES));
+            for (a, b) in pairs {
+                for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                    *sum += a * b;
+                }
+            }
+            let start = length - length % LANES;
+            give(plane, row, finish(&sums, &a[start..], &b[start..]));
         }
     }
+}
+
+/// The partial sums of [`PLANES`] times [`ROWS`] dot products, held in registers.
+#[inline(always)]
+fn block(length: usize, planes: &[f64], rows: &[f64]) -> [[[f64; LANES]; ROWS]; PLANES] {
+    let mut sums = [[[0.0; LANES]; ROWS]; PLANES];
+    let a: [&[f64]; PLANES] = std::array::from_fn(|m| &planes[m * length..(m + 1) * length]);
+    let b: [&[f64]; ROWS] = std::array::from_fn(|r| &rows[r * length..(r + 1) * length]);
+    for at in (0..length / LANES).map(|at| at * LANES) {
+        for (sums, a) in sums.iter_mut().zip(a) {
+            for (sums, b) in sums.iter_mut().zip(b) {
+                let pairs = a[at..at + LANES].iter().zip(&b[at..at + LANES]);
+                for (sum, (a, b)) in sums.iter_mut().zip(pairs) {
+                    *sum += a * b;
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// A dot product from its partial sums and the elements they left out.
+#[inline(always)]
+fn finish(sums: &[f64; LANES], a: &[f64], b: &[f64]) -> f64 {
+    let rest: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
     rest + sums.iter().sum::<f64>()
 }
 

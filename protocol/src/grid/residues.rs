@@ -5,19 +5,20 @@
 use sphinx_nn::conv::ConvShape;
 use sphinx_nn::network::{LinearKind, LinearShape};
 
-use super::conv::visit;
+use super::conv::runs;
 
 /// `W x` of one sample, wrapping.
 pub(crate) fn product(shape: &LinearShape, weights: &[i32], x: &[u32]) -> Vec<u32> {
-    match shape.kind {
+    pulp::Arch::new().dispatch(|| match shape.kind {
         LinearKind::Dense => {
             let rows = weights.chunks_exact(shape.inputs);
             rows.map(|row| dot(row, x)).collect()
         }
         LinearKind::Conv(conv) => convolve(conv, weights, x),
-    }
+    })
 }
 
+#[inline(always)]
 fn dot(weights: &[i32], x: &[u32]) -> u32 {
     let terms = weights.iter().zip(x);
     terms.fold(0, |sum, (&w, &x)| {
@@ -25,11 +26,16 @@ fn dot(weights: &[i32], x: &[u32]) -> u32 {
     })
 }
 
+#[inline(always)]
 fn convolve(conv: ConvShape, weights: &[i32], x: &[u32]) -> Vec<u32> {
     let positions = conv.positions();
     let mut patches = vec![0; conv.patch() * positions];
-    visit(conv, |row, position, pixel| {
-        patches[row * positions + position] = x[pixel];
+    runs(conv, |run| {
+        let start = run.row * positions + run.position;
+        let out = patches[start..start + run.length].iter_mut();
+        for (out, &x) in out.zip(x[run.pixel..].iter().step_by(conv.stride())) {
+            *out = x;
+        }
     });
     let mut y = vec![0_u32; conv.output().channels * positions];
     let kernels = weights.chunks_exact(conv.patch());
