@@ -5,6 +5,7 @@
 //! `D P^T`, as in [`sphinx_nn::conv`]. They are computed in double precision, which is exact: a
 //! [`GridPlan`](crate::plan::GridPlan) is refused unless every sum stays below 2^53.
 
+use pulp::NullaryFnOnce;
 use sphinx_nn::conv::ConvShape;
 
 /// Partial sums of a dot product: one vector of the widest kind.
@@ -36,18 +37,7 @@ impl Patches {
         self.values.clear();
         self.values.resize(shape.patch() * shape.positions(), 0.0);
         let values = &mut self.values;
-        self.arch.dispatch(|| {
-            runs(shape, |run| {
-                let start = run.row * shape.positions() + run.position;
-                let out = &mut values[start..start + run.length];
-                let pixels = &x[run.pixel..];
-                if shape.stride() == 1 {
-                    copy(out, pixels);
-                } else {
-                    copy_strided(out, pixels, shape.stride());
-                }
-            });
-        });
+        self.arch.dispatch(Spread { shape, x, values });
     }
 
     /// `W P + b` of the image that was spread, on the grid of the products.
@@ -58,21 +48,14 @@ impl Patches {
         biases: &[i32],
         y: &mut [i32],
     ) {
-        let planes = y.chunks_exact_mut(shape.positions());
-        let kernels = weights.chunks_exact(shape.patch());
-        let Self { arch, values, line } = self;
-        arch.dispatch(|| {
-            for ((plane, kernel), &bias) in planes.zip(kernels).zip(biases) {
-                line.clear();
-                line.resize(shape.positions(), f64::from(bias));
-                let rows = values.chunks_exact(shape.positions());
-                for (&w, row) in kernel.iter().zip(rows) {
-                    add_scaled(line, f64::from(w), row);
-                }
-                for (out, &sum) in plane.iter_mut().zip(line.iter()) {
-                    *out = sum as i32;
-                }
-            }
+        self.line.resize(shape.positions(), 0.0);
+        self.arch.dispatch(Products {
+            shape,
+            weights,
+            biases,
+            values: &self.values,
+            line: &mut self.line,
+            y,
         });
     }
 
@@ -86,25 +69,14 @@ impl Patches {
     ) {
         self.values.clear();
         self.values.resize(shape.patch() * shape.positions(), 0.0);
-        let planes = d.chunks_exact(shape.positions());
-        let Self { arch, values, line } = self;
-        arch.dispatch(|| {
-            for (kernel, plane) in weights.chunks_exact(shape.patch()).zip(planes) {
-                line.clear();
-                line.extend(plane.iter().map(|&d| f64::from(d)));
-                let rows = values.chunks_exact_mut(shape.positions());
-                for (&w, row) in kernel.iter().zip(rows) {
-                    add_scaled(row, f64::from(w), line);
-                }
-            }
-        });
-        runs(shape, |run| {
-            let start = run.row * shape.positions() + run.position;
-            let sums = &values[start..start + run.length];
-            let pixels = dx[run.pixel..].iter_mut().step_by(shape.stride());
-            for (pixel, &sum) in pixels.zip(sums) {
-                *pixel += sum as i32;
-            }
+        self.line.resize(shape.positions(), 0.0);
+        self.arch.dispatch(Transposed {
+            shape,
+            weights,
+            d,
+            values: &mut self.values,
+            line: &mut self.line,
+            dx,
         });
     }
 
@@ -113,18 +85,127 @@ impl Patches {
     /// Exact if `d` holds integers; with real `d` the only use is a norm to clip by. Every element
     /// is summed in the same order on every processor.
     pub(super) fn gradient(&self, shape: ConvShape, d: &[f64], gradient: &mut [f64]) {
-        self.arch.dispatch(|| {
-            let positions = shape.positions();
-            let kernels = gradient.chunks_mut(PLANES * shape.patch());
-            for (kernels, planes) in kernels.zip(d.chunks(PLANES * positions)) {
-                let rows = self.values.chunks(ROWS * positions);
-                for (at, rows) in rows.enumerate() {
-                    dots(positions, planes, rows, |plane, row, dot| {
-                        kernels[plane * shape.patch() + at * ROWS + row] = dot;
-                    });
-                }
+        let values = &self.values;
+        self.arch.dispatch(Gradient {
+            shape,
+            d,
+            values,
+            gradient,
+        });
+    }
+}
+
+// What follows is compiled once for every width of vectors; only what is inlined into `call` is.
+
+struct Spread<'a> {
+    shape: ConvShape,
+    x: &'a [i32],
+    values: &'a mut [f64],
+}
+
+impl NullaryFnOnce for Spread<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (shape, stride) = (self.shape, self.shape.stride());
+        runs(shape, |run| {
+            let start = run.row * shape.positions() + run.position;
+            let out = &mut self.values[start..start + run.length];
+            let pixels = &self.x[run.pixel..];
+            if stride == 1 {
+                copy(out, pixels);
+            } else {
+                copy_strided(out, pixels, stride);
             }
         });
+    }
+}
+
+struct Products<'a> {
+    shape: ConvShape,
+    weights: &'a [i32],
+    biases: &'a [i32],
+    values: &'a [f64],
+    line: &'a mut [f64],
+    y: &'a mut [i32],
+}
+
+impl NullaryFnOnce for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let positions = self.shape.positions();
+        let kernels = self.weights.chunks_exact(self.shape.patch());
+        let planes = self.y.chunks_exact_mut(positions);
+        for ((plane, kernel), &bias) in planes.zip(kernels).zip(self.biases) {
+            self.line.fill(f64::from(bias));
+            for (&w, row) in kernel.iter().zip(self.values.chunks_exact(positions)) {
+                add_scaled(self.line, f64::from(w), row);
+            }
+            for (out, &sum) in plane.iter_mut().zip(self.line.iter()) {
+                *out = sum as i32;
+            }
+        }
+    }
+}
+
+struct Transposed<'a> {
+    shape: ConvShape,
+    weights: &'a [i32],
+    d: &'a [i32],
+    values: &'a mut [f64],
+    line: &'a mut [f64],
+    dx: &'a mut [i32],
+}
+
+impl NullaryFnOnce for Transposed<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (shape, positions) = (self.shape, self.shape.positions());
+        let planes = self.d.chunks_exact(positions);
+        for (kernel, plane) in self.weights.chunks_exact(shape.patch()).zip(planes) {
+            copy(self.line, plane);
+            let rows = self.values.chunks_exact_mut(positions);
+            for (&w, row) in kernel.iter().zip(rows) {
+                add_scaled(row, f64::from(w), self.line);
+            }
+        }
+        runs(shape, |run| {
+            let start = run.row * positions + run.position;
+            let sums = &self.values[start..start + run.length];
+            let pixels = self.dx[run.pixel..].iter_mut().step_by(shape.stride());
+            for (pixel, &sum) in pixels.zip(sums) {
+                *pixel += sum as i32;
+            }
+        });
+    }
+}
+
+struct Gradient<'a> {
+    shape: ConvShape,
+    d: &'a [f64],
+    values: &'a [f64],
+    gradient: &'a mut [f64],
+}
+
+impl NullaryFnOnce for Gradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (positions, patch) = (self.shape.positions(), self.shape.patch());
+        let kernels = self.gradient.chunks_mut(PLANES * patch);
+        for (kernels, planes) in kernels.zip(self.d.chunks(PLANES * positions)) {
+            for (at, rows) in self.values.chunks(ROWS * positions).enumerate() {
+                dots(positions, planes, rows, |plane, row, dot| {
+                    kernels[plane * patch + at * ROWS + row] = dot;
+                });
+            }
+        }
     }
 }
 

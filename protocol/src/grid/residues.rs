@@ -2,6 +2,7 @@
 //!
 //! A modulus `2^k` with `k <= 32` divides 2^32, so wrapping arithmetic is exact for it.
 
+use pulp::NullaryFnOnce;
 use sphinx_nn::conv::ConvShape;
 use sphinx_nn::network::{LinearKind, LinearShape};
 
@@ -9,13 +10,28 @@ use super::conv::runs;
 
 /// `W x` of one sample, wrapping.
 pub(crate) fn product(shape: &LinearShape, weights: &[i32], x: &[u32]) -> Vec<u32> {
-    pulp::Arch::new().dispatch(|| match shape.kind {
-        LinearKind::Dense => {
-            let rows = weights.chunks_exact(shape.inputs);
-            rows.map(|row| dot(row, x)).collect()
+    pulp::Arch::new().dispatch(Product { shape, weights, x })
+}
+
+struct Product<'a> {
+    shape: &'a LinearShape,
+    weights: &'a [i32],
+    x: &'a [u32],
+}
+
+impl NullaryFnOnce for Product<'_> {
+    type Output = Vec<u32>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<u32> {
+        match self.shape.kind {
+            LinearKind::Dense => {
+                let rows = self.weights.chunks_exact(self.shape.inputs);
+                rows.map(|row| dot(row, self.x)).collect()
+            }
+            LinearKind::Conv(conv) => convolve(conv, self.weights, self.x),
         }
-        LinearKind::Conv(conv) => convolve(conv, weights, x),
-    })
+    }
 }
 
 #[inline(always)]
