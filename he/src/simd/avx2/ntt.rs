@@ -142,7 +142,7 @@ impl Roots {
     #[target_feature(enable = "avx2,fma")]
     fn inverse_rows(&self, row: &mut [u64]) {
         let field = Field::new(&self.modulus);
-        let last = self.last.map(Factor::new);
+        let last = self.last.map(|w| Factor::new(w));
         let (lanes, _) = row.as_chunks_mut();
         let (blocks, _) = lanes.as_chunks_mut();
         for (block, roots) in blocks.iter_mut().zip(&self.inverse.blocks) {
