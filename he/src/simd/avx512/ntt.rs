@@ -1,16 +1,17 @@
 //! The negacyclic transform with 52-bit products.
 //!
 //! The same network and the same order as [`crate::ntt`], in another schedule. The six innermost
-//! layers work on blocks of 64 values held in eight registers ([`block`]); those before them go
-//! through memory in passes of one to three layers ([`pass`]). The schedule is depth first: after a
-//! pass each of its parts is finished before the next is begun, so what fits in a cache is
-//! fetched into it once. Two ways to keep values below `2^52`:
+//! layers work on blocks of 64 values held in eight registers, three layers at a time ([`block`]);
+//! those before them go through memory in passes of one to three layers ([`pass`]). The schedule is
+//! depth first: after a pass each of its parts is finished before the next is begun, so what fits in
+//! a cache is fetched into it once. Two ways to keep values below `2^52`, told in [`forward`] and
+//! [`inverse`]:
 //!
 //! - *narrow*, `(2 log2 N + 1) q <= 2^52` and `q < 2^47`: nothing is reduced between the layers of
 //!   the forward transform, whose values grow by `2q` a layer; the inverse, whose sums double,
-//!   reduces those above `4q` at the end of a pass. Bits above 52 are not masked off: products do
-//!   not see them, and neither sums nor differences carry downwards.
-//! - *wide*, `q < 2^50`: Harvey's butterflies, values below `4q` forward and `2q` inverse.
+//!   reduces two registers of eight at the end of three layers. Bits above 52 are not masked off:
+//!   products do not see them, and neither sums nor differences carry downwards.
+//! - *wide*, `q < 2^50`: after Harvey's butterflies, values below `4q` forward and `2q` inverse.
 
 use super::{Field, Lanes, MAX_BITS};
 use crate::zq::{Modulus, Shoup};
