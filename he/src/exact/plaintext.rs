@@ -225,7 +225,7 @@ impl IntegerPoly {
         }
         let mut poly = Poly::<Coeff>::from_signed(parameters.ring(), level, values)?;
         for (i, q) in parameters.moduli()[..=level].iter().enumerate() {
-            crate::simd::scale_assign(q, poly.row_mut(i), q.shoup(q.reduce(factor)));
+            simd::scale_assign(q, poly.row_mut(i), q.shoup(q.reduce(factor)));
         }
         Ok(Self {
             parameters: parameters.clone(),
