@@ -37,7 +37,10 @@
 
 mod account;
 mod contour;
+mod grid;
+mod outcomes;
 mod single;
+mod target;
 
 pub use account::{Bracket, PldAccountant};
 use thiserror::Error;
@@ -52,16 +55,18 @@ pub(super) enum Direction {
     Remove,
     /// The record is not: base against mixture.
     Add,
+    /// One record or another is in it: a mixture to each side, the same both ways.
+    Replace,
 }
 
 /// Double precision, or a bearable amount of work, does not suffice for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PldError {
-    /// Too many nodes or frequencies.
+    /// Too many nodes, frequencies or points.
     #[error(
-        "the composed privacy loss is too rough for the privacy-loss accountant (the noise is very \
-         small): use the Renyi accountant or more noise"
+        "the composed privacy loss is too wide against its detail for the privacy-loss accountant \
+         (too many steps for it, or very little noise): use the Renyi accountant"
     )]
     TooWide,
     /// Errors that are too large against delta.
