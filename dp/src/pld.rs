@@ -10,7 +10,9 @@
 //!
 //! The answer is a bracket: every error (nodes, frequencies left out, periodic images, smoothing,
 //! rounding) is bounded and charged to the lower and the upper end, typically some 1e-6 of epsilon
-//! in all, and never more than 1.6e-4 of one plus epsilon; a wider answer is a [`PldError`].
+//! in all. Where no way of composing is that sharp, a second method on a grid of losses takes over, and
+//! where rates and deltas are too small for that as well the bracket is wider and says so; its upper end
+//! is never above the Renyi accountant's.
 //!
 //! **Deviation** from Koskela, Jaelkoe, Honkela 2020 (arXiv:1906.03049), Gopi, Lee, Wutschitz 2021
 //! (arXiv:2106.02848) and Doroshenko et al. 2022 (arXiv:2207.04380): the loss is not put on a grid, so
@@ -20,7 +22,9 @@
 //! point is that of Alghamdi et al. 2023 (arXiv:2208.09595), who approximate where this bounds.
 //!
 //! Unsampled Gaussians alone are priced by [`crate::gaussian`], one sampled step by its closed form.
-//! Sampled steps under [`Adjacency::ReplaceOne`] are refused.
+//! The grid also takes the pairs of a replaced record ([`Adjacency::ReplaceOne`]), Laplace noise on one number
+//! and discrete Gaussians of few grid units on one integer. Batches of fixed size and coarse discrete noise on
+//! vectors are refused by name.
 //!
 //! ```
 //! use sphinx_dp::{Adjacency, Delta, DpEvent, NoiseMultiplier, PldAccountant, SamplingRate};

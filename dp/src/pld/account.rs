@@ -51,7 +51,7 @@ const WIDEST: (f64, f64) = (1.01, 0.01);
 const FINE: f64 = 5e-5;
 
 /// The grids that are tried: by how much the tilt is stretched, and how much finer they are made.
-const GRIDS: [(f64, f64); 4] = [(1.0, 1.0), (0.8, 1.0), (0.6, 1.0), (0.8, 4.0)];
+const GRIDS: [(f64, f64); 5] = [(1.0, 1.0), (0.8, 1.0), (0.6, 1.0), (1.0, 4.0), (0.8, 4.0)];
 
 /// How many compositions are kept.
 const KEPT: usize = 8;

@@ -27,7 +27,7 @@ use crate::gaussian::ln_tilted_tail;
 use crate::special::search;
 
 /// The most points of a transform.
-const MOST_POINTS: f64 = 1_048_576.0;
+const MOST_POINTS: f64 = 2_097_152.0;
 
 /// What may be tilted into the window from outside of it.
 const OUTSIDE: f64 = 1e-14;
