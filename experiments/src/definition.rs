@@ -54,6 +54,7 @@ use serde::{Deserialize, Serialize};
 use sphinx_dp::AccountantKind;
 
 use crate::config::{Config, Engine};
+use crate::inputs::Inputs;
 use crate::learning::{Clipping, Learning};
 use crate::usage::{OrUsage, UsageError};
 
@@ -84,6 +85,9 @@ pub struct Definition {
     pub data: DataPart,
     /// The network.
     pub model: ModelPart,
+    /// What a network on features is given.
+    #[serde(default, skip_serializing_if = "Inputs::is_plain")]
+    pub features: Inputs,
     /// Who computes.
     pub engine: EnginePart,
     /// How it learns.
@@ -318,7 +322,10 @@ impl Definition {
         ];
         match checks.into_iter().find(|(_, holds, _)| !holds) {
             Some((field, _, problem)) => Err(refuse(field, problem)),
-            None => self.learning().check("optimiser"),
+            None => {
+                self.features.check(&self.model.name)?;
+                self.learning().check("optimiser")
+            }
         }
     }
 
@@ -384,6 +391,7 @@ impl Definition {
             train_size: train,
             test_size: test,
             model: self.model.name.clone(),
+            features: self.features,
             validation: self.data.validation,
             private,
             epsilon: private.then_some(epsilon),

@@ -211,6 +211,7 @@ fn from_flags(name: &str, model: &str, args: &SweepArgs) -> Definition {
         model: ModelPart {
             name: model.to_owned(),
         },
+        features: crate::inputs::Inputs::default(),
         engine: EnginePart {
             name: args.engine.into(),
             grid: true,

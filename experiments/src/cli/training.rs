@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use sphinx_protocol::train::{Averaging, Shape};
 
 use super::{AccountantName, OutputArgs};
+use crate::inputs::Inputs;
 use crate::learning::{Clipping, Learning};
 
 /// Data sets by name.
@@ -89,6 +90,12 @@ pub struct TrainingArgs {
     /// minionn-mnist-tanh, minionn-cifar10, minionn-cifar10-tanh, papernot-tanh, scatter-linear
     #[arg(long, value_name = "NAME", default_value = "mlp")]
     pub model: String,
+    /// For scatter-linear: how far features are decorrelated by procedural images; 0.5 whitens
+    #[arg(long, value_name = "POWER", default_value_t = 0.0)]
+    pub decorrelation: f64,
+    /// For scatter-linear: average the features of an image and of its mirror image
+    #[arg(long)]
+    pub mirror: bool,
     /// Who computes the linear layers
     #[arg(long, value_enum, default_value = "packed")]
     pub engine: EngineName,
@@ -188,6 +195,16 @@ pub struct TrainingArgs {
 }
 
 impl TrainingArgs {
+    /// Features, for a network that takes features.
+    #[must_use]
+    pub fn inputs(&self) -> Inputs {
+        Inputs {
+            decorrelation: self.decorrelation,
+            mirror: self.mirror,
+            ..Inputs::default()
+        }
+    }
+
     /// Schedule, Nesterov, averages.
     #[must_use]
     pub fn learning(&self) -> Learning {
@@ -239,7 +256,7 @@ pub struct TrainArgs {
     pub run_dir: Option<PathBuf>,
     /// Go on with the interrupted run in --run-dir, as it was configured there
     #[arg(long, requires = "run_dir", conflicts_with_all = [
-        "dataset", "train_size", "test_size", "model", "engine", "grid", "epsilon",
+        "dataset", "train_size", "test_size", "model", "decorrelation", "mirror", "engine", "grid", "epsilon",
         "noise_multiplier", "non_private", "delta", "clip", "batch", "epochs", "steps", "lr",
         "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "seed",
         "tickets", "accountant", "renyi_filter",

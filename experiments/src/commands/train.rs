@@ -145,7 +145,7 @@ fn prepare(args: &TrainArgs) -> Result<Job> {
     Config::resolve(training, size, likely.test_size)?;
     let split = load_split(&training.data, training.seed.unwrap_or(0))?;
     let config = Config::resolve(training, split.train.len(), split.test.len())?;
-    let split = featured(&config.model, split)?;
+    let split = featured(&config.model, &config.features, split)?;
     Job::new(config, Arc::new(split))
 }
 
