@@ -250,6 +250,12 @@ impl Config {
             }
             None => {
                 self.features.check(&self.model)?;
+                if self.learning.augmentation.views > 0 && features::of_model(&self.model).is_some()
+                {
+                    let field = "optimiser.augmentation".to_owned();
+                    let problem = format!("views are of images; {} is given features", self.model);
+                    return Err(UsageError::Definition { field, problem }.into());
+                }
                 match self.grid {
                     true => self.learning.check_integer(),
                     false => self.learning.check("optimiser"),

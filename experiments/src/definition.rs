@@ -55,7 +55,7 @@ use sphinx_dp::AccountantKind;
 
 use crate::config::{Config, Engine};
 use crate::inputs::Inputs;
-use crate::learning::{Clipping, Learning};
+use crate::learning::{Augmentation, Clipping, Learning};
 use crate::usage::{OrUsage, UsageError};
 
 /// What kind of experiment.
@@ -173,6 +173,9 @@ pub struct OptimiserPart {
     /// What is clipped to the bound.
     #[serde(default)]
     pub clipping: Clipping,
+    /// Views of each record; for networks on images.
+    #[serde(default)]
+    pub augmentation: Augmentation,
 }
 
 /// A learning rate for budgets up to some epsilon.
@@ -349,6 +352,7 @@ impl Definition {
             nesterov: self.optimiser.nesterov,
             averaging: self.optimiser.averaging,
             clipping: self.optimiser.clipping,
+            augmentation: self.optimiser.augmentation,
         }
     }
 

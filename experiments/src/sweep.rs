@@ -229,6 +229,7 @@ fn from_flags(name: &str, model: &str, args: &SweepArgs) -> Definition {
             nesterov: false,
             averaging: sphinx_protocol::train::Averaging::None,
             clipping: crate::learning::Clipping::Flat,
+            augmentation: crate::learning::Augmentation::default(),
         },
         privacy: privacy(),
         trials: TrialsPart { seeds: vec![1] },

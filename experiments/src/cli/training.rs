@@ -8,7 +8,7 @@ use sphinx_protocol::train::{Averaging, Shape};
 
 use super::{AccountantName, OutputArgs};
 use crate::inputs::Inputs;
-use crate::learning::{Clipping, Learning};
+use crate::learning::{Augmentation, Clipping, Learning};
 
 /// Data sets by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -186,6 +186,15 @@ pub struct TrainingArgs {
     /// Clip each layer by itself, to the bound over the root of their number (float engine)
     #[arg(long)]
     pub clip_per_layer: bool,
+    /// Learn from so many shifted views of each record, clipping their mean gradient (float engine)
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub views: usize,
+    /// Pixels by which a view may be shifted each way
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub view_shift: usize,
+    /// Half of the views are mirror images
+    #[arg(long)]
+    pub view_mirror: bool,
     /// Repeatable data, weights, batches and noise; a known seed protects nothing
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
@@ -226,6 +235,11 @@ impl TrainingArgs {
             } else {
                 Clipping::Flat
             },
+            augmentation: Augmentation {
+                views: self.views,
+                shift: self.view_shift,
+                mirror: self.view_mirror,
+            },
         }
     }
 }
@@ -258,7 +272,8 @@ pub struct TrainArgs {
     #[arg(long, requires = "run_dir", conflicts_with_all = [
         "dataset", "train_size", "test_size", "model", "decorrelation", "mirror", "engine", "grid", "epsilon",
         "noise_multiplier", "non_private", "delta", "clip", "batch", "epochs", "steps", "lr",
-        "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "seed",
+        "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "views", "view_shift",
+        "view_mirror", "seed",
         "tickets", "accountant", "renyi_filter",
     ])]
     pub resume: bool,

@@ -127,6 +127,31 @@ fn bad_definitions_name_field_and_expectation() {
         ),
         (
             "[optimiser]",
+            "[features]\ndecorelation = 0.25\n\n[optimiser]",
+            "unknown field `decorelation`",
+            "`decorrelation`",
+        ),
+        (
+            "[optimiser]",
+            "[features]\nmirror = true\n\n[optimiser]",
+            "features",
+            "scatter-linear",
+        ),
+        (
+            "[optimiser]",
+            "[optimiser]\naugmentation = { veiws = 4 }",
+            "unknown field `veiws`",
+            "`views`",
+        ),
+        (
+            "momentum = ",
+            "momentom = ",
+            "unknown field `momentom`",
+            "`momentum`",
+        ),
+        ("[trials]", "[trails]", "unknown field `trails`", "`trials`"),
+        (
+            "[optimiser]",
             "[optimiser]\nschedule = { shape = \"cosine\", to = 3.0 }",
             "optimiser.schedule.to",
             "share",
