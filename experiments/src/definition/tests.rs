@@ -127,6 +127,20 @@ fn bad_definitions_name_field_and_expectation() {
         ),
         (
             "[optimiser]",
+            "[optimiser]\nschedule = { shape = \"cosine\", to = 3.0 }",
+            "optimiser.schedule.to",
+            "share",
+        ),
+    ];
+    refused_by_name(&cases);
+}
+
+/// A misspelt name is never passed over in silence.
+#[test]
+fn a_typo_is_refused_by_name() {
+    let cases = [
+        (
+            "[optimiser]",
             "[features]\ndecorelation = 0.25\n\n[optimiser]",
             "unknown field `decorelation`",
             "`decorrelation`",
@@ -150,13 +164,11 @@ fn bad_definitions_name_field_and_expectation() {
             "`momentum`",
         ),
         ("[trials]", "[trails]", "unknown field `trails`", "`trials`"),
-        (
-            "[optimiser]",
-            "[optimiser]\nschedule = { shape = \"cosine\", to = 3.0 }",
-            "optimiser.schedule.to",
-            "share",
-        ),
     ];
+    refused_by_name(&cases);
+}
+
+fn refused_by_name(cases: &[(&str, &str, &str, &str)]) {
     for (from, to, field, expectation) in cases {
         assert!(QUICK.contains(from), "{from}");
         let error = Definition::parse("bad.toml", &QUICK.replacen(from, to, 1)).unwrap_err();
