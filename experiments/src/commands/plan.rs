@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use sphinx_nn::{ImageShape, Network};
+use sphinx_nn::Network;
 use sphinx_protocol::plan::Plan;
 
 use crate::cli::{DataArgs, Dataset, PlanArgs};
@@ -15,12 +15,7 @@ use crate::usage::OrUsage;
 
 /// Records of a set when neither files nor flags say how many.
 const RECORDS: usize = 60_000;
-/// All data sets of this version have images of this shape, in ten classes.
-const SHAPE: ImageShape = ImageShape {
-    channels: 1,
-    height: 28,
-    width: 28,
-};
+/// Classes of every data set of this version.
 const CLASSES: usize = 10;
 
 pub(super) fn run(args: &PlanArgs) -> Result<()> {
@@ -28,7 +23,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     let records = records(&args.training.data)?;
     let test = args.training.data.test_size.unwrap_or(1);
     let config = Config::resolve(&args.training, records, test)?;
-    let network = Network::new(&config.architecture(SHAPE, CLASSES)?).or_usage("--model")?;
+    let network = Network::new(&config.architecture(args.training.data.dataset.shape(), CLASSES)?)
+        .or_usage("--model")?;
     let terms = Terms::resolve(&config)?;
     let plan = design(&config, &network, &terms)?;
     let epsilon = terms.epsilon_of_run(&config)?;
@@ -37,7 +33,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         "\nlayouts (tiles of the training batch, then of a batch of tickets)"
     ));
     out.say(layouts(&plan));
-    out.say("\nevery product is an exact integer (over 2^40 decoded coefficients)");
+    out.say("\nevery product is an exact integer (over 2^40 decoded coefficients);");
+    out.say("of the residues of c0 and of c1 (and c2) so many bits are sent");
     out.say(exactness(&plan));
     out.object(&object(&config, &terms, &plan, epsilon));
     Ok(())
@@ -154,8 +151,11 @@ fn exactness(plan: &Plan) -> Table {
         "error (steps)",
         "headroom",
         "log2 failure",
+        "bits sent",
     ]);
+    let bits = plan.parameters().moduli()[0].bits();
     for row in plan.exactness() {
+        let cut = plan.returned(row.phase, row.layer).truncation;
         table.row(
             row.layer.to_string(),
             [
@@ -163,6 +163,7 @@ fn exactness(plan: &Plan) -> Table {
                 format!("{:.5}", row.std_dev),
                 headroom(row.log2_headroom),
                 format!("{:.0}", row.log2_failure),
+                format!("{} + {}", bits - cut.c0, bits - cut.masks),
             ],
         );
     }
