@@ -211,6 +211,7 @@ fn from_flags(name: &str, model: &str, args: &SweepArgs) -> Definition {
         model: ModelPart {
             name: model.to_owned(),
         },
+        features: crate::inputs::Inputs::default(),
         engine: EnginePart {
             name: args.engine.into(),
             grid: true,
@@ -228,6 +229,7 @@ fn from_flags(name: &str, model: &str, args: &SweepArgs) -> Definition {
             nesterov: false,
             averaging: sphinx_protocol::train::Averaging::None,
             clipping: crate::learning::Clipping::Flat,
+            augmentation: crate::learning::Augmentation::default(),
         },
         privacy: privacy(),
         trials: TrialsPart { seeds: vec![1] },
