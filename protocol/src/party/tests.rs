@@ -294,7 +294,7 @@ fn another_wire_version_is_refused() {
     let (server, _) = after(&hub(), vec![]);
     let (reason, detail) = refusal(server, ToServer::Hello { version: 9 });
     assert_eq!(reason, Refusal::Version);
-    let ours = crate::message::WIRE_VERSION.to_string();
+    let ours = WIRE_VERSION.to_string();
     assert!(detail.contains('9') && detail.contains(&ours), "{detail}");
 }
 
