@@ -21,7 +21,7 @@ use sphinx_dp::statement::{BiasRule, PrivacyStatement, RunFacts};
 use sphinx_dp::{
     AccountError, AccountantKind, Adjacency, Budget, Calibrator, ClipBound, Delta, DpEvent,
     Epsilon, FixedPlan, GaussianMechanism, Ledger, LedgerBuilder, NoiseMultiplier, PoissonSampler,
-    SamplingRate, accountant, capacity, Scheme,
+    SamplingRate, Scheme, accountant, capacity,
 };
 
 use crate::config::Config;

@@ -129,21 +129,24 @@ fn calibrate_inverts_account() {
 }
 
 #[test]
-fn without_a_name_the_renyi_accountant_steps_in() {
-    let flags = [
-        "--noise-multiplier",
-        "1",
-        "--adjacency",
-        "replace",
-        "--json",
-    ];
-    let output = sphinx(&[&["account"], &flags[..], &RUN[..]].concat());
-    assert_eq!(object(&output)["accountant"], "rdp");
-    assert!(
-        stderr(&output).contains("no answer by pld"),
-        "{}",
-        stderr(&output)
-    );
+fn replaced_records_are_priced_by_both_accountants() {
+    let epsilon = |accountant: &[&str]| {
+        let flags = [
+            "--noise-multiplier",
+            "1",
+            "--adjacency",
+            "replace",
+            "--json",
+        ];
+        let output = sphinx(&[&["account"], &flags[..], accountant, &RUN[..]].concat());
+        let value = object(&output);
+        let name = value["accountant"].as_str().unwrap().to_owned();
+        (name, value["epsilon"].as_f64().unwrap())
+    };
+    let (by_default, tight) = epsilon(&[]);
+    let (_, renyi) = epsilon(&["--accountant", "rdp"]);
+    assert_eq!(by_default, "pld");
+    assert!(tight < renyi && tight > 0.5 * renyi, "{tight} {renyi}");
 }
 
 #[test]
@@ -364,23 +367,6 @@ fn numbers_out_of_range_are_named_with_their_range() {
         }
         refused(&with(2, "0"), &["--steps", "at least 1"]);
     }
-    let flags = [
-        "--adjacency",
-        "replace",
-        "--accountant",
-        "pld",
-        "--noise-multiplier",
-        "1",
-    ];
-    refused(
-        &[&["account"], &flags[..], &RUN[..]].concat(),
-        &[
-            "--accountant pld",
-            "poisson(",
-            "replace one record",
-            "Renyi",
-        ],
-    );
     refused(
         &["train", "--accountant", "gdp"],
         &["--accountant", "estimate"],

@@ -216,7 +216,7 @@ fn designs_take_the_smallest_primes_that_are_exact() {
     let limits = Limits::default();
     let mut large = PlanLiteral {
         grid: GridLiteral {
-            capacity: 4000,
+            capacity: 800,
             ..literal.grid.clone()
         },
         ..literal.clone()
