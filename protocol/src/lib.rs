@@ -39,6 +39,7 @@ pub mod link;
 pub mod message;
 pub mod model;
 pub mod packed;
+pub mod paper;
 pub mod party;
 pub mod plan;
 pub mod serve;
