@@ -3,42 +3,62 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use sphinx_nn::{ImageShape, Network};
-use sphinx_protocol::plan::Plan;
+use sphinx_protocol::plan::{Exactness, Plan};
 
 use crate::cli::{DataArgs, Dataset, PlanArgs};
-use crate::config::{Config, load_split};
-use crate::job::design;
+use crate::config::{Config, Engine, load_split};
+use crate::job::{design, design_paper};
 use crate::output::Output;
 use crate::privacy::Terms;
 use crate::table::Table;
 use crate::usage::OrUsage;
 
+mod paper;
+
 /// Records of a set when neither files nor flags say how many.
 const RECORDS: usize = 60_000;
-/// All data sets of this version have images of this shape, in ten classes.
-const SHAPE: ImageShape = ImageShape {
-    channels: 1,
-    height: 28,
-    width: 28,
-};
+/// All data sets of this version have ten classes.
 const CLASSES: usize = 10;
+
+/// The images of a data set.
+const fn shape(dataset: Dataset) -> ImageShape {
+    let (channels, side) = match dataset {
+        Dataset::Cifar10 | Dataset::SynthShapes => (3, 32),
+        _ => (1, 28),
+    };
+    ImageShape {
+        channels,
+        height: side,
+        width: side,
+    }
+}
 
 pub(super) fn run(args: &PlanArgs) -> Result<()> {
     let out = Output::new(args.output.json, args.output.quiet);
     let records = records(&args.training.data)?;
     let test = args.training.data.test_size.unwrap_or(1);
     let config = Config::resolve(&args.training, records, test)?;
-    let network = Network::new(&config.architecture(SHAPE, CLASSES)?).or_usage("--model")?;
+    let network = Network::new(&config.architecture(shape(args.training.data.dataset), CLASSES)?).or_usage("--model")?;
     let terms = Terms::resolve(&config)?;
-    let plan = design(&config, &network, &terms)?;
     let epsilon = terms.epsilon_of_run(&config)?;
+    if config.engine == Engine::Paper {
+        let plan = design_paper(&config, &network, &terms)?;
+        out.say(paper::overview(&config, &terms, &plan, epsilon));
+        out.say("\noperations of one step, by formula");
+        out.say(paper::operations(&plan));
+        out.say("\nevery slot is an exact integer (over 2^40 decoded slots)");
+        out.say(exactness(plan.exactness()));
+        out.object(&paper::object(&config, &terms, &plan, epsilon));
+        return Ok(());
+    }
+    let plan = design(&config, &network, &terms)?;
     out.say(overview(&config, &terms, &plan, epsilon));
     out.say(format_args!(
         "\nlayouts (tiles of the training batch, then of a batch of tickets)"
     ));
     out.say(layouts(&plan));
     out.say("\nevery product is an exact integer (over 2^40 decoded coefficients)");
-    out.say(exactness(&plan));
+    out.say(exactness(plan.exactness()));
     out.object(&object(&config, &terms, &plan, epsilon));
     Ok(())
 }
@@ -147,7 +167,7 @@ fn layouts(plan: &Plan) -> Table {
     table
 }
 
-fn exactness(plan: &Plan) -> Table {
+fn exactness(rows: &[Exactness]) -> Table {
     let mut table = Table::new([
         "layer",
         "product",
@@ -155,7 +175,7 @@ fn exactness(plan: &Plan) -> Table {
         "headroom",
         "log2 failure",
     ]);
-    for row in plan.exactness() {
+    for row in rows {
         table.row(
             row.layer.to_string(),
             [

@@ -18,7 +18,7 @@
 //! double-precision transform are below 2^-49 of the largest slot, 2^-2 of an integer step times 2^-24,
 //! and are left out.
 //!
-//! Tested by observed failures under an inexact plan, see `tests.rs`.
+//! Tested by the errors of slots before they are rounded, see `tests.rs`.
 
 use sphinx_he::exact::budget::Margin;
 use sphinx_nn::network::LinearKind;

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use serde::Serialize;
 use sphinx_nn::conv::ConvShape;
 use sphinx_nn::network::{LinearKind, LinearShape};
 
@@ -18,7 +19,7 @@ pub(super) const BANK: usize = 10_240;
 const DENSE_UNIT: usize = 16;
 
 /// The operations of one training step, by formula: what the server of this engine does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StepCounts {
     /// Products of a ciphertext with an integer.
     pub plain_products: u64,
