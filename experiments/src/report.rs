@@ -150,8 +150,12 @@ pub fn security(job: &Job) -> &'static str {
 /// Median seconds of each phase of the steady steps, for engines that have phases.
 fn phase_seconds(steps: &[StepSample]) -> Value {
     let phases = phases(steps).into_iter();
-    let medians = phases.filter_map(|(name, all)| Some((name.to_owned(), stats::median(&all).ok()?)));
-    medians.map(|(name, seconds)| (name, json!(seconds))).collect::<serde_json::Map<_, _>>().into()
+    let medians =
+        phases.filter_map(|(name, all)| Some((name.to_owned(), stats::median(&all).ok()?)));
+    medians
+        .map(|(name, seconds)| (name, json!(seconds)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// The operations of one step, for engines that print them.

@@ -239,12 +239,7 @@ impl<M: Multiplier> Train for Engine<M> {
         Ok(self.multiplier.backward(layer, &d)?.to_tensor(shift))
     }
 
-    fn submit_gradient(
-        &mut self,
-        layer: usize,
-        d: &Tensor,
-        held: Held,
-    ) -> Result<Pending, Error> {
+    fn submit_gradient(&mut self, layer: usize, d: &Tensor, held: Held) -> Result<Pending, Error> {
         if layer != held.layer {
             return Err(Error::HeldLayer {
                 expected: held.layer,

@@ -49,4 +49,4 @@ pub use zeros::Zeros;
 const TOP: sphinx_he::ckks::Level = sphinx_he::ckks::Level(1);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -23,8 +23,8 @@ mod exactness;
 mod grid;
 
 pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
-pub(crate) use grid::{backward_bound, forward_bound};
 pub use grid::{Clipping, GridLiteral, GridPlan};
+pub(crate) use grid::{backward_bound, forward_bound};
 
 /// log2 of the encryption scale of layer inputs.
 const LOG2_SCALE_X: u32 = 30;

@@ -38,7 +38,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     let records = records(&args.training.data)?;
     let test = args.training.data.test_size.unwrap_or(1);
     let config = Config::resolve(&args.training, records, test)?;
-    let network = Network::new(&config.architecture(shape(args.training.data.dataset), CLASSES)?).or_usage("--model")?;
+    let network = Network::new(&config.architecture(shape(args.training.data.dataset), CLASSES)?)
+        .or_usage("--model")?;
     let terms = Terms::resolve(&config)?;
     let epsilon = terms.epsilon_of_run(&config)?;
     if config.engine == Engine::Paper {

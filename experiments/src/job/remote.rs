@@ -90,9 +90,7 @@ impl Job {
         let (engine, history) = drive::drive(self, Engine::new(paper), randomness, begun, watch)?;
         let paper = engine.into_multiplier();
         let meter = paper.link().meter().clone();
-        let (after, replica) = paper
-            .close()
-            .context("ending the training at the server")?;
+        let (after, replica) = paper.close().context("ending the training at the server")?;
         let model = Model::Grid(Box::new(replica));
         Ok(Trained {
             accuracy: self.accuracy(&model)?,

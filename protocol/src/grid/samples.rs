@@ -200,7 +200,11 @@ fn clip_rows(
     for _ in 0..TRIPS {
         for (factor, norm) in factors.iter_mut().zip(&norms) {
             let too_long = *norm > bound.squared();
-            *factor *= if too_long { 1.0 - 1.0 / 1_048_576.0 } else { 1.0 };
+            *factor *= if too_long {
+                1.0 - 1.0 / 1_048_576.0
+            } else {
+                1.0
+            };
         }
         norms = self::norms(layers, rows, &range, &factors);
     }

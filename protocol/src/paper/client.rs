@@ -7,8 +7,8 @@ use rand_core::CryptoRng;
 use rayon::prelude::*;
 use sphinx_dp::mechanism::Noised;
 use sphinx_he::ckks::{
-    Ciphertext, Complex64, Decryptor, Encoder, EncoderScratch, Form, Level, Plaintext, Scale, SeededCiphertext,
-    largest_slot_squared,
+    Ciphertext, Complex64, Decryptor, Encoder, EncoderScratch, Form, Level, Plaintext, Scale,
+    SeededCiphertext, largest_slot_squared,
 };
 use sphinx_he::rlwe::{Parameters, SecretKey};
 
@@ -169,7 +169,11 @@ impl Expected {
         }
         let flags = ciphertext.form().flags();
         Err(Error::Unexpected {
-            expected: format!("a result at level 0, {:?}, scale {}", form.flags(), self.scale),
+            expected: format!(
+                "a result at level 0, {:?}, scale {}",
+                form.flags(),
+                self.scale
+            ),
             got: format!("{level:?}, {flags:?}, {scale}"),
         })
     }
@@ -265,7 +269,9 @@ impl Paper {
     /// All biases on the grids of their products.
     fn biases(&self) -> Vec<i32> {
         let layers = 0..self.plan.network().linears().len();
-        layers.flat_map(|layer| self.replica.biases(layer)).collect()
+        layers
+            .flat_map(|layer| self.replica.biases(layer))
+            .collect()
     }
 
     /// One ciphertext per bias: the change, in every slot.

@@ -80,9 +80,17 @@ fn fresh(plan: &Checked) -> f64 {
 pub(super) fn analyse(plan: &Checked) -> Vec<Exactness> {
     let mut rows = Vec::new();
     for layer in 0..plan.grid.formats().len() {
-        rows.push(row(layer, Phase::Forward, &plain(plan, layer, Phase::Forward)));
+        rows.push(row(
+            layer,
+            Phase::Forward,
+            &plain(plan, layer, Phase::Forward),
+        ));
         if layer > 0 {
-            rows.push(row(layer, Phase::Backward, &plain(plan, layer, Phase::Backward)));
+            rows.push(row(
+                layer,
+                Phase::Backward,
+                &plain(plan, layer, Phase::Backward),
+            ));
         }
         rows.push(row(layer, Phase::Gradient, &gradient(plan, layer)));
     }
@@ -101,12 +109,20 @@ fn row(layer: usize, phase: Phase, margin: &Margin) -> Exactness {
 
 /// `W x + b` or `W^T d`.
 fn plain(plan: &Checked, layer: usize, phase: Phase) -> Margin {
-    let (shape, format) = (plan.grid.network().linears()[layer], plan.grid.formats()[layer]);
+    let (shape, format) = (
+        plan.grid.network().linears()[layer],
+        plan.grid.formats()[layer],
+    );
     let (fan_in, fan_out) = shape.fans();
     let (fan, largest, log2_scale, updates) = match phase {
         Phase::Forward => {
             let updates = LARGEST_STEP as f64 + 1.0;
-            (fan_in, forward_bound(&shape, &format), LOG2_SCALE_X, updates)
+            (
+                fan_in,
+                forward_bound(&shape, &format),
+                LOG2_SCALE_X,
+                updates,
+            )
         }
         _ => (fan_out, backward_bound(&shape, &format), LOG2_SCALE_D, 0.0),
     };
@@ -123,7 +139,10 @@ fn plain(plan: &Checked, layer: usize, phase: Phase) -> Margin {
 
 /// `sum d x` of one sample.
 fn gradient(plan: &Checked, layer: usize) -> Margin {
-    let (shape, format) = (plan.grid.network().linears()[layer], plan.grid.formats()[layer]);
+    let (shape, format) = (
+        plan.grid.network().linears()[layer],
+        plan.grid.formats()[layer],
+    );
     let terms = match shape.kind {
         LinearKind::Dense => 1.0,
         LinearKind::Conv(conv) => conv.positions() as f64,

@@ -120,7 +120,10 @@ impl Products {
                 terms.map(|(i, &w)| (i as u32, w.into())).collect()
             }
             LinearKind::Conv(conv) => {
-                let (area, taps) = (conv.input().height * conv.input().width, conv.kernel().pow(2));
+                let (area, taps) = (
+                    conv.input().height * conv.input().width,
+                    conv.kernel().pow(2),
+                );
                 let (channel, place) = (input / area, input % area);
                 let mut terms = Vec::new();
                 for tap in 0..taps {
@@ -150,7 +153,8 @@ impl Products {
                 let positions = 0..conv.positions();
                 let first = out * conv.positions();
                 let seen = positions.filter_map(|at| Some((at, pixel(conv, tap, at)?)));
-                seen.map(|(at, pixel)| ((first + at) as u32, pixel)).collect()
+                seen.map(|(at, pixel)| ((first + at) as u32, pixel))
+                    .collect()
             }
         }
     }
@@ -164,7 +168,9 @@ impl Products {
                     let channels = 0..conv.output().channels;
                     let taps = 0..conv.patch();
                     Unit {
-                        results: channels.map(|o| (o * conv.positions() + position) as u32).collect(),
+                        results: channels
+                            .map(|o| (o * conv.positions() + position) as u32)
+                            .collect(),
                         inputs: sorted(taps.filter_map(|tap| pixel(conv, tap, position))),
                         outputs: Vec::new(),
                     }
@@ -178,7 +184,8 @@ impl Products {
                         let taps = 0..conv.kernel().pow(2);
                         let seen = taps.filter_map(move |tap| position(conv, tap, place));
                         let outs = move |at| {
-                            (0..conv.output().channels).map(move |o| (o * conv.positions() + at) as u32)
+                            (0..conv.output().channels)
+                                .map(move |o| (o * conv.positions() + at) as u32)
                         };
                         Unit {
                             results: channels.map(|c| (c * area + place) as u32).collect(),
@@ -254,7 +261,9 @@ impl Products {
     /// The operations of one layer in one step, for one block of samples.
     pub(super) fn counts(&self, first: bool) -> StepCounts {
         let sum = |phase: Phase, terms: &dyn Fn(u32) -> usize| -> u64 {
-            (0..self.results(phase) as u32).map(|r| terms(r) as u64).sum()
+            (0..self.results(phase) as u32)
+                .map(|r| terms(r) as u64)
+                .sum()
         };
         let zeros = vec![0; self.shape.weights()];
         let forward = sum(Phase::Forward, &|r| self.forward(&zeros, r).len());
@@ -324,7 +333,10 @@ fn kernel_units(conv: ConvShape) -> Vec<Unit> {
 fn pixel(conv: ConvShape, tap: usize, position: usize) -> Option<u32> {
     let (kernel, input) = (conv.kernel(), conv.input());
     let (channel, a, e) = (tap / (kernel * kernel), tap / kernel % kernel, tap % kernel);
-    let (i, j) = (position / conv.output().width, position % conv.output().width);
+    let (i, j) = (
+        position / conv.output().width,
+        position % conv.output().width,
+    );
     let place = |o: usize, k: usize, length: usize| {
         let inside = (o * conv.stride() + k).checked_sub(conv.padding())?;
         (inside < length).then_some(inside)

@@ -41,7 +41,10 @@ pub(crate) struct Session {
 #[derive(Debug)]
 enum Stage {
     /// Waiting for the change of this bias; whether a model may be loaded instead.
-    Biases { next: usize, opening: bool },
+    Biases {
+        next: usize,
+        opening: bool,
+    },
     Ready,
     Step(Box<Step>),
 }
@@ -89,10 +92,11 @@ struct Held {
 impl Session {
     /// Opens a fresh model.
     pub(crate) fn open(plan: &[u8], limits: &Limits) -> Result<Self, Error> {
-        let literal: PaperLiteral = serde_json::from_slice(plan).map_err(|e| Malformed::PlanJson {
-            line: e.line(),
-            column: e.column(),
-        })?;
+        let literal: PaperLiteral =
+            serde_json::from_slice(plan).map_err(|e| Malformed::PlanJson {
+                line: e.line(),
+                column: e.column(),
+            })?;
         let plan = PaperPlan::new(&literal, limits)?;
         let public = PublicModel::initial(plan.grid());
         Ok(Self {
@@ -160,9 +164,13 @@ impl Session {
             (Stage::Step(step), ToServer::OutputGradient(place, sealed)) => {
                 step.upload(&self.plan, Part::Outputs, place, sealed)
             }
-            (Stage::Step(step), ToServer::Update { step: got, gradient })
-                if step.script.is_empty() && got == step.step =>
-            {
+            (
+                Stage::Step(step),
+                ToServer::Update {
+                    step: got,
+                    gradient,
+                },
+            ) if step.script.is_empty() && got == step.step => {
                 self.public.apply(&gradient)?;
                 self.snapshot = self.public.snapshot();
                 self.stage = Stage::Biases {
@@ -466,10 +474,13 @@ impl Work<'_> {
         let before: usize = (0..self.layer).map(biases).sum();
         let positions = network.linears()[self.layer].outputs / biases(self.layer);
         let at = before + output as usize / positions;
-        self.context.biases.get(at).ok_or_else(|| Error::Unexpected {
-            expected: format!("a ciphertext of bias {at}"),
-            got: "none".into(),
-        })
+        self.context
+            .biases
+            .get(at)
+            .ok_or_else(|| Error::Unexpected {
+                expected: format!("a ciphertext of bias {at}"),
+                got: "none".into(),
+            })
     }
 
     /// `sum d x` for every weight, of degree two.

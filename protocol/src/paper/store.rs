@@ -178,9 +178,14 @@ impl Store {
 fn nameless_file() -> Result<File, Error> {
     let mut name = [0; 8];
     rand::rng().fill_bytes(&mut name);
-    let path = std::env::temp_dir().join(format!("sphinx-uploads-{:016x}", u64::from_le_bytes(name)));
+    let path =
+        std::env::temp_dir().join(format!("sphinx-uploads-{:016x}", u64::from_le_bytes(name)));
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create_new(true).open(&path)?;
+    let file = options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
 }

@@ -16,6 +16,7 @@ use super::*;
 use crate::error::Error;
 use crate::grid::{Engine, Local, Multiplier};
 use crate::link::Link;
+use crate::message::{Place, Sealed, ToServer};
 use crate::model::Replica;
 use crate::party::{Hub, HubLimits};
 use crate::plan::{LOG2_FAILURE, Limits, Phase, PlanChoices};
@@ -192,7 +193,9 @@ fn slot_errors_are_as_large_as_predicted() {
         for t in 0..terms {
             let values: Vec<f64> = (0..slots).map(|j| value(t as i64, j) as f64).collect();
             let plain = encoder.encode_real(&values, TOP, scale).unwrap();
-            let sealed = Encryptor::with_secret(&secret).encrypt(&plain, &mut rng).unwrap();
+            let sealed = Encryptor::with_secret(&secret)
+                .encrypt(&plain, &mut rng)
+                .unwrap();
             bank.put(t, &sealed).unwrap();
         }
         bank
@@ -221,11 +224,16 @@ fn slot_errors_are_as_large_as_predicted() {
         // mean over the slots: E|s|^2 = 2N/3, E|s|^4 = 2 (2N/3)^2
         let n = 512.0_f64;
         let s = 2.0 * n / 3.0;
-        let powers = if linear { 1.0 + s } else { 1.0 + s + 2.0 * s * s };
+        let powers = if linear {
+            1.0 + s
+        } else {
+            1.0 + s + 2.0 * s * s
+        };
         let rounding = n / 24.0 * powers;
         let fresh = n / 2.0 * (3.2_f64.powi(2) + 1.0 / 12.0);
         let q = parameters.moduli()[1].value() as f64;
-        let squares = |f: &dyn Fn(i64) -> i64| (0..terms as i64).map(|t| f(t).pow(2) as f64).sum::<f64>();
+        let squares =
+            |f: &dyn Fn(i64) -> i64| (0..terms as i64).map(|t| f(t).pow(2) as f64).sum::<f64>();
         let before = if linear {
             let factor = plan.factor(Phase::Forward) as f64;
             factor * factor * fresh * squares(&|t| t - 150)
@@ -235,8 +243,15 @@ fn slot_errors_are_as_large_as_predicted() {
         };
         let predicted = (before / (q * q) + rounding).sqrt() / step;
         let ratio = rms / predicted;
-        assert!((0.8..1.25).contains(&ratio), "linear {linear}: {rms} against {predicted}");
-        let phase = if linear { Phase::Forward } else { Phase::Gradient };
+        assert!(
+            (0.8..1.25).contains(&ratio),
+            "linear {linear}: {rms} against {predicted}"
+        );
+        let phase = if linear {
+            Phase::Forward
+        } else {
+            Phase::Gradient
+        };
         let bound = plan.exactness().iter().find(|e| e.phase == phase).unwrap();
         // the plan's own bound is for fewer terms, but the rounding of the worst slot dominates it
         assert!(linear || rms < bound.std_dev, "{rms} {}", bound.std_dev);
@@ -255,7 +270,7 @@ fn uploads_come_back_from_memory_and_from_disk() {
     let mut sealed = |value: f64| {
         let plain = encoder.encode_real(&[value], TOP, scale).unwrap();
         let zero = SeededZero::new(&secret, TOP, &mut rng).unwrap();
-        crate::message::Sealed::slots(&SeededCiphertext::from_zero(zero, &plain).unwrap())
+        Sealed::slots(&SeededCiphertext::from_zero(zero, &plain).unwrap())
     };
     let uploads: Vec<_> = (0..5).map(|i| sealed(f64::from(i))).collect();
     for memory in [true, false] {
@@ -274,7 +289,11 @@ fn uploads_come_back_from_memory_and_from_disk() {
         assert!(store.expand((Part::Outputs, 1, 0), &[0], other).is_err());
         store.forget((Part::Inputs, 1, 0));
         assert!(store.expand((Part::Inputs, 1, 0), &[0], scale).is_err());
-        assert!(store.push((Part::Inputs, 2, 0), crate::message::Sealed::received(vec![1])).is_err());
+        assert!(
+            store
+                .push((Part::Inputs, 2, 0), Sealed::received(vec![1]))
+                .is_err()
+        );
     }
 }
 
@@ -309,13 +328,92 @@ fn counts_of_the_paper_network_are_its_sizes() {
         clip_bound: 0.1,
         ..choices(Vec::new(), 28, 688)
     };
-    let plan = PaperPlan::new(&PaperLiteral::design(&choices).unwrap(), &Limits::default()).unwrap();
+    let plan =
+        PaperPlan::new(&PaperLiteral::design(&choices).unwrap(), &Limits::default()).unwrap();
     let counts = Paper::counts_of(&plan);
     // one product per multiplication of the network: 230400 + 409600 + 25600 + 1000
     assert_eq!(counts.products, 666_600);
     assert_eq!(counts.plain_products, 666_600 + 436_200);
     assert_eq!((counts.relinearisations, counts.rotations), (0, 0));
-    assert_eq!(counts.uploads, 784 + 2304 + 256 + 100 + 9216 + 1024 + 100 + 10 + 142);
-    assert_eq!(counts.downloads, (9216 + 1024 + 110) + (2304 + 256 + 100) + 33_400);
+    assert_eq!(
+        counts.uploads,
+        784 + 2304 + 256 + 100 + 9216 + 1024 + 100 + 10 + 142
+    );
+    assert_eq!(
+        counts.downloads,
+        (9216 + 1024 + 110) + (2304 + 256 + 100) + 33_400
+    );
     assert_eq!(counts.rescales, counts.downloads);
+}
+
+/// The opening of a toy model, for tests of the machine: the network of `party::tests`.
+pub(crate) fn open_message() -> ToServer {
+    let layers = vec![
+        LayerSpec::Dense { outputs: 3 },
+        LayerSpec::Tanh,
+        LayerSpec::Dense { outputs: 2 },
+    ];
+    let mut choices = choices(layers, 1, 5);
+    choices.architecture.input.width = 4;
+    let literal = PaperLiteral::design_with(&choices, toy(6)).unwrap();
+    let plan = serde_json::to_vec(&literal).unwrap();
+    ToServer::OpenPaper { plan }
+}
+
+/// A client that keeps the order but not the plan: what it sends is refused, and names why.
+#[test]
+fn uploads_out_of_order_or_of_another_form_are_refused() {
+    let plan = plan_of(&choices(dense(), 2, 10), 6);
+    let mut rng = ChaCha20Rng::seed_from_u64(6);
+    let secret = SecretKey::generate(plan.parameters(), &mut rng);
+    let encoder = Encoder::new(plan.parameters());
+    let mut sealed = |log2: u8| {
+        let scale = sphinx_he::ckks::Scale::power_of_two(log2);
+        let plain = encoder.encode_real(&[1.0], TOP, scale).unwrap();
+        let sealed = sphinx_he::ckks::SeededCiphertext::encrypt(&plain, &secret, &mut rng);
+        Sealed::slots(&sealed.unwrap())
+    };
+    let opened = || {
+        Session::open(
+            &serde_json::to_vec(plan.literal()).unwrap(),
+            &Limits::default(),
+        )
+    };
+    let bias = |part, change| ToServer::BiasUpdate { part, change };
+    let mut session = opened().unwrap();
+    assert!(session.take(bias(1, sealed(30))).unwrap().is_none());
+    assert!(session.take(bias(0, sealed(28))).is_err());
+    let mut session = opened().unwrap();
+    for part in 0..8 {
+        assert!(session.take(bias(part, sealed(30))).unwrap().is_some());
+    }
+    assert!(session.take(bias(0, sealed(30))).unwrap().is_none());
+    assert!(session.take(ToServer::BeginStep { step: 1 }).is_err());
+    assert!(
+        session
+            .take(ToServer::BeginStep { step: 0 })
+            .unwrap()
+            .is_some()
+    );
+    let place = |layer, tile| Place {
+        layer,
+        chunk: 0,
+        tile,
+    };
+    let early = ToServer::OutputGradient(place(1, 0), sealed(28));
+    assert!(session.take(early).unwrap().is_none());
+    let second = ToServer::Activation(place(0, 1), sealed(30));
+    assert!(session.take(second).unwrap().is_none());
+    let short = ToServer::Activation(place(0, 0), Sealed::received(vec![0; 9]));
+    assert!(session.take(short).is_err());
+    // of the right length but another scale: noticed when it is used
+    for tile in 0..4 {
+        let upload = ToServer::Activation(place(0, tile), sealed(31));
+        assert!(session.take(upload).unwrap().is_some());
+    }
+    assert!(session.is_busy());
+    let refused = session.proceed().unwrap_err().to_string();
+    assert!(refused.contains("scale"), "{refused}");
+    let other = Session::open(b"{}", &Limits::default());
+    assert!(other.is_err());
 }

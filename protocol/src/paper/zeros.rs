@@ -74,11 +74,7 @@ impl Shared {
 impl Zeros {
     /// An empty pool of up to `wanted`.
     #[must_use]
-    pub fn new<R: CryptoRng + ?Sized>(
-        secret: &Arc<SecretKey>,
-        wanted: usize,
-        rng: &mut R,
-    ) -> Self {
+    pub fn new<R: CryptoRng + ?Sized>(secret: &Arc<SecretKey>, wanted: usize, rng: &mut R) -> Self {
         let shared = Arc::new(Shared {
             secret: Arc::clone(secret),
             ready: Mutex::new(Vec::with_capacity(wanted)),
@@ -100,7 +96,10 @@ impl Zeros {
     /// # Errors
     /// [`Error::Transport`] if there is no thread to be had.
     pub fn fill(&mut self) -> Result<(), Error> {
-        let missing = self.shared.wanted.saturating_sub(lock(&self.shared.ready).len());
+        let missing = self
+            .shared
+            .wanted
+            .saturating_sub(lock(&self.shared.ready).len());
         let made = (0..missing)
             .into_par_iter()
             .map(|_| self.shared.make())

@@ -58,10 +58,7 @@ pub(super) fn overview(
             "modulus bits / largest allowed",
             format!("{bits:.1} / {bound}"),
         ),
-        (
-            "log2 scale down: W x, W^T d, d x",
-            scales.join(", "),
-        ),
+        ("log2 scale down: W x, W^T d, d x", scales.join(", ")),
         (
             "network",
             format!(

@@ -32,8 +32,12 @@ fn world(seed: u64, count: usize) -> World {
     let mut bank = Bank::new(&parameters, Level(1), scale, count).unwrap();
     let ciphertexts: Vec<_> = (0..count)
         .map(|i| {
-            let plain = encoder.encode_real(&[i as f64, -3.0], Level(1), scale).unwrap();
-            Encryptor::with_secret(&secret).encrypt(&plain, &mut rng).unwrap()
+            let plain = encoder
+                .encode_real(&[i as f64, -3.0], Level(1), scale)
+                .unwrap();
+            Encryptor::with_secret(&secret)
+                .encrypt(&plain, &mut rng)
+                .unwrap()
         })
         .collect();
     for (index, ciphertext) in ciphertexts.iter().enumerate() {
@@ -58,9 +62,14 @@ fn weighted_sums_are_the_evaluators() {
     for (sum, list) in sums.iter().zip(lists) {
         let term = |&(index, w): &(u32, i64)| {
             let one = Scale::power_of_two(0);
-            evaluator.mul_scalar(&ciphertexts[index as usize], w as f64, one).unwrap()
+            evaluator
+                .mul_scalar(&ciphertexts[index as usize], w as f64, one)
+                .unwrap()
         };
-        let expected = list.iter().map(term).reduce(|a, b| evaluator.add(&a, &b).unwrap());
+        let expected = list
+            .iter()
+            .map(term)
+            .reduce(|a, b| evaluator.add(&a, &b).unwrap());
         let expected = expected.unwrap();
         assert_eq!(sum.polys, expected.polys);
         assert_eq!((sum.scale, sum.form), (expected.scale, expected.form));
@@ -78,9 +87,14 @@ fn product_sums_are_the_evaluators() {
     let sums = bank.product_sums(&bank, &lists).unwrap();
     for (sum, list) in sums.iter().zip(lists) {
         let term = |&(a, b): &(u32, u32)| {
-            evaluator.mul(&ciphertexts[a as usize], &ciphertexts[b as usize]).unwrap()
+            evaluator
+                .mul(&ciphertexts[a as usize], &ciphertexts[b as usize])
+                .unwrap()
         };
-        let expected = list.iter().map(term).reduce(|a, b| evaluator.add(&a, &b).unwrap());
+        let expected = list
+            .iter()
+            .map(term)
+            .reduce(|a, b| evaluator.add(&a, &b).unwrap());
         let expected = expected.unwrap();
         assert_eq!(sum.polys, expected.polys);
         assert_eq!((sum.scale, sum.form), (expected.scale, expected.form));
@@ -95,13 +109,33 @@ fn what_does_not_belong_is_refused() {
         mut bank,
     } = world(3, 2);
     let product = evaluator.mul(&ciphertexts[0], &ciphertexts[1]).unwrap();
-    assert!(matches!(bank.put(0, &product), Err(Error::FormMismatch { .. })));
+    assert!(matches!(
+        bank.put(0, &product),
+        Err(Error::FormMismatch { .. })
+    ));
     let lower = evaluator.mod_drop(ciphertexts[0].clone()).unwrap();
-    assert!(matches!(bank.put(0, &lower), Err(Error::LevelMismatch { .. })));
-    assert!(matches!(bank.put(2, &ciphertexts[0]), Err(Error::TooManyValues { .. })));
+    assert!(matches!(
+        bank.put(0, &lower),
+        Err(Error::LevelMismatch { .. })
+    ));
+    assert!(matches!(
+        bank.put(2, &ciphertexts[0]),
+        Err(Error::TooManyValues { .. })
+    ));
     let beyond: [&[(u32, i64)]; 1] = [&[(2, 1)]];
-    assert!(matches!(bank.weighted_sums(&beyond), Err(Error::TooManyValues { .. })));
-    assert!(Bank::new(bank.result(bank.scale, 1).parameters(), Level(2), bank.scale, 1).is_err());
+    assert!(matches!(
+        bank.weighted_sums(&beyond),
+        Err(Error::TooManyValues { .. })
+    ));
+    assert!(
+        Bank::new(
+            bank.result(bank.scale, 1).parameters(),
+            Level(2),
+            bank.scale,
+            1
+        )
+        .is_err()
+    );
 }
 
 #[test]

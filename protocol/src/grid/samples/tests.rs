@@ -79,7 +79,11 @@ fn channels_are_limited_toward_zero_and_others_are_untouched() {
         stride: 1,
         padding: 1,
     };
-    let plan = plan(1, 1.0, vec![conv, LayerSpec::Tanh, LayerSpec::Dense { outputs: 2 }]);
+    let plan = plan(
+        1,
+        1.0,
+        vec![conv, LayerSpec::Tanh, LayerSpec::Dense { outputs: 2 }],
+    );
     let format = &plan.formats()[0];
     let unit = (-f64::from(format.d_shift)).exp2() as f32;
     let small: Vec<f32> = (0..72).map(|i| (i - 36) as f32 * unit).collect();

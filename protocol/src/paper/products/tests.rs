@@ -27,7 +27,13 @@ fn weights(count: usize) -> Vec<i32> {
 #[test]
 fn the_three_products_are_one_bilinear_map() {
     let dense = Products::new(LinearShape::dense(20, 7));
-    let all = [dense, conv(1, 0).1, conv(1, 1).1, conv(2, 1).1, conv(3, 2).1];
+    let all = [
+        dense,
+        conv(1, 0).1,
+        conv(1, 1).1,
+        conv(2, 1).1,
+        conv(3, 2).1,
+    ];
     for products in all {
         let w = weights(products.results(Phase::Gradient));
         let mut forward: Vec<(u32, u32, i64)> = Vec::new();
@@ -41,7 +47,11 @@ fn the_three_products_are_one_bilinear_map() {
         let mut gradient = Vec::new();
         for at in 0..w.len() as u32 {
             let terms = products.gradient(at);
-            gradient.extend(terms.iter().map(|&(y, x)| (y, x, i64::from(w[at as usize]))));
+            gradient.extend(
+                terms
+                    .iter()
+                    .map(|&(y, x)| (y, x, i64::from(w[at as usize]))),
+            );
         }
         for list in [&mut forward, &mut backward, &mut gradient] {
             list.sort_unstable();
@@ -79,27 +89,40 @@ fn a_convolution_has_the_terms_of_its_definition() {
 
 #[test]
 fn units_are_a_partition_and_name_all_their_operands() {
-    for products in [Products::new(LinearShape::dense(50, 33)), conv(1, 1).1, conv(2, 0).1] {
+    for products in [
+        Products::new(LinearShape::dense(50, 33)),
+        conv(1, 1).1,
+        conv(2, 0).1,
+    ] {
         let w = weights(products.results(Phase::Gradient));
         for phase in [Phase::Forward, Phase::Backward, Phase::Gradient] {
             let units = products.units(phase);
             let results = sorted(units.iter().flat_map(|u| u.results.iter().copied()));
             let all: Vec<u32> = (0..products.results(phase) as u32).collect();
             assert_eq!(results, all);
-            assert_eq!(units.iter().map(|u| u.results.len()).sum::<usize>(), all.len());
+            assert_eq!(
+                units.iter().map(|u| u.results.len()).sum::<usize>(),
+                all.len()
+            );
             for unit in &units {
                 for &result in &unit.results {
                     let (inputs, outputs): (Vec<u32>, Vec<u32>) = match phase {
-                        Phase::Forward => {
-                            (products.forward(&w, result).iter().map(|t| t.0).collect(), vec![])
-                        }
-                        Phase::Backward => {
-                            (vec![], products.backward(&w, result).iter().map(|t| t.0).collect())
-                        }
+                        Phase::Forward => (
+                            products.forward(&w, result).iter().map(|t| t.0).collect(),
+                            vec![],
+                        ),
+                        Phase::Backward => (
+                            vec![],
+                            products.backward(&w, result).iter().map(|t| t.0).collect(),
+                        ),
                         _ => products.gradient(result).iter().map(|t| (t.1, t.0)).unzip(),
                     };
                     assert!(inputs.iter().all(|i| unit.inputs.binary_search(i).is_ok()));
-                    assert!(outputs.iter().all(|i| unit.outputs.binary_search(i).is_ok()));
+                    assert!(
+                        outputs
+                            .iter()
+                            .all(|i| unit.outputs.binary_search(i).is_ok())
+                    );
                     assert!(inputs.len() + outputs.len() <= 2 * products.widest());
                 }
             }
