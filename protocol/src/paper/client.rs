@@ -49,6 +49,9 @@ impl std::fmt::Debug for Paper {
     }
 }
 
+/// A result with its place, decrypted.
+type Opened = (Place, Vec<i32>);
+
 /// Memory of one thread that encodes or decodes.
 struct Desk {
     scratch: EncoderScratch,
@@ -310,7 +313,7 @@ impl Paper {
         layer: usize,
         upload: Option<(&Integers, Phase)>,
         phase: Phase,
-        out: &mut dyn FnMut(&[(Place, Vec<i32>)]),
+        out: &mut dyn FnMut(&[Opened]),
     ) -> Result<(), Error> {
         let Self {
             link,
@@ -402,7 +405,7 @@ fn product(phase: Phase, layer: usize, reply: ToClient) -> Result<(Place, Return
 }
 
 /// Writes results into the columns of a matrix.
-fn place_columns(plan: &PaperPlan, out: &mut Integers, opened: &[(Place, Vec<i32>)]) {
+fn place_columns(plan: &PaperPlan, out: &mut Integers, opened: &[Opened]) {
     for (place, values) in opened {
         for (row, &value) in plan.rows(place.chunk as usize).zip(values) {
             out.row_mut(row)[place.tile as usize] = value;
