@@ -41,7 +41,7 @@ pub struct StepCounts {
 
 /// The products of one layer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Products {
+pub(crate) struct Products {
     shape: LinearShape,
 }
 
@@ -65,12 +65,12 @@ pub(super) struct Tile {
 }
 
 impl Products {
-    pub(super) const fn new(shape: LinearShape) -> Self {
+    pub(crate) const fn new(shape: LinearShape) -> Self {
         Self { shape }
     }
 
     /// How many results a phase gives.
-    pub(super) const fn results(&self, phase: Phase) -> usize {
+    pub(crate) const fn results(&self, phase: Phase) -> usize {
         match phase {
             Phase::Forward => self.shape.outputs,
             Phase::Backward => self.shape.inputs,
@@ -92,7 +92,7 @@ impl Products {
     }
 
     /// Terms `(input, weight)` of an output.
-    pub(super) fn forward(&self, weights: &[i32], output: u32) -> Vec<(u32, i64)> {
+    pub(crate) fn forward(&self, weights: &[i32], output: u32) -> Vec<(u32, i64)> {
         let output = output as usize;
         match self.shape.kind {
             LinearKind::Dense => {
@@ -111,7 +111,7 @@ impl Products {
     }
 
     /// Terms `(output gradient, weight)` of an input's gradient.
-    pub(super) fn backward(&self, weights: &[i32], input: u32) -> Vec<(u32, i64)> {
+    pub(crate) fn backward(&self, weights: &[i32], input: u32) -> Vec<(u32, i64)> {
         let input = input as usize;
         match self.shape.kind {
             LinearKind::Dense => {
@@ -141,7 +141,7 @@ impl Products {
     }
 
     /// Terms `(output gradient, input)` of a weight's gradient.
-    pub(super) fn gradient(&self, weight: u32) -> Vec<(u32, u32)> {
+    pub(crate) fn gradient(&self, weight: u32) -> Vec<(u32, u32)> {
         let weight = weight as usize;
         match self.shape.kind {
             LinearKind::Dense => {
@@ -259,7 +259,7 @@ impl Products {
     }
 
     /// The operations of one layer in one step, for one block of samples.
-    pub(super) fn counts(&self, first: bool) -> StepCounts {
+    pub(crate) fn counts(&self, first: bool) -> StepCounts {
         let sum = |phase: Phase, terms: &dyn Fn(u32) -> usize| -> u64 {
             (0..self.results(phase) as u32)
                 .map(|r| terms(r) as u64)
