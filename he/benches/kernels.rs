@@ -14,7 +14,9 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_he::ckks::{Encoder, Level, Scale};
-use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly, Plaintext, SeededCiphertext};
+use sphinx_he::exact::{
+    Ciphertext, Encoding, IntegerPoly, Plaintext, SeededCiphertext, Truncation,
+};
 use sphinx_he::ntt::NttTable;
 use sphinx_he::rlwe::{Parameters, ParametersLiteral, SecretKey, Security};
 use sphinx_he::sample::{ErrorSampler, Stream, uniform_row};
@@ -183,6 +185,13 @@ fn downloads(c: &mut Criterion, secret: &SecretKey, product: &Ciphertext) {
         b.iter_batched(
             || dropped.clone(),
             |c| c.select(&all).unwrap(),
+            BatchSize::SmallInput,
+        );
+    });
+    c.bench_function("exact/drop prime and select all/4096 x 2, degree 2", |b| {
+        b.iter_batched(
+            || product.clone(),
+            |c| c.drop_and_select(&all, Truncation::NONE).unwrap(),
             BatchSize::SmallInput,
         );
     });

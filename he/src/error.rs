@@ -262,6 +262,21 @@ pub enum Error {
         /// The encoding before the operation.
         encoding: Encoding,
     },
+    /// Low bits can be cut only off the residues of a single prime, and not all of them.
+    #[error(
+        "{op}: {c0} and {masks} low bits cannot be cut off at level {level}; drop primes down to \
+         level 0, and cut fewer bits than its prime has"
+    )]
+    Truncation {
+        /// The operation.
+        op: &'static str,
+        /// Level of the ciphertext.
+        level: usize,
+        /// Bits to be cut off `c0`.
+        c0: u32,
+        /// Bits to be cut off `c1` and `c2`.
+        masks: u32,
+    },
     /// There is no key for this rotation or conjugation.
     #[error(
         "{op}: there is no key for the map Y -> Y^{exponent}; generate one, or compose the map of \
@@ -398,6 +413,19 @@ pub enum DecodeError {
     /// The encoding field is not canonical.
     #[error("the encoding field is not valid")]
     BadEncoding,
+    /// Bits left out that cannot be.
+    #[error(
+        "{c0} and {masks} low bits left out at level {level}; only residues of a single prime can \
+         be cut, and not wholly"
+    )]
+    BadTruncation {
+        /// Bits left out of `c0`.
+        c0: u32,
+        /// Bits left out of `c1` and `c2`.
+        masks: u32,
+        /// Level found.
+        level: usize,
+    },
     /// A degree other than 1 or 2.
     #[error("a ciphertext of degree {got} is not defined; 1 and 2 are")]
     BadDegree {

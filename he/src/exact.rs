@@ -53,7 +53,7 @@ pub use decode::Decrypted;
 pub use encoding::Encoding;
 pub use plaintext::{IntegerPoly, Plaintext};
 pub use seeded::SeededCiphertext;
-pub use selected::SelectedCiphertext;
+pub use selected::{SelectedCiphertext, Truncation};
 
 #[cfg(test)]
 mod tests;

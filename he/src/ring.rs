@@ -326,6 +326,15 @@ impl Poly<Coeff> {
         }
         self.transmute()
     }
+
+    /// Divides by the last prime, rounding each coefficient to nearest, and drops its row.
+    ///
+    /// # Errors
+    /// [`Error::DepthExhausted`] at level 0.
+    pub fn divide_coefficients_by_last(mut self) -> Result<Self, Error> {
+        self.divide(|_, _| (), |_, _| ())?;
+        Ok(self)
+    }
 }
 
 impl Poly<Eval> {
@@ -421,6 +430,22 @@ impl Poly<Eval> {
     /// # Errors
     /// [`Error::DepthExhausted`] at level 0.
     pub fn divide_by_last(mut self) -> Result<Self, Error> {
+        self.divide(
+            |table, row| table.inverse(row),
+            |table, row| table.forward(row),
+        )?;
+        Ok(self)
+    }
+}
+
+impl<F> Poly<F> {
+    /// Divides every row by the last one, which `to_coeff` brings to coefficient form; what is
+    /// subtracted from a row goes through `from_coeff` first.
+    fn divide(
+        &mut self,
+        to_coeff: impl Fn(&NttTable, &mut [u64]),
+        from_coeff: impl Fn(&NttTable, &mut [u64]),
+    ) -> Result<(), Error> {
         let (level, n) = (self.level(), self.ring.degree());
         if level == 0 {
             return Err(Error::DepthExhausted {
@@ -431,15 +456,15 @@ impl Poly<Eval> {
         }
         let (kept, last) = self.data.split_at_mut(level * n);
         let (basis, tables) = (&self.ring.0.basis, &self.ring.0.tables);
-        tables[level].inverse(last);
+        to_coeff(&tables[level], last);
         let mut remainder = vec![0; n];
         for (i, row) in kept.chunks_exact_mut(n).enumerate() {
             basis.centred_remainder(level, i, &mut remainder, last);
-            tables[i].forward(&mut remainder);
+            from_coeff(&tables[i], &mut remainder);
             basis.divide_row(level, i, row, &remainder);
         }
         self.truncate(level - 1);
-        Ok(self)
+        Ok(())
     }
 }
 

@@ -28,7 +28,7 @@ use crate::zq::Modulus;
 /// The first bytes of every object.
 pub const MAGIC: [u8; 4] = *b"SPHE";
 /// The format that this build writes and reads.
-pub const FORMAT_VERSION: u8 = 2;
+pub const FORMAT_VERSION: u8 = 3;
 /// Bytes of the parameter digest that an object carries.
 pub const DIGEST_BYTES: usize = 16;
 
@@ -203,19 +203,35 @@ impl<'a> Reader<'a> {
     /// [`DecodeError::ResidueTooLarge`], [`DecodeError::NonZeroPadding`],
     /// [`DecodeError::Truncated`].
     pub fn row(&mut self, q: &Modulus, row: usize, out: &mut [u64]) -> Result<(), DecodeError> {
-        unpack(self.take(packed_len(out.len(), q.bits()))?, q.bits(), out)?;
-        match out.iter().position(|&x| x >= q.value()) {
-            Some(index) => {
-                let got = out[index];
-                Err(DecodeError::ResidueTooLarge {
-                    row,
-                    index,
-                    got,
-                    modulus: q.value(),
-                })
-            }
-            None => Ok(()),
+        self.truncated_row(q, 0, row, out)
+    }
+
+    /// The next row of residues of `q` without their `cut` lowest bits; `cut` is below the length
+    /// of `q`.
+    ///
+    /// # Errors
+    /// As [`Self::row`].
+    pub fn truncated_row(
+        &mut self,
+        q: &Modulus,
+        cut: u32,
+        row: usize,
+        out: &mut [u64],
+    ) -> Result<(), DecodeError> {
+        let (bits, largest) = (q.bits() - cut, (q.value() - 1) >> cut);
+        unpack(self.take(packed_len(out.len(), bits))?, bits, out)?;
+        // A search that stops early does not become vector code; the usual answer needs none.
+        let highest = out.iter().fold(0, |highest, &x| highest.max(x));
+        if highest <= largest {
+            return Ok(());
         }
+        let index = out.iter().position(|&x| x > largest).unwrap_or(0);
+        Err(DecodeError::ResidueTooLarge {
+            row,
+            index,
+            got: out[index],
+            modulus: largest + 1,
+        })
     }
 
     /// A polynomial in evaluation form, row after row.
@@ -294,6 +310,32 @@ pub fn unpack(bytes: &[u8], bits: u32, out: &mut [u64]) -> Result<(), DecodeErro
         });
     }
     let mask = u64::MAX >> (64 - bits);
+    let mut start = 0;
+    // Values of up to 57 bits lie within the eight bytes where they begin.
+    if bits <= 57 {
+        let whole = out
+            .len()
+            .min((8 * bytes.len()).saturating_sub(64) / bits as usize);
+        for (value, bit) in out[..whole].iter_mut().zip((0..).step_by(bits as usize)) {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[bit / 8..bit / 8 + 8]);
+            *value = (u64::from_le_bytes(word) >> (bit % 8)) & mask;
+        }
+        start = whole;
+    }
+    let first = start * bits as usize;
+    unpack_rest(
+        &bytes[first / 8..],
+        (first % 8) as u32,
+        bits,
+        &mut out[start..],
+    )
+}
+
+/// Reads values from the bit `skip` of the first byte on, a word at a time; nothing but zeros may
+/// follow them.
+fn unpack_rest(bytes: &[u8], skip: u32, bits: u32, out: &mut [u64]) -> Result<(), DecodeError> {
+    let mask = u64::MAX >> (64 - bits);
     let (words, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
@@ -301,7 +343,8 @@ pub fn unpack(bytes: &[u8], bits: u32, out: &mut [u64]) -> Result<(), DecodeErro
         .iter()
         .chain(std::iter::once(&last))
         .map(|&word| u64::from_le_bytes(word));
-    let (mut buffer, mut filled) = (0u128, 0u32);
+    let mut buffer = u128::from(words.next().unwrap_or(0) >> skip);
+    let mut filled = 64 - skip;
     for value in out.iter_mut() {
         if filled < bits {
             buffer |= u128::from(words.next().unwrap_or(0)) << filled;

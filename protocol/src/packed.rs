@@ -13,9 +13,9 @@ pub mod layout;
 mod client;
 mod server;
 
-pub(crate) use client::{Form, encrypt, open_result, seed};
 pub use client::{Packed, PhaseTimes};
-pub(crate) use server::{Prepared, StepWork, chunk_forward, numbered, open};
+pub(crate) use client::{encrypt, open_result, seed};
+pub(crate) use server::{Prepared, StepWork, chunk_forward, finish, numbered, open};
 
 use crate::message::Place;
 use crate::plan::Plan;

@@ -16,24 +16,54 @@ use sphinx_nn::network::{Architecture, Network};
 use crate::error::Error;
 use crate::format::LayerFormat;
 use crate::model::BIAS_LIMIT;
-use crate::packed::Upload;
 use crate::packed::layout::{Layout, Tiling};
 
 mod exactness;
 mod grid;
+mod returns;
 
+use exactness::Analysis;
 pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
 pub use grid::{Clipping, GridLiteral, GridPlan};
 pub(crate) use grid::{backward_bound, forward_bound};
+pub use returns::{LayerReturns, Return};
 
 /// log2 of the encryption scale of layer inputs.
 const LOG2_SCALE_X: u32 = 30;
-/// log2 of the encryption scale of output gradients.
-const LOG2_SCALE_D: u32 = 28;
-/// log2 of the scale that results are left with when the last prime is gone.
+/// log2 of the scale that gradient sums have after the drop; others are near it.
 const LOG2_SCALE_RESULT: u32 = 16;
-/// log2 of the scale of the encrypted bias backup, before and after the prime drop 59 and 17.
-const LOG2_SCALE_BIAS: u32 = 59;
+
+/// log2 of the scales at which things are encrypted: functions of the two primes alone.
+#[derive(Clone, Copy, Debug)]
+struct Scales {
+    /// Layer inputs.
+    x: u32,
+    /// Output gradients: a product with an input is left with 2^16 after the drop.
+    d: u32,
+    /// Bias updates: 30 bits of the sum fit below the prime that is kept.
+    bias: u32,
+    /// Bits of the prime that is dropped.
+    dropped: u32,
+}
+
+impl Scales {
+    fn of(parameters: &Parameters) -> Self {
+        let bits = |at: usize| parameters.moduli().get(at).map_or(0, |q| q.bits());
+        let (kept, dropped) = (bits(0), bits(1));
+        Self {
+            x: LOG2_SCALE_X,
+            d: (dropped + LOG2_SCALE_RESULT).saturating_sub(LOG2_SCALE_X),
+            bias: (dropped + kept).saturating_sub(30),
+            dropped,
+        }
+    }
+
+    /// log2 of the factor that leaves a product of what is encrypted at `2^scale` with
+    /// [`LOG2_SCALE_RESULT`].
+    fn usual_factor(self, scale: u32) -> u32 {
+        (self.dropped + LOG2_SCALE_RESULT).saturating_sub(scale)
+    }
+}
 
 /// What people write down: unchecked, serialisable, sent by the client when it opens a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,8 +104,20 @@ pub struct PlanChoices {
     pub tickets: usize,
 }
 
-/// The shipped parameters: N = 4096, q0 = 47 bits kept, q1 = 42 bits dropped first; 89 of the 106
-/// bits that 128-bit security allows.
+/// Bits of the primes, kept and dropped, that [`PlanLiteral::design`] tries, smallest first.
+const PRIMES: [[u32; 2]; 8] = [
+    [43, 39],
+    [44, 39],
+    [44, 40],
+    [45, 40],
+    [45, 41],
+    [46, 41],
+    [46, 42],
+    [47, 42],
+];
+
+/// The largest of the shipped parameters: N = 4096, q0 = 47 bits kept, q1 = 42 bits dropped first;
+/// 89 of the 106 bits that 128-bit security allows.
 #[must_use]
 pub fn standard_parameters() -> ParametersLiteral {
     ParametersLiteral {
@@ -88,13 +130,22 @@ pub fn standard_parameters() -> ParametersLiteral {
 }
 
 impl PlanLiteral {
-    /// Derives grids and layouts for the standard parameters.
+    /// Derives grids and layouts, and takes the smallest of the shipped primes with which every
+    /// product is exact; the [largest](standard_parameters) if none is, so that [`Plan::new`] names
+    /// what fails.
     ///
     /// # Errors
     /// As [`Plan::new`] for the network and its kinds of layers, [`Error::StepSize`] for impossible constants and
     /// [`Error::ClipBound`] for a bound that leaves no usable gradient grid.
     pub fn design(choices: &PlanChoices) -> Result<Self, Error> {
-        Self::design_with(choices, standard_parameters())
+        let mut literal = Self::design_with(choices, standard_parameters())?;
+        for log_q in PRIMES {
+            literal.he.log_q = log_q.to_vec();
+            if Plan::new(&literal, &Limits::default()).is_ok() {
+                break;
+            }
+        }
+        Ok(literal)
     }
 
     /// Derives grids and layouts for other parameters (smaller ones exist only as `Toy`).
@@ -152,7 +203,10 @@ fn with_layouts(architecture: &Architecture) -> Result<Network, Error> {
 
 /// A checked plan. Cheap to clone; equal if and only if the literals are.
 #[derive(Clone, Debug)]
-pub struct Plan(Arc<Checked>);
+pub struct Plan {
+    checked: Arc<Checked>,
+    analysis: Arc<Analysis>,
+}
 
 #[derive(Debug)]
 struct Checked {
@@ -161,13 +215,20 @@ struct Checked {
     parameters: Parameters,
     layouts: Vec<Layout>,
     ticket_layouts: Vec<Layout>,
-    exactness: Vec<Exactness>,
     digest: [u8; 32],
+}
+
+impl Checked {
+    const fn mask_encoding(&self) -> Encoding {
+        Encoding::Modular {
+            log_t: self.literal.mask_bits,
+        }
+    }
 }
 
 impl PartialEq for Plan {
     fn eq(&self, other: &Self) -> bool {
-        self.0.digest == other.0.digest
+        self.checked.digest == other.checked.digest
     }
 }
 
@@ -244,104 +305,106 @@ impl Plan {
             let held = held.saturating_mul(2 * 8 * parameters.degree());
             check("bytes held by the server", held, limits.bytes)?;
         }
-        let mut checked = Checked {
+        let checked = Checked {
             literal: literal.clone(),
             grid,
             parameters,
             layouts,
             ticket_layouts,
-            exactness: Vec::new(),
-            digest: digest(b"sphinx plan 2", literal)?,
+            digest: digest(b"sphinx plan 3", literal)?,
         };
-        checked.exactness = exactness::analyse(&checked)?;
-        if let Some(bad) = checked.exactness.iter().find(|e| !e.holds(target)) {
+        let analysis = exactness::analyse(&checked, target.is_infinite())?;
+        if let Some(bad) = analysis.rows.iter().find(|e| !e.holds(target)) {
             return Err(Error::Inexact(*bad));
         }
-        Ok(Self(Arc::new(checked)))
+        Ok(Self {
+            checked: Arc::new(checked),
+            analysis: Arc::new(analysis),
+        })
     }
 
     /// The literal this plan was built from.
     #[must_use]
     pub fn literal(&self) -> &PlanLiteral {
-        &self.0.literal
+        &self.checked.literal
     }
 
     /// The part that does not speak of ciphertexts.
     #[must_use]
     pub fn grid(&self) -> &GridPlan {
-        &self.0.grid
+        &self.checked.grid
     }
 
     /// The checked network.
     #[must_use]
     pub fn network(&self) -> &Network {
-        self.0.grid.network()
+        self.checked.grid.network()
     }
 
     /// Grids, one per linear layer.
     #[must_use]
     pub fn formats(&self) -> &[LayerFormat] {
-        self.0.grid.formats()
+        self.checked.grid.formats()
     }
 
     /// The homomorphic parameters.
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
-        &self.0.parameters
+        &self.checked.parameters
     }
 
     /// Training layouts, one per linear layer.
     #[must_use]
     pub fn layouts(&self) -> &[Layout] {
-        &self.0.layouts
+        &self.checked.layouts
     }
 
     /// Ticket layouts, one per linear layer.
     #[must_use]
     pub fn ticket_layouts(&self) -> &[Layout] {
-        &self.0.ticket_layouts
+        &self.checked.ticket_layouts
     }
 
     /// The exactness inequality of every product, as evaluated.
     #[must_use]
     pub fn exactness(&self) -> &[Exactness] {
-        &self.0.exactness
+        &self.analysis.rows
     }
 
     /// SHA-256 of the canonical literal.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        self.0.digest
+        self.checked.digest
     }
 
     /// Rows of every batch.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.0.grid.capacity()
+        self.checked.grid.capacity()
     }
 
     /// Number of weights (without biases).
     #[must_use]
     pub fn weight_count(&self) -> usize {
-        self.0.grid.weight_count()
+        self.checked.grid.weight_count()
     }
 
     /// Number of biases.
     #[must_use]
     pub fn bias_count(&self) -> usize {
-        self.0.grid.bias_count()
+        self.checked.grid.bias_count()
     }
 
     /// Number of ciphertexts that carry all biases.
     #[must_use]
     pub fn bias_parts(&self) -> usize {
-        self.bias_count().div_ceil(self.0.parameters.degree())
+        self.bias_count().div_ceil(self.checked.parameters.degree())
     }
 
     /// The coefficients that carry biases in one part of the backup.
     #[must_use]
     pub fn bias_positions(&self, part: u32) -> Vec<usize> {
-        let degree = self.0.parameters.degree();
+        let degree = self.checked.parameters.degree();
         let before = (part as usize).saturating_mul(degree);
         (0..self.bias_count().saturating_sub(before).min(degree)).collect()
     }
@@ -349,77 +412,55 @@ impl Plan {
     /// How layer inputs are encrypted.
     #[must_use]
     pub fn input_encoding(&self) -> Encoding {
-        Encoding::scaled(1 << LOG2_SCALE_X)
+        Encoding::scaled(1 << self.scales().x)
     }
 
     /// How output gradients are encrypted.
     #[must_use]
     pub fn gradient_encoding(&self) -> Encoding {
-        Encoding::scaled(1 << LOG2_SCALE_D)
+        Encoding::scaled(1 << self.scales().d)
     }
 
     /// How biases are encrypted.
     #[must_use]
     pub fn bias_encoding(&self) -> Encoding {
-        Encoding::scaled(1 << LOG2_SCALE_BIAS)
+        Encoding::scaled(1 << self.scales().bias)
+    }
+
+    fn scales(&self) -> Scales {
+        Scales::of(&self.checked.parameters)
     }
 
     /// How inference masks are encrypted.
     #[must_use]
     pub fn mask_encoding(&self) -> Encoding {
-        Encoding::Modular {
-            log_t: self.0.literal.mask_bits,
+        self.checked.mask_encoding()
+    }
+
+    /// How the results of a layer come back.
+    #[must_use]
+    pub fn returns(&self, layer: usize) -> &LayerReturns {
+        &self.analysis.returns[layer]
+    }
+
+    /// How the results of one product of a layer come back.
+    #[must_use]
+    pub fn returned(&self, phase: Phase, layer: usize) -> Return {
+        let returns = self.returns(layer);
+        match phase {
+            Phase::Forward => returns.forward,
+            Phase::Backward => returns.backward,
+            Phase::Gradient => returns.gradient,
+            Phase::Mask => returns.mask,
+            Phase::Backup => self.backup_return(),
         }
     }
 
-    /// How the results of one phase come back, after the prime drop.
+    /// How the bias backup comes back.
     #[must_use]
-    pub fn result_encoding(&self, upload: Upload) -> Encoding {
-        self.dropped(match upload {
-            Upload::Activation => LOG2_SCALE_X + self.forward_factor().ilog2(),
-            Upload::OutputGradient => LOG2_SCALE_D + self.backward_factor().ilog2(),
-            Upload::ClippedGradient => LOG2_SCALE_X + LOG2_SCALE_D,
-        })
+    pub fn backup_return(&self) -> Return {
+        self.analysis.backup
     }
-
-    /// How the bias backup comes back, after the prime drop.
-    #[must_use]
-    pub fn backup_encoding(&self) -> Encoding {
-        self.dropped(LOG2_SCALE_BIAS)
-    }
-
-    fn dropped(&self, log2_scale: u32) -> Encoding {
-        let last = self
-            .0
-            .parameters
-            .moduli()
-            .last()
-            .map_or(1, |q| u128::from(q.value()));
-        Encoding::Scaled {
-            numerator: 1 << log2_scale,
-            denominator: last,
-        }
-    }
-
-    /// The public factor carried by forward weights, so that results survive the prime drop.
-    #[must_use]
-    pub fn forward_factor(&self) -> u64 {
-        factor(&self.0.literal, LOG2_SCALE_X)
-    }
-
-    /// The public factor carried by backward weights.
-    #[must_use]
-    pub fn backward_factor(&self) -> u64 {
-        factor(&self.0.literal, LOG2_SCALE_D)
-    }
-}
-
-/// 2^(bits of the dropped prime + bits of the result's scale - bits of the operand's scale).
-fn factor(literal: &PlanLiteral, log2_scale: u32) -> u64 {
-    let dropped = literal.he.log_q.last().copied().unwrap_or(0);
-    1 << (dropped + LOG2_SCALE_RESULT)
-        .saturating_sub(log2_scale)
-        .min(40)
 }
 
 fn check(what: &'static str, got: usize, limit: usize) -> Result<(), Error> {

@@ -234,7 +234,8 @@ impl Server {
                 || self.workspace(),
                 |workspace, mut sum| {
                     let key = &self.relinearisation;
-                    self.evaluator.relinearize_assign(&mut sum, key, workspace)?;
+                    self.evaluator
+                        .relinearize_assign(&mut sum, key, workspace)?;
                     Ok(self.evaluator.rescale(sum)?)
                 },
             )
@@ -282,7 +283,8 @@ fn missing(index: u32) -> Error {
 fn bank(all: &[Ciphertext]) -> Result<Bank, Error> {
     let first = all.first().ok_or_else(|| missing(0))?;
     let mut bank = Bank::new(first.parameters(), first.level(), first.scale(), all.len())?;
-    all.iter().try_for_each(|ciphertext| bank.check(ciphertext))?;
+    all.iter()
+        .try_for_each(|ciphertext| bank.check(ciphertext))?;
     let mut parts: Vec<_> = bank.parts_mut().collect();
     parts.par_iter_mut().for_each(|part| part.put(0, all));
     drop(parts);
@@ -476,7 +478,13 @@ impl PureHe {
         // A weight stands for its own number.
         let places: Vec<i32> = (0..count as i32).collect();
         let outputs = 0..products.results(Phase::Forward) as u32;
-        let terms = |y| products.forward(&places, y).iter().map(|t| (t.1 as u32, t.0)).collect();
+        let terms = |y| {
+            products
+                .forward(&places, y)
+                .iter()
+                .map(|t| (t.1 as u32, t.0))
+                .collect()
+        };
         let lists: Vec<Terms> = outputs.map(terms).collect();
         self.count_sums(&lists);
         let Self {
@@ -577,7 +585,11 @@ impl Train for PureHe {
         // All layers are updated in every step, so they stand at the same level.
         let held = self.server.weights.iter().flatten().map(|w| w.level().0);
         self.server.level = held.min().unwrap_or(0);
-        if self.server.level == 0 { self.refresh() } else { Ok(()) }
+        if self.server.level == 0 {
+            self.refresh()
+        } else {
+            Ok(())
+        }
     }
 
     fn forward_held(&mut self, layer: usize, x: &Tensor) -> Result<(Tensor, Inputs), Error> {
@@ -598,7 +610,13 @@ impl Train for PureHe {
         let count = self.network.linears()[layer].weights();
         let places: Vec<i32> = (0..count as i32).collect();
         let inputs = 0..products.results(Phase::Backward) as u32;
-        let terms = |x| products.backward(&places, x).iter().map(|t| (t.1 as u32, t.0)).collect();
+        let terms = |x| {
+            products
+                .backward(&places, x)
+                .iter()
+                .map(|t| (t.1 as u32, t.0))
+                .collect()
+        };
         let lists: Vec<Terms> = inputs.map(terms).collect();
         self.count_sums(&lists);
         let Self {

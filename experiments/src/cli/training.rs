@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use sphinx_nn::ImageShape;
 
 use sphinx_protocol::train::{Averaging, Shape};
 
@@ -34,6 +35,20 @@ impl Dataset {
             Self::FashionMnist => "fashion-mnist",
             Self::Cifar10 => "cifar10",
             Self::SynthShapes => "synth-shapes",
+        }
+    }
+
+    /// Shape of its images.
+    #[must_use]
+    pub const fn shape(self) -> ImageShape {
+        let (channels, side) = match self {
+            Self::SynthDigits | Self::Mnist | Self::FashionMnist => (1, 28),
+            Self::Cifar10 | Self::SynthShapes => (3, 32),
+        };
+        ImageShape {
+            channels,
+            height: side,
+            width: side,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use sphinx_nn::{ImageShape, Network};
-use sphinx_protocol::plan::{Exactness, Plan};
+use sphinx_nn::Network;
+use sphinx_protocol::plan::Plan;
 
 use crate::cli::{DataArgs, Dataset, PlanArgs};
 use crate::config::{Config, Engine, load_split};
@@ -17,28 +17,15 @@ mod paper;
 
 /// Records of a set when neither files nor flags say how many.
 const RECORDS: usize = 60_000;
-/// All data sets of this version have ten classes.
+/// Classes of every data set of this version.
 const CLASSES: usize = 10;
-
-/// The images of a data set.
-const fn shape(dataset: Dataset) -> ImageShape {
-    let (channels, side) = match dataset {
-        Dataset::Cifar10 | Dataset::SynthShapes => (3, 32),
-        _ => (1, 28),
-    };
-    ImageShape {
-        channels,
-        height: side,
-        width: side,
-    }
-}
 
 pub(super) fn run(args: &PlanArgs) -> Result<()> {
     let out = Output::new(args.output.json, args.output.quiet);
     let records = records(&args.training.data)?;
     let test = args.training.data.test_size.unwrap_or(1);
     let config = Config::resolve(&args.training, records, test)?;
-    let network = Network::new(&config.architecture(shape(args.training.data.dataset), CLASSES)?)
+    let network = Network::new(&config.architecture(args.training.data.dataset.shape(), CLASSES)?)
         .or_usage("--model")?;
     let terms = Terms::resolve(&config)?;
     let epsilon = terms.epsilon_of_run(&config)?;
@@ -48,7 +35,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         out.say("\noperations of one step, by formula");
         out.say(paper::operations(&plan));
         out.say("\nevery slot is an exact integer (over 2^40 decoded slots)");
-        out.say(exactness(plan.exactness()));
+        out.say(paper::exactness(plan.exactness()));
         out.object(&paper::object(&config, &terms, &plan, epsilon));
         return Ok(());
     }
@@ -58,8 +45,9 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         "\nlayouts (tiles of the training batch, then of a batch of tickets)"
     ));
     out.say(layouts(&plan));
-    out.say("\nevery product is an exact integer (over 2^40 decoded coefficients)");
-    out.say(exactness(plan.exactness()));
+    out.say("\nevery product is an exact integer (over 2^40 decoded coefficients);");
+    out.say("of the residues of c0 and of c1 (and c2) so many bits are sent");
+    out.say(exactness(&plan));
     out.object(&object(&config, &terms, &plan, epsilon));
     Ok(())
 }
@@ -168,15 +156,18 @@ fn layouts(plan: &Plan) -> Table {
     table
 }
 
-fn exactness(rows: &[Exactness]) -> Table {
+fn exactness(plan: &Plan) -> Table {
     let mut table = Table::new([
         "layer",
         "product",
         "error (steps)",
         "headroom",
         "log2 failure",
+        "bits sent",
     ]);
-    for row in rows {
+    let bits = plan.parameters().moduli()[0].bits();
+    for row in plan.exactness() {
+        let cut = plan.returned(row.phase, row.layer).truncation;
         table.row(
             row.layer.to_string(),
             [
@@ -184,6 +175,7 @@ fn exactness(rows: &[Exactness]) -> Table {
                 format!("{:.5}", row.std_dev),
                 headroom(row.log2_headroom),
                 format!("{:.0}", row.log2_failure),
+                format!("{} + {}", bits - cut.c0, bits - cut.masks),
             ],
         );
     }

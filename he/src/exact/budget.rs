@@ -36,7 +36,7 @@
 
 mod tail;
 
-use super::Encoding;
+use super::{Encoding, Truncation};
 use crate::error::Error;
 use crate::rlwe::{Parameters, SecretNorms};
 
@@ -52,6 +52,8 @@ pub struct Margin {
     /// `log2((Q/2) / (largest scaled sum + tail))`, the smallest over all levels passed; must be
     /// positive. Infinite for `Modular`, where wrapping around is the arithmetic wanted.
     pub log2_headroom: f64,
+    /// One integer step in units of the phase, after all drops.
+    pub step: f64,
 }
 
 impl Margin {
@@ -68,6 +70,39 @@ impl Margin {
     pub fn log2_failure(&self, coefficients: f64) -> f64 {
         let steps = 1.0 / (2.0 * std::f64::consts::SQRT_2 * self.std_dev);
         coefficients.log2() + tail::ln_erfc(steps) * std::f64::consts::LOG2_E
+    }
+
+    /// The margin of a download at level 0, of degree 1 or 2, whose low bits are cut off.
+    ///
+    /// Cutting `t` bits off a uniform residue and putting `2^(t-1)` in their place leaves an error
+    /// between `-2^(t-1)` and `2^(t-1) - 1`, of mean square `(4^t + 2) / 12`; those of `c1` and
+    /// `c2` are multiplied by `s` and `s^2`.
+    #[must_use]
+    pub fn truncated(
+        self,
+        parameters: &Parameters,
+        norms: SecretNorms,
+        degree: usize,
+        truncation: Truncation,
+    ) -> Self {
+        let square = |bits: u32| match bits {
+            0 => 0.0,
+            _ => ((2.0 * f64::from(bits)).exp2() + 2.0) / 12.0,
+        };
+        let secret = norms.s_squared + if degree == 2 { norms.s2_squared } else { 0.0 };
+        let added = square(truncation.c0) + square(truncation.masks) * secret;
+        let before = self.std_dev * self.step;
+        let half = parameters.log2_q(0) - 1.0;
+        let used = (half - self.log2_headroom).exp2() + TAIL * added.sqrt();
+        Self {
+            std_dev: (before * before + added).sqrt() / self.step,
+            log2_headroom: if self.log2_headroom.is_finite() {
+                self.log2_headroom.min(half - used.log2())
+            } else {
+                self.log2_headroom
+            },
+            step: self.step,
+        }
     }
 
     /// Whether sums fit and the union bound over `coefficients` is at most `2^log2_target`.
@@ -112,6 +147,7 @@ impl Track<'_> {
         Margin {
             std_dev: self.variance.sqrt() / self.step,
             log2_headroom: self.headroom,
+            step: self.step,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Ciphertexts at the server: sums and products.
 
-use super::{Encoding, IntegerPoly, SelectedCiphertext};
+use super::{Encoding, IntegerPoly, SelectedCiphertext, Truncation};
 use crate::error::Error;
-use crate::ring::{Eval, Poly};
+use crate::ring::{Coeff, Eval, Poly};
 use crate::rlwe::Parameters;
 
 /// A ciphertext of degree 1 or 2 in the secret, in evaluation form.
@@ -305,7 +305,74 @@ impl Ciphertext {
     /// # Errors
     /// [`Error::PositionOutOfRange`], [`Error::DuplicatePosition`].
     pub fn select(self, positions: &[usize]) -> Result<SelectedCiphertext, Error> {
-        let (op, degree) = ("select", self.parameters.degree());
+        let (parameters, encoding) = (self.parameters, self.encoding);
+        let masks = std::iter::once(self.c1).chain(self.c2);
+        let masks = masks.map(Poly::into_coeff).collect();
+        let parts = Parts {
+            parameters,
+            encoding,
+            c0: self.c0.into_coeff(),
+            masks,
+        };
+        parts.select("select", positions, Truncation::NONE)
+    }
+
+    /// [`Self::drop_prime`] and [`Self::select`] in one, leaving out the low bits that the
+    /// receiver does not need; it never returns to evaluation form, so it costs one inverse
+    /// transform per prime and polynomial.
+    ///
+    /// # Errors
+    /// As those two, and [`Error::Truncation`] where more than one prime is left or the prime has
+    /// no such bits.
+    pub fn drop_and_select(
+        self,
+        positions: &[usize],
+        truncation: Truncation,
+    ) -> Result<SelectedCiphertext, Error> {
+        let (op, level) = ("drop prime and select", self.level());
+        let needed = 1;
+        if level == 0 {
+            return Err(Error::DepthExhausted { op, level, needed });
+        }
+        let last = self.parameters.moduli()[level].value();
+        let encoding = self.encoding.over(op, last)?;
+        let masks = std::iter::once(self.c1).chain(self.c2);
+        let dropped = |poly: Poly<Eval>| poly.into_coeff().divide_coefficients_by_last();
+        let parts = Parts {
+            encoding,
+            c0: dropped(self.c0)?,
+            masks: masks.map(dropped).collect::<Result<_, _>>()?,
+            parameters: self.parameters,
+        };
+        parts.select(op, positions, truncation)
+    }
+}
+
+/// A ciphertext in coefficient form.
+struct Parts {
+    parameters: Parameters,
+    encoding: Encoding,
+    c0: Poly<Coeff>,
+    masks: Vec<Poly<Coeff>>,
+}
+
+impl Parts {
+    fn select(
+        self,
+        op: &'static str,
+        positions: &[usize],
+        truncation: Truncation,
+    ) -> Result<SelectedCiphertext, Error> {
+        let (degree, level) = (self.parameters.degree(), self.c0.level());
+        if !truncation.fits(&self.parameters, level) {
+            let Truncation { c0, masks } = truncation;
+            return Err(Error::Truncation {
+                op,
+                level,
+                c0,
+                masks,
+            });
+        }
         let mut seen = vec![false; degree];
         let mut kept = Vec::with_capacity(positions.len());
         for &position in positions {
@@ -321,18 +388,25 @@ impl Ciphertext {
             }
             kept.push(position as u32);
         }
-        let c0 = self.c0.into_coeff();
-        let rows = c0
-            .rows()
-            .flat_map(|(_, row)| kept.iter().map(|&k| row[k as usize]))
-            .collect();
+        let mut c0 = Vec::with_capacity(kept.len() * (level + 1));
+        for (_, row) in self.c0.rows() {
+            c0.extend(kept.iter().map(|&k| row[k as usize] >> truncation.c0));
+        }
+        let cut = |poly: Poly<Coeff>| -> Vec<u64> {
+            let mut rows = Vec::with_capacity(degree * (level + 1));
+            for (_, row) in poly.rows() {
+                rows.extend(row.iter().map(|&x| x >> truncation.masks));
+            }
+            rows
+        };
         Ok(SelectedCiphertext {
-            parameters: self.parameters,
             encoding: self.encoding,
+            level,
+            truncation,
             positions: kept,
-            c0: rows,
-            c1: self.c1,
-            c2: self.c2,
+            c0,
+            masks: self.masks.into_iter().map(cut).collect(),
+            parameters: self.parameters,
         })
     }
 }

@@ -61,6 +61,8 @@ pub(super) struct Decoder<'a> {
     encoding: Encoding,
     /// `1 / (Q / q_i) mod q_i`.
     weights: Vec<Shoup>,
+    /// Integers per unit of the phase, where a single prime carries scaled integers.
+    per_unit: Option<f64>,
 }
 
 impl<'a> Decoder<'a> {
@@ -76,7 +78,23 @@ impl<'a> Decoder<'a> {
             level,
             encoding,
             weights,
+            per_unit: per_unit(basis, level, encoding),
         }
+    }
+
+    /// The integer of one residue of the only prime: nearest in floating point, where that is
+    /// surely the nearest; exactly otherwise.
+    pub(super) fn decode_one(&self, residue: u64) -> i64 {
+        if let Some(per_unit) = self.per_unit {
+            let q = self.basis.moduli()[0].value();
+            let centred = residue as i64 - if residue > q / 2 { q as i64 } else { 0 };
+            let value = centred as f64 * per_unit;
+            let nearest = value.round_ties_even();
+            if (value - nearest).abs() < 0.499 {
+                return nearest as i64;
+            }
+        }
+        self.decode(&[residue])
     }
 
     pub(super) fn decode(&self, residues: &[u64]) -> i64 {
@@ -115,6 +133,24 @@ impl<'a> Decoder<'a> {
         let rounded = whole.wrapping_add((fraction + 0.5) as u64);
         (rounded & ((1 << log_t) - 1)) as i64
     }
+}
+
+/// `denominator / numerator`, if quotients by it are below 2^42 for a prime below 2^52: rounded three
+/// times, they are off by less than 2^-9.
+fn per_unit(basis: &Basis, level: usize, encoding: Encoding) -> Option<f64> {
+    let Encoding::Scaled {
+        numerator,
+        denominator,
+    } = encoding
+    else {
+        return None;
+    };
+    let (q, ratio) = (
+        basis.moduli()[0].value(),
+        denominator as f64 / numerator as f64,
+    );
+    let small = level == 0 && q < 1 << 52 && q as f64 * ratio < 2f64.powi(42);
+    small.then_some(ratio)
 }
 
 /// The quotient in 128-bit integers, or none where an intermediate value does not fit.
@@ -193,6 +229,23 @@ mod tests {
             let rest = &numerator % (&product * 2);
             let near = (&rest << 40) < product.clone() || ((&product * 2 - &rest) << 40) < product;
             prop_assert!(near || BigInt::from(decoder.decode(&residues)) == expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_prime_decodes_as_many_do(bits in 20u32..=50, residue: u64, n in 1u32..60, d in 1u64..1 << 42, near in any::<bool>()) {
+            let basis = basis(&[bits]);
+            let q = basis.moduli()[0].value();
+            let (numerator, denominator) = (1u128 << n, u128::from(d));
+            let mut residue = residue % q;
+            if near {
+                // just beside the middle between two integers
+                let middle = (2 * (residue as i128 % 1000) + 1) * numerator as i128 / (2 * denominator as i128);
+                residue = (middle + i128::from(residue % 3) - 1).rem_euclid(i128::from(q)) as u64;
+            }
+            let decoder = Decoder::new(&basis, 0, Encoding::Scaled { numerator, denominator });
+            prop_assert_eq!(decoder.decode_one(residue), decoder.decode(&[residue]));
         }
     }
 

@@ -1,15 +1,24 @@
 //! Integers as polynomials: messages to encrypt, and public factors.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::Encoding;
 use crate::error::Error;
 use crate::ring::{Coeff, Eval, Poly};
 use crate::rlwe::Parameters;
+use crate::simd;
 use crate::zq::Modulus;
 
 /// Magnitudes are computed in 128 bits; larger moduli allow no larger values.
 const LARGEST_BITS: u32 = 126;
+
+/// `values * scale`, if all of it fits 63 bits. Erased when dropped.
+fn scaled_words(values: &[i64], scale: u128) -> Option<Zeroizing<Vec<i64>>> {
+    let highest = values.iter().fold(0, |bits, v| bits | v.unsigned_abs());
+    let product = u128::from(highest).checked_mul(scale)?;
+    let scale = i64::try_from(scale).ok().filter(|_| product < 1 << 62)?;
+    Some(Zeroizing::new(values.iter().map(|v| v * scale).collect()))
+}
 
 /// Encoded integers, ready to be encrypted. Erased when dropped.
 pub struct Plaintext {
@@ -116,7 +125,7 @@ impl Plaintext {
         }
     }
 
-    /// `m scale`: one reduction and one constant product per residue.
+    /// `m scale`: one reduction per residue where it fits a word, else also a constant product.
     fn fill_scaled(&mut self, values: &[i64], scale: u128) -> Result<(), Error> {
         let largest = self.limit().0 / scale;
         if let Some(i) = values
@@ -124,6 +133,12 @@ impl Plaintext {
             .position(|v| u128::from(v.unsigned_abs()) > largest)
         {
             return Err(self.too_large(i));
+        }
+        if let Some(scaled) = scaled_words(values, scale) {
+            for (i, q) in self.moduli().iter().enumerate() {
+                simd::add_signed_assign(q, &mut self.poly.row_mut(i)[..values.len()], &scaled);
+            }
+            return Ok(());
         }
         for (i, q) in self.moduli().iter().enumerate() {
             let factor = q.shoup(q.reduce_u128(scale));
@@ -210,7 +225,7 @@ impl IntegerPoly {
         }
         let mut poly = Poly::<Coeff>::from_signed(parameters.ring(), level, values)?;
         for (i, q) in parameters.moduli()[..=level].iter().enumerate() {
-            crate::simd::scale_assign(q, poly.row_mut(i), q.shoup(q.reduce(factor)));
+            simd::scale_assign(q, poly.row_mut(i), q.shoup(q.reduce(factor)));
         }
         Ok(Self {
             parameters: parameters.clone(),

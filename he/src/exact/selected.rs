@@ -7,23 +7,59 @@ use super::{Decrypted, Encoding};
 use crate::error::{DecodeError, Error};
 use crate::ring::{Eval, Poly};
 use crate::rlwe::{Parameters, SecretKey, phase_without_c0};
-use crate::wire::{Header, Kind, Reader, pack, packed_len, rows_len, unpack, write_poly};
+use crate::wire::{Header, Kind, Reader, pack, packed_len, unpack};
+use crate::zq::Modulus;
 
-/// Chosen coefficients of `c0` in coefficient form, and `c1` (and `c2`) whole.
+/// Chosen coefficients of `c0`, and `c1` (and `c2`) whole, all in coefficient form.
 #[derive(Clone, Debug)]
 pub struct SelectedCiphertext {
     pub(super) parameters: Parameters,
     pub(super) encoding: Encoding,
+    pub(super) level: usize,
+    pub(super) truncation: Truncation,
     /// Distinct, below `N`.
     pub(super) positions: Vec<u32>,
-    /// One row of `positions.len()` residues per prime.
+    /// One row of `positions.len()` residues per prime, without the bits left out.
     pub(super) c0: Vec<u64>,
-    pub(super) c1: Poly<Eval>,
-    pub(super) c2: Option<Poly<Eval>>,
+    /// `c1` and perhaps `c2`: one row of `N` residues per prime, without the bits left out.
+    pub(super) masks: Vec<Vec<u64>>,
 }
 
-/// Bytes before the positions: header, level, degree, encoding, count.
-const PREFIX: usize = Header::BYTES + 1 + 1 + Encoding::BYTES + 4;
+/// Low bits that a download leaves out: noise to the receiver, who needs only the bits above the
+/// error that decoding tolerates. [`budget`](super::budget) says how many may go.
+///
+/// Only residues of a single prime can be truncated, so anything but [`Truncation::NONE`] needs
+/// level 0. `x mod 2^t` is cut off, and `2^(t-1)` put in its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Truncation {
+    /// Bits cut off the coefficients of `c0`.
+    pub c0: u32,
+    /// Bits cut off the coefficients of `c1` and `c2`.
+    pub masks: u32,
+}
+
+impl Truncation {
+    /// Everything is sent.
+    pub const NONE: Self = Self { c0: 0, masks: 0 };
+
+    /// Whether a ciphertext of these parameters and this level can be cut so.
+    pub(super) fn fits(self, parameters: &Parameters, level: usize) -> bool {
+        let bits = parameters.moduli()[0].bits();
+        self == Self::NONE || (level == 0 && self.c0 < bits && self.masks < bits)
+    }
+}
+
+/// The residue that stands for all those whose upper bits are `value`.
+fn middle(q: &Modulus, value: u64, cut: u32) -> u64 {
+    if cut == 0 {
+        return value;
+    }
+    let x = (value << cut) + (1 << (cut - 1));
+    if x < q.value() { x } else { x - q.value() }
+}
+
+/// Bytes before the positions: header, level, degree, bits left out, encoding, count.
+const PREFIX: usize = Header::BYTES + 1 + 1 + 2 + Encoding::BYTES + 4;
 
 impl SelectedCiphertext {
     /// Number of coefficients.
@@ -41,13 +77,19 @@ impl SelectedCiphertext {
     /// Degree in the secret, 1 or 2.
     #[must_use]
     pub const fn degree(&self) -> usize {
-        if self.c2.is_some() { 2 } else { 1 }
+        self.masks.len()
     }
 
     /// The level.
     #[must_use]
-    pub fn level(&self) -> usize {
-        self.c1.level()
+    pub const fn level(&self) -> usize {
+        self.level
+    }
+
+    /// The bits that were left out.
+    #[must_use]
+    pub const fn truncation(&self) -> Truncation {
+        self.truncation
     }
 
     /// How the integers are carried.
@@ -75,11 +117,15 @@ impl SelectedCiphertext {
     /// # Panics
     /// If `level` is above the parameters' highest.
     #[must_use]
-    pub fn wire_size(parameters: &Parameters, level: usize, degree: usize, count: usize) -> usize {
-        PREFIX
+    pub fn wire_size(
+        parameters: &Parameters,
+        level: usize,
+        degree: usize,
+        count: usize,
+        truncation: Truncation,
+    ) -> usize {
+        Self::wire_size_bare(parameters, level, degree, count, truncation)
             + packed_len(count, parameters.log_n())
-            + rows_len(parameters, level, count)
-            + degree * rows_len(parameters, level, parameters.degree())
     }
 
     /// Exact length of [`Self::to_bytes_bare`].
@@ -92,11 +138,18 @@ impl SelectedCiphertext {
         level: usize,
         degree: usize,
         count: usize,
+        truncation: Truncation,
     ) -> usize {
-        Self::wire_size(parameters, level, degree, count) - packed_len(count, parameters.log_n())
+        let rows = |count: usize, cut: u32| -> usize {
+            let moduli = parameters.moduli()[..=level].iter();
+            moduli
+                .map(|q| packed_len(count, q.bits().saturating_sub(cut)))
+                .sum()
+        };
+        PREFIX + rows(count, truncation.c0) + degree * rows(parameters.degree(), truncation.masks)
     }
 
-    /// Header, level, degree, encoding, count, positions, rows of `c0`, `c1` and `c2`.
+    /// Header, level, degree, bits left out, encoding, count, positions, rows of `c0`, `c1`, `c2`.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.write(Kind::Selected)
@@ -109,28 +162,33 @@ impl SelectedCiphertext {
     }
 
     fn write(&self, kind: Kind) -> Vec<u8> {
-        let (level, count) = (self.level(), self.len());
-        let size = Self::wire_size(&self.parameters, level, self.degree(), count);
+        let (p, count, cut) = (&self.parameters, self.len(), self.truncation);
+        let size = Self::wire_size(p, self.level, self.degree(), count, cut);
         // room for the word by which packing overshoots
         let mut out = Vec::with_capacity(size + 8);
         Header {
             kind,
-            digest: self.parameters.digest(),
+            digest: p.digest(),
         }
         .write(&mut out);
-        out.extend_from_slice(&[level as u8, self.degree() as u8]);
+        out.extend_from_slice(&[self.level as u8, self.degree() as u8]);
+        out.extend_from_slice(&[cut.c0 as u8, cut.masks as u8]);
         self.encoding.write(&mut out);
         out.extend_from_slice(&(count as u32).to_le_bytes());
         if kind == Kind::Selected {
             let positions: Vec<u64> = self.positions.iter().map(|&k| u64::from(k)).collect();
-            pack(&mut out, &positions, self.parameters.log_n());
+            pack(&mut out, &positions, p.log_n());
         }
-        for (i, q) in self.parameters.moduli()[..=level].iter().enumerate() {
-            pack(&mut out, &self.c0[i * count..(i + 1) * count], q.bits());
-        }
-        write_poly(&mut out, &self.c1);
-        if let Some(c2) = &self.c2 {
-            write_poly(&mut out, c2);
+        let rows = std::iter::once((&self.c0, count, cut.c0));
+        let masks = self.masks.iter().map(|m| (m, p.degree(), cut.masks));
+        for (rows, length, cut) in rows.chain(masks) {
+            for (i, q) in p.moduli()[..=self.level].iter().enumerate() {
+                pack(
+                    &mut out,
+                    &rows[i * length..(i + 1) * length],
+                    q.bits() - cut,
+                );
+            }
         }
         out
     }
@@ -173,6 +231,11 @@ impl SelectedCiphertext {
         if !matches!(degree, 1 | 2) {
             return Err(DecodeError::BadDegree { got: degree });
         }
+        let [c0, masks] = reader.array::<2>()?.map(u32::from);
+        let truncation = Truncation { c0, masks };
+        if !truncation.fits(parameters, level) {
+            return Err(DecodeError::BadTruncation { c0, masks, level });
+        }
         let encoding = Encoding::read(&mut reader)?;
         let count = u32::from_le_bytes(reader.array()?) as usize;
         let limit = known.map_or(parameters.degree(), <[usize]>::len);
@@ -180,8 +243,8 @@ impl SelectedCiphertext {
             return Err(DecodeError::BadCount { got: count, limit });
         }
         let size = match kind {
-            Kind::Selected => Self::wire_size(parameters, level, degree, count),
-            _ => Self::wire_size_bare(parameters, level, degree, count),
+            Kind::Selected => Self::wire_size(parameters, level, degree, count, truncation),
+            _ => Self::wire_size_bare(parameters, level, degree, count, truncation),
         };
         reader.expect_total(size)?;
         let positions = match known {
@@ -189,29 +252,31 @@ impl SelectedCiphertext {
             None => read_positions(&mut reader, parameters, count)?,
         };
         let positions = check_positions(&positions, parameters.degree())?;
-        let mut c0 = vec![0; count * (level + 1)];
-        for (i, q) in parameters.moduli()[..=level].iter().enumerate() {
-            reader.row(q, i, &mut c0[i * count..(i + 1) * count])?;
-        }
-        let c1 = reader.poly(parameters, level)?;
-        let c2 = (degree == 2)
-            .then(|| reader.poly(parameters, level))
-            .transpose()?;
+        let rows = |reader: &mut Reader<'_>, length: usize, cut: u32| {
+            let mut rows = vec![0; length * (level + 1)];
+            for (i, q) in parameters.moduli()[..=level].iter().enumerate() {
+                reader.truncated_row(q, cut, i, &mut rows[i * length..(i + 1) * length])?;
+            }
+            Ok(rows)
+        };
         Ok(Self {
+            c0: rows(&mut reader, count, truncation.c0)?,
+            masks: (0..degree)
+                .map(|_| rows(&mut reader, parameters.degree(), truncation.masks))
+                .collect::<Result<_, _>>()?,
             parameters: parameters.clone(),
             encoding,
+            level,
+            truncation,
             positions,
-            c0,
-            c1,
-            c2,
         })
     }
 
     /// Decrypts: `Scaled` to the nearest integer of the centred phase over the scale (limited to
     /// the range of `i64`), `Modular` to `0..2^log_t`. Values in the order of the positions.
     ///
-    /// Cost: one transform per prime, then a few divisions per coefficient; the divisions take a
-    /// time that may depend on the values, at the client alone.
+    /// Cost: two transforms per prime (three at degree 2), then a division per coefficient; the
+    /// divisions take a time that may depend on the values, at the client alone.
     ///
     /// # Errors
     /// [`Error::ForeignParameters`].
@@ -219,11 +284,20 @@ impl SelectedCiphertext {
         if self.parameters != *secret.parameters() {
             return Err(Error::ForeignParameters { op: "decrypt" });
         }
-        let phase = phase_without_c0(secret, &self.c1, self.c2.as_ref())?;
-        let moduli = &self.parameters.moduli()[..=self.level()];
-        let decoder = Decoder::new(self.parameters.ring().basis(), self.level(), self.encoding);
-        let mut residues = Zeroizing::new(vec![0; moduli.len()]);
+        let c2 = self.masks.get(1).map(|_| self.mask(1));
+        let phase = phase_without_c0(secret, &self.mask(0), c2.as_ref())?;
+        let moduli = &self.parameters.moduli()[..=self.level];
+        let decoder = Decoder::new(self.parameters.ring().basis(), self.level, self.encoding);
         let mut values = Vec::with_capacity(self.len());
+        if let [q] = moduli {
+            let (row, cut) = (phase.row(0), self.truncation.c0);
+            for (&c0, &position) in self.c0.iter().zip(&self.positions) {
+                let x = q.add(middle(q, c0, cut), row[position as usize]);
+                values.push(decoder.decode_one(x));
+            }
+            return Ok(Decrypted::new(values));
+        }
+        let mut residues = Zeroizing::new(vec![0; moduli.len()]);
         for (at, &position) in self.positions.iter().enumerate() {
             for (i, q) in moduli.iter().enumerate() {
                 let c0 = self.c0[i * self.len() + at];
@@ -232,6 +306,18 @@ impl SelectedCiphertext {
             values.push(decoder.decode(&residues));
         }
         Ok(Decrypted::new(values))
+    }
+
+    /// `c1` or `c2`, ready to be multiplied with a power of the secret.
+    fn mask(&self, index: usize) -> Poly<Eval> {
+        let mut poly = Poly::zero_unchecked(self.parameters.ring(), self.level);
+        let rows = self.masks[index].chunks_exact(self.parameters.degree());
+        for (i, (q, row)) in self.parameters.moduli().iter().zip(rows).enumerate() {
+            for (out, &value) in poly.row_mut(i).iter_mut().zip(row) {
+                *out = middle(q, value, self.truncation.masks);
+            }
+        }
+        poly.into_eval()
     }
 }
 

@@ -141,12 +141,36 @@ proptest! {
         }
         let selected = c.select(&picks).unwrap();
         let bytes = selected.to_bytes();
-        prop_assert_eq!(bytes.len(), SelectedCiphertext::wire_size(&p, selected.level(), degree, picks.len()));
+        prop_assert_eq!(bytes.len(), SelectedCiphertext::wire_size(&p, selected.level(), degree, picks.len(), Truncation::NONE));
         let back = SelectedCiphertext::from_bytes(&bytes, &p).unwrap();
         prop_assert_eq!(back.to_bytes(), bytes);
         prop_assert_eq!((back.len(), back.degree(), back.encoding()), (picks.len(), degree, selected.encoding()));
         let expected: Vec<i64> = picks.iter().map(|&k| values[k]).collect();
         prop_assert_eq!(back.decrypt(&secret).unwrap().keep_local(), expected);
+    }
+
+    #[test]
+    fn dropping_and_selecting_at_once_is_the_same(values in integers(32, 12), degree in 1usize..=2, c0 in 0u32..14, masks in 0u32..8) {
+        let (p, secret, mut rng) = toy(5, &[47, 42]);
+        let up = |rng: &mut _, values: &[i64]| upload(&p, &secret, rng, 1, values, Encoding::scaled(1 << 30)).expand();
+        let mut c = up(&mut rng, &values);
+        if degree == 2 {
+            c = c.mul(&up(&mut rng, &[1])).unwrap();
+        } else {
+            c = c.mul_plain(&IntegerPoly::new(&p, 1, &[1], 1 << 30).unwrap()).unwrap();
+        }
+        let picks = all(32);
+        let whole = c.clone().drop_and_select(&picks, Truncation::NONE).unwrap();
+        let twice = c.clone().drop_prime().unwrap().select(&picks).unwrap();
+        prop_assert_eq!(whole.to_bytes(), twice.to_bytes());
+        let cut = Truncation { c0, masks };
+        let selected = c.drop_and_select(&picks, cut).unwrap();
+        let bytes = selected.to_bytes();
+        prop_assert_eq!(bytes.len(), SelectedCiphertext::wire_size(&p, 0, degree, 32, cut));
+        let back = SelectedCiphertext::from_bytes(&bytes, &p).unwrap();
+        prop_assert_eq!(back.to_bytes(), bytes);
+        prop_assert_eq!(back.truncation(), cut);
+        prop_assert_eq!(back.decrypt(&secret).unwrap().keep_local(), values);
     }
 
     #[test]
@@ -356,6 +380,29 @@ fn dot_products_are_the_sums_of_their_terms() {
 }
 
 #[test]
+fn only_one_prime_can_be_truncated() {
+    let (p, secret, mut rng) = toy(5, &[47, 42, 40]);
+    let up = upload(&p, &secret, &mut rng, 2, &[1], Encoding::scaled(1 << 60)).expand();
+    let cut = |c0, masks| Truncation { c0, masks };
+    let refused = up.clone().drop_and_select(&[0], cut(1, 0));
+    assert!(matches!(refused, Err(Error::Truncation { level: 1, .. })));
+    let low = up.drop_prime().unwrap();
+    let refused = low.clone().drop_and_select(&[0], cut(47, 0));
+    assert!(matches!(refused, Err(Error::Truncation { c0: 47, .. })));
+    let bytes = low.drop_and_select(&[0], cut(3, 2)).unwrap().to_bytes();
+    let at = Header::BYTES + 2;
+    for (index, value) in [(at, 47), (at + 1, 60), (at + 1, 255)] {
+        let mut bytes = bytes.clone();
+        bytes[index] = value;
+        let refused = SelectedCiphertext::from_bytes(&bytes, &p);
+        assert!(matches!(refused, Err(DecodeError::BadTruncation { .. })));
+    }
+    let mut shorter = bytes;
+    shorter[at + 1] = 1;
+    assert!(SelectedCiphertext::from_bytes(&shorter, &p).is_err());
+}
+
+#[test]
 fn known_positions_need_not_travel() {
     let (p, secret, mut rng) = toy(5, &[47, 42]);
     let up = upload(
@@ -369,7 +416,10 @@ fn known_positions_need_not_travel() {
     let picks = [3, 0, 2];
     let selected = up.expand().drop_prime().unwrap().select(&picks).unwrap();
     let bytes = selected.to_bytes_bare();
-    assert_eq!(bytes.len(), SelectedCiphertext::wire_size_bare(&p, 0, 1, 3));
+    assert_eq!(
+        bytes.len(),
+        SelectedCiphertext::wire_size_bare(&p, 0, 1, 3, Truncation::NONE)
+    );
     assert_eq!(bytes.len() + 2, selected.to_bytes().len()); // three positions of five bits
     let read = |positions: &[usize]| SelectedCiphertext::from_bytes_at(&bytes, &p, positions);
     let back = read(&picks).unwrap();
@@ -528,15 +578,15 @@ fn hostile_fields_are_named() {
     };
     assert!(matches!(with(23, &[3]), DecodeError::BadDegree { got: 3 }));
     assert!(matches!(
-        with(57, &[255; 4]),
+        with(59, &[255; 4]),
         DecodeError::BadCount { limit: 16, .. }
     ));
     assert!(matches!(
-        with(61, &[0x55, 0]),
+        with(63, &[0x55, 0]),
         DecodeError::DuplicatePosition { position: 5 }
     ));
     assert!(matches!(
-        with(61, &[0x51, 0xf2]),
+        with(63, &[0x51, 0xf2]),
         DecodeError::NonZeroPadding
     ));
 }

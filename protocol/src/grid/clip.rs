@@ -15,7 +15,7 @@ use sphinx_nn::network::LinearKind;
 use sphinx_nn::tensor::Tensor;
 
 use super::conv::Patches;
-use crate::format::{Integers, quantise};
+use crate::format::{Integers, Quantiser};
 use crate::plan::GridPlan;
 
 /// Shrinking trips after rounding; each takes 1/64 off the factor.
@@ -141,6 +141,7 @@ struct Layer {
     d_limit: i32,
     one: i32,
     norm: Norm,
+    arch: pulp::Arch,
 }
 
 /// What one row needs while it is being clipped.
@@ -169,6 +170,7 @@ impl Layer {
             d,
             one,
             norm,
+            arch: pulp::Arch::new(),
         }
     }
 
@@ -201,15 +203,15 @@ impl Layer {
 
     /// Rounds one row scaled by `factor` and gives its squared norm, exactly.
     fn round(&self, row: usize, factor: f64, scratch: &mut Scratch) -> u128 {
-        scratch.rounded.clear();
-        scratch.rounded.extend(self.d.row(row).iter().map(|&v| {
-            let scaled = if v.is_finite() {
-                f64::from(v) * factor
-            } else {
-                0.0
-            };
-            quantise(scaled as f32, self.d_shift, self.d_limit)
-        }));
+        let quantiser = Quantiser::new(self.d_shift, self.d_limit);
+        let (d, rounded) = (self.d.row(row), &mut scratch.rounded);
+        rounded.resize(d.len(), 0);
+        self.arch.dispatch(|| {
+            for (out, &v) in rounded.iter_mut().zip(d) {
+                let finite = if v.is_finite() { v } else { 0.0 };
+                *out = quantiser.of((f64::from(finite) * factor) as f32);
+            }
+        });
         let square = |v: u64| u128::from(v).pow(2);
         match &self.norm {
             Norm::Ghost(inputs) => {

@@ -5,13 +5,30 @@
 //! `D P^T`, as in [`sphinx_nn::conv`]. They are computed in double precision, which is exact: a
 //! [`GridPlan`](crate::plan::GridPlan) is refused unless every sum stays below 2^53.
 
+use pulp::NullaryFnOnce;
 use sphinx_nn::conv::ConvShape;
 
+/// Partial sums of a dot product: one vector of the widest kind.
+const LANES: usize = 8;
+/// Planes, and patch rows, whose dot products are computed together.
+const PLANES: usize = 4;
+const ROWS: usize = 2;
+
 /// Patches of one image, and working space that is kept from sample to sample.
-#[derive(Default)]
 pub(super) struct Patches {
+    arch: pulp::Arch,
     values: Vec<f64>,
     line: Vec<f64>,
+}
+
+impl Default for Patches {
+    fn default() -> Self {
+        Self {
+            arch: pulp::Arch::new(),
+            values: Vec::new(),
+            line: Vec::new(),
+        }
+    }
 }
 
 impl Patches {
@@ -20,9 +37,7 @@ impl Patches {
         self.values.clear();
         self.values.resize(shape.patch() * shape.positions(), 0.0);
         let values = &mut self.values;
-        visit(shape, |row, position, pixel| {
-            values[row * shape.positions() + position] = f64::from(x[pixel]);
-        });
+        self.arch.dispatch(Spread { shape, x, values });
     }
 
     /// `W P + b` of the image that was spread, on the grid of the products.
@@ -33,19 +48,15 @@ impl Patches {
         biases: &[i32],
         y: &mut [i32],
     ) {
-        let planes = y.chunks_exact_mut(shape.positions());
-        let kernels = weights.chunks_exact(shape.patch());
-        for ((plane, kernel), &bias) in planes.zip(kernels).zip(biases) {
-            self.line.clear();
-            self.line.resize(shape.positions(), f64::from(bias));
-            let rows = self.values.chunks_exact(shape.positions());
-            for (&w, row) in kernel.iter().zip(rows) {
-                add_scaled(&mut self.line, f64::from(w), row);
-            }
-            for (out, &sum) in plane.iter_mut().zip(&self.line) {
-                *out = sum as i32;
-            }
-        }
+        self.line.resize(shape.positions(), 0.0);
+        self.arch.dispatch(Products {
+            shape,
+            weights,
+            biases,
+            values: &self.values,
+            line: &mut self.line,
+            y,
+        });
     }
 
     /// `W^T D` summed back into an image. Forgets the image that was spread.
@@ -58,75 +69,265 @@ impl Patches {
     ) {
         self.values.clear();
         self.values.resize(shape.patch() * shape.positions(), 0.0);
-        let planes = d.chunks_exact(shape.positions());
-        for (kernel, plane) in weights.chunks_exact(shape.patch()).zip(planes) {
-            self.line.clear();
-            self.line.extend(plane.iter().map(|&d| f64::from(d)));
-            let rows = self.values.chunks_exact_mut(shape.positions());
-            for (&w, row) in kernel.iter().zip(rows) {
-                add_scaled(row, f64::from(w), &self.line);
-            }
-        }
-        let values = &self.values;
-        visit(shape, |row, position, pixel| {
-            dx[pixel] += values[row * shape.positions() + position] as i32;
+        self.line.resize(shape.positions(), 0.0);
+        self.arch.dispatch(Transposed {
+            shape,
+            weights,
+            d,
+            values: &mut self.values,
+            line: &mut self.line,
+            dx,
         });
     }
 
     /// `D P^T` of the image that was spread: the gradient of the weights, `[out][in][a][e]`.
     ///
-    /// Exact if `d` holds integers; with real `d` the only use is a norm to clip by.
+    /// Exact if `d` holds integers; with real `d` the only use is a norm to clip by. Every element
+    /// is summed in the same order on every processor.
     pub(super) fn gradient(&self, shape: ConvShape, d: &[f64], gradient: &mut [f64]) {
-        let planes = d.chunks_exact(shape.positions());
-        for (kernel, plane) in gradient.chunks_exact_mut(shape.patch()).zip(planes) {
-            let rows = self.values.chunks_exact(shape.positions());
-            for (out, row) in kernel.iter_mut().zip(rows) {
-                *out = dot(plane, row);
+        let values = &self.values;
+        self.arch.dispatch(Gradient {
+            shape,
+            d,
+            values,
+            gradient,
+        });
+    }
+}
+
+// What follows is compiled once for every width of vectors; only what is inlined into `call` is.
+
+struct Spread<'a> {
+    shape: ConvShape,
+    x: &'a [i32],
+    values: &'a mut [f64],
+}
+
+impl NullaryFnOnce for Spread<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (shape, stride) = (self.shape, self.shape.stride());
+        runs(shape, |run| {
+            let start = run.row * shape.positions() + run.position;
+            let out = &mut self.values[start..start + run.length];
+            let pixels = &self.x[run.pixel..];
+            if stride == 1 {
+                copy(out, pixels);
+            } else {
+                copy_strided(out, pixels, stride);
+            }
+        });
+    }
+}
+
+struct Products<'a> {
+    shape: ConvShape,
+    weights: &'a [i32],
+    biases: &'a [i32],
+    values: &'a [f64],
+    line: &'a mut [f64],
+    y: &'a mut [i32],
+}
+
+impl NullaryFnOnce for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let positions = self.shape.positions();
+        let kernels = self.weights.chunks_exact(self.shape.patch());
+        let planes = self.y.chunks_exact_mut(positions);
+        for ((plane, kernel), &bias) in planes.zip(kernels).zip(self.biases) {
+            self.line.fill(f64::from(bias));
+            for (&w, row) in kernel.iter().zip(self.values.chunks_exact(positions)) {
+                add_scaled(self.line, f64::from(w), row);
+            }
+            for (out, &sum) in plane.iter_mut().zip(self.line.iter()) {
+                *out = sum as i32;
             }
         }
     }
 }
 
-/// Calls `visit(patch row, output position, pixel)` for every place of a patch inside the image.
-pub(super) fn visit(shape: ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
+struct Transposed<'a> {
+    shape: ConvShape,
+    weights: &'a [i32],
+    d: &'a [i32],
+    values: &'a mut [f64],
+    line: &'a mut [f64],
+    dx: &'a mut [i32],
+}
+
+impl NullaryFnOnce for Transposed<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (shape, positions) = (self.shape, self.shape.positions());
+        let planes = self.d.chunks_exact(positions);
+        for (kernel, plane) in self.weights.chunks_exact(shape.patch()).zip(planes) {
+            copy(self.line, plane);
+            let rows = self.values.chunks_exact_mut(positions);
+            for (&w, row) in kernel.iter().zip(rows) {
+                add_scaled(row, f64::from(w), self.line);
+            }
+        }
+        runs(shape, |run| {
+            let start = run.row * positions + run.position;
+            let sums = &self.values[start..start + run.length];
+            let pixels = self.dx[run.pixel..].iter_mut().step_by(shape.stride());
+            for (pixel, &sum) in pixels.zip(sums) {
+                *pixel += sum as i32;
+            }
+        });
+    }
+}
+
+struct Gradient<'a> {
+    shape: ConvShape,
+    d: &'a [f64],
+    values: &'a [f64],
+    gradient: &'a mut [f64],
+}
+
+impl NullaryFnOnce for Gradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (positions, patch) = (self.shape.positions(), self.shape.patch());
+        let kernels = self.gradient.chunks_mut(PLANES * patch);
+        for (kernels, planes) in kernels.zip(self.d.chunks(PLANES * positions)) {
+            for (at, rows) in self.values.chunks(ROWS * positions).enumerate() {
+                dots(positions, planes, rows, |plane, row, dot| {
+                    kernels[plane * patch + at * ROWS + row] = dot;
+                });
+            }
+        }
+    }
+}
+
+/// Places of a patch row that are one run of an image row.
+pub(super) struct Run {
+    /// Row of the patches.
+    pub(super) row: usize,
+    /// First output position.
+    pub(super) position: usize,
+    /// Its pixel; the following ones are a stride apart.
+    pub(super) pixel: usize,
+    /// Positions.
+    pub(super) length: usize,
+}
+
+/// Visits every place of a patch inside the image, run by run.
+#[inline(always)]
+pub(super) fn runs(shape: ConvShape, mut visit: impl FnMut(Run)) {
     let (input, output, kernel) = (shape.input(), shape.output(), shape.kernel());
-    let place = |o: usize, k: usize, length: usize| {
-        let inside = (o * shape.stride() + k).checked_sub(shape.padding())?;
-        (inside < length).then_some(inside)
+    let (stride, padding) = (shape.stride(), shape.padding());
+    // Output places whose pixel lies inside a line of `length` pixels.
+    let inside = |k: usize, places: usize, length: usize| {
+        let first = padding.saturating_sub(k).div_ceil(stride);
+        let end = (length + padding).saturating_sub(k).div_ceil(stride);
+        first.min(places)..end.min(places)
     };
     for row in 0..shape.patch() {
         let (channel, a, e) = (row / (kernel * kernel), row / kernel % kernel, row % kernel);
-        for i in 0..output.height {
-            let Some(line) = place(i, a, input.height) else {
-                continue;
-            };
-            for j in 0..output.width {
-                if let Some(column) = place(j, e, input.width) {
-                    let pixel = (channel * input.height + line) * input.width + column;
-                    visit(row, i * output.width + j, pixel);
-                }
-            }
+        let columns = inside(e, output.width, input.width);
+        if columns.is_empty() {
+            continue;
+        }
+        for i in inside(a, output.height, input.height) {
+            let line = (channel * input.height + i * stride + a - padding) * input.width;
+            visit(Run {
+                row,
+                position: i * output.width + columns.start,
+                pixel: line + columns.start * stride + e - padding,
+                length: columns.len(),
+            });
         }
     }
 }
 
+#[inline(always)]
+fn copy(out: &mut [f64], pixels: &[i32]) {
+    for (out, &x) in out.iter_mut().zip(pixels) {
+        *out = f64::from(x);
+    }
+}
+
+#[inline(always)]
+fn copy_strided(out: &mut [f64], pixels: &[i32], stride: usize) {
+    for (out, &x) in out.iter_mut().zip(pixels.iter().step_by(stride)) {
+        *out = f64::from(x);
+    }
+}
+
+#[inline(always)]
 fn add_scaled(sum: &mut [f64], factor: f64, values: &[f64]) {
     for (sum, &v) in sum.iter_mut().zip(values) {
         *sum += factor * v;
     }
 }
 
-/// A dot product in eight partial sums, so that it is computed in vectors.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = a.remainder().iter().zip(b.remainder());
-    let rest: f64 = rest.map(|(a, b)| a * b).sum();
-    for (a, b) in a.zip(b) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
+/// All dot products of up to [`PLANES`] planes with up to [`ROWS`] rows of `length` elements.
+#[inline(always)]
+fn dots(length: usize, planes: &[f64], rows: &[f64], mut give: impl FnMut(usize, usize, f64)) {
+    let full = planes.len() == PLANES * length && rows.len() == ROWS * length;
+    if full {
+        let sums = block(length, planes, rows);
+        for (plane, sums) in sums.iter().enumerate() {
+            for (row, sums) in sums.iter().enumerate() {
+                let start = length - length % LANES;
+                let (a, b) = (&planes[plane * length..], &rows[row * length..]);
+                give(
+                    plane,
+                    row,
+                    finish(sums, &a[start..length], &b[start..length]),
+                );
+            }
+        }
+        return;
+    }
+    for (plane, a) in planes.chunks_exact(length).enumerate() {
+        for (row, b) in rows.chunks_exact(length).enumerate() {
+            let mut sums = [0.0; LANES];
+            let pairs = a.chunks_exact(LANES).zip(b.chunks_exact(LANES));
+            for (a, b) in pairs {
+                for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                    *sum += a * b;
+                }
+            }
+            let start = length - length % LANES;
+            give(plane, row, finish(&sums, &a[start..], &b[start..]));
         }
     }
+}
+
+/// The partial sums of [`PLANES`] times [`ROWS`] dot products, held in registers.
+#[inline(always)]
+fn block(length: usize, planes: &[f64], rows: &[f64]) -> [[[f64; LANES]; ROWS]; PLANES] {
+    let mut sums = [[[0.0; LANES]; ROWS]; PLANES];
+    let a: [&[f64]; PLANES] = std::array::from_fn(|m| &planes[m * length..(m + 1) * length]);
+    let b: [&[f64]; ROWS] = std::array::from_fn(|r| &rows[r * length..(r + 1) * length]);
+    for at in (0..length / LANES).map(|at| at * LANES) {
+        for (sums, a) in sums.iter_mut().zip(a) {
+            for (sums, b) in sums.iter_mut().zip(b) {
+                let pairs = a[at..at + LANES].iter().zip(&b[at..at + LANES]);
+                for (sum, (a, b)) in sums.iter_mut().zip(pairs) {
+                    *sum += a * b;
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// A dot product from its partial sums and the elements they left out.
+#[inline(always)]
+fn finish(sums: &[f64; LANES], a: &[f64], b: &[f64]) -> f64 {
+    let rest: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
     rest + sums.iter().sum::<f64>()
 }
 

@@ -2,22 +2,39 @@
 //!
 //! A modulus `2^k` with `k <= 32` divides 2^32, so wrapping arithmetic is exact for it.
 
+use pulp::NullaryFnOnce;
 use sphinx_nn::conv::ConvShape;
 use sphinx_nn::network::{LinearKind, LinearShape};
 
-use super::conv::visit;
+use super::conv::runs;
 
 /// `W x` of one sample, wrapping.
 pub(crate) fn product(shape: &LinearShape, weights: &[i32], x: &[u32]) -> Vec<u32> {
-    match shape.kind {
-        LinearKind::Dense => {
-            let rows = weights.chunks_exact(shape.inputs);
-            rows.map(|row| dot(row, x)).collect()
+    pulp::Arch::new().dispatch(Product { shape, weights, x })
+}
+
+struct Product<'a> {
+    shape: &'a LinearShape,
+    weights: &'a [i32],
+    x: &'a [u32],
+}
+
+impl NullaryFnOnce for Product<'_> {
+    type Output = Vec<u32>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<u32> {
+        match self.shape.kind {
+            LinearKind::Dense => {
+                let rows = self.weights.chunks_exact(self.shape.inputs);
+                rows.map(|row| dot(row, self.x)).collect()
+            }
+            LinearKind::Conv(conv) => convolve(conv, self.weights, self.x),
         }
-        LinearKind::Conv(conv) => convolve(conv, weights, x),
     }
 }
 
+#[inline(always)]
 fn dot(weights: &[i32], x: &[u32]) -> u32 {
     let terms = weights.iter().zip(x);
     terms.fold(0, |sum, (&w, &x)| {
@@ -25,11 +42,16 @@ fn dot(weights: &[i32], x: &[u32]) -> u32 {
     })
 }
 
+#[inline(always)]
 fn convolve(conv: ConvShape, weights: &[i32], x: &[u32]) -> Vec<u32> {
     let positions = conv.positions();
     let mut patches = vec![0; conv.patch() * positions];
-    visit(conv, |row, position, pixel| {
-        patches[row * positions + position] = x[pixel];
+    runs(conv, |run| {
+        let start = run.row * positions + run.position;
+        let out = patches[start..start + run.length].iter_mut();
+        for (out, &x) in out.zip(x[run.pixel..].iter().step_by(conv.stride())) {
+            *out = x;
+        }
     });
     let mut y = vec![0_u32; conv.output().channels * positions];
     let kernels = weights.chunks_exact(conv.patch());

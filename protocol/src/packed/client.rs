@@ -17,7 +17,7 @@ use crate::grid::{ClippedLayer, Forward, Multiplier};
 use crate::link::{Link, unexpected};
 use crate::message::{ModelId, Place, Returned, Sealed, ToClient, ToServer};
 use crate::model::{Change, Replica};
-use crate::plan::{GridPlan, Plan};
+use crate::plan::{GridPlan, Plan, Return};
 
 /// The level at which everything is uploaded: both primes.
 const TOP: usize = 1;
@@ -137,10 +137,7 @@ impl Packed {
             match self.link.receive()? {
                 ToClient::Biases { part, backup } if part == expected => {
                     let positions = self.plan.bias_positions(part);
-                    let form = Form {
-                        degree: 1,
-                        encoding: self.plan.backup_encoding(),
-                    };
+                    let form = self.plan.backup_return();
                     biases.extend(open_result(&backup, &positions, form, &self.secret)?);
                 }
                 other => return Err(unexpected("the next part of the biases", &other)),
@@ -198,7 +195,7 @@ impl Packed {
         let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(&mut self.seeds)).collect();
         let (secret, parameters) = (&self.secret, self.plan.parameters());
         let replies = replies(layout, upload, layer);
-        let form = form(&self.plan, upload);
+        let form = self.plan.returns(layer).of(upload);
         let mut expected = replies.iter();
         self.link.exchange(
             |send| {
@@ -292,26 +289,19 @@ pub(crate) fn encrypt(
     )?))
 }
 
-/// What a result must be: the server does not choose how we decode.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Form {
-    /// Degree of the ciphertext.
-    pub(crate) degree: usize,
-    /// Encoding after the prime drop.
-    pub(crate) encoding: Encoding,
-}
-
-/// Decrypts a result; the values stay with the client.
+/// Decrypts a result of the form that the plan names; the values stay with the client.
 pub(crate) fn open_result(
     result: &Returned,
     positions: &[usize],
-    form: Form,
+    form: Return,
     secret: &SecretKey,
 ) -> Result<Vec<i64>, Error> {
     let selected = result.open(secret.parameters(), positions)?;
-    let got = Form {
+    let got = Return {
         degree: selected.degree(),
+        factor: form.factor,
         encoding: selected.encoding(),
+        truncation: selected.truncation(),
     };
     if selected.level() != 0 || got != form {
         return Err(Error::Unexpected {
@@ -320,19 +310,6 @@ pub(crate) fn open_result(
         });
     }
     Ok(selected.decrypt(secret)?.keep_local())
-}
-
-/// The form of the results of one phase.
-fn form(plan: &Plan, upload: Upload) -> Form {
-    let degree = if upload == Upload::ClippedGradient {
-        2
-    } else {
-        1
-    };
-    Form {
-        degree,
-        encoding: plan.result_encoding(upload),
-    }
 }
 
 impl Forward for Packed {

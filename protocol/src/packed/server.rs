@@ -11,7 +11,7 @@ use super::layout::Layout;
 use crate::error::Error;
 use crate::message::{Place, Returned, Sealed, ToClient};
 use crate::model::Snapshot;
-use crate::plan::Plan;
+use crate::plan::{Plan, Return};
 
 /// The level at which everything is uploaded: both primes.
 const TOP: usize = 1;
@@ -56,7 +56,7 @@ impl Prepared {
             &self.forward[layer],
             layer,
             layout,
-            self.plan.forward_factor(),
+            self.plan.returns(layer).forward.factor,
             false,
         )
     }
@@ -67,7 +67,7 @@ impl Prepared {
             &self.backward[layer],
             layer,
             layout,
-            self.plan.backward_factor(),
+            self.plan.returns(layer).backward.factor,
             true,
         )
     }
@@ -129,13 +129,14 @@ pub(crate) fn chunk_forward(
     weights: &[IntegerPoly],
     inputs: &[Ciphertext],
     chunk: usize,
+    form: Return,
 ) -> Result<Vec<Returned>, Error> {
     (0..layout.output_tiles())
         .into_par_iter()
         .map(|i| {
             let row = &weights[i * inputs.len()..(i + 1) * inputs.len()];
             let sum = weighted_sum(&inputs.iter().zip(row).collect::<Vec<_>>())?;
-            finish(sum, &layout.forward_positions(i, chunk))
+            finish(sum, &layout.forward_positions(i, chunk), form)
         })
         .collect()
 }
@@ -165,8 +166,14 @@ fn nothing_to_sum() -> Error {
     }
 }
 
-fn finish(sum: Ciphertext, positions: &[usize]) -> Result<Returned, Error> {
-    Ok(Returned::new(&sum.drop_prime()?.select(positions)?))
+/// Drops the prime and keeps what the plan says.
+pub(crate) fn finish(
+    sum: Ciphertext,
+    positions: &[usize],
+    form: Return,
+) -> Result<Returned, Error> {
+    let selected = sum.drop_and_select(positions, form.truncation)?;
+    Ok(Returned::new(&selected))
 }
 
 /// What the server holds during one training step.
@@ -220,7 +227,11 @@ impl StepWork {
             return Ok(Vec::new());
         }
         let inputs = &self.inputs[layer][chunk * tiles..];
-        let results = chunk_forward(layout, self.weights.forward(layer)?, inputs, chunk)?;
+        let (weights, form) = (
+            self.weights.forward(layer)?,
+            self.plan.returns(layer).forward,
+        );
+        let results = chunk_forward(layout, weights, inputs, chunk, form)?;
         Ok(numbered(place, results, ToClient::ForwardProduct))
     }
 
@@ -232,13 +243,17 @@ impl StepWork {
             return Ok(Vec::new());
         }
         let (outputs, inputs) = (std::mem::take(&mut self.outputs), layout.input_tiles());
-        let weights = self.weights.backward(layer)?;
+        let (weights, form) = (
+            self.weights.backward(layer)?,
+            self.plan.returns(layer).backward,
+        );
         let results = (0..inputs)
             .into_par_iter()
             .map(|k| {
                 let column = weights[k..].iter().step_by(inputs);
                 let sum = weighted_sum(&outputs.iter().zip(column).collect::<Vec<_>>())?;
-                finish(sum, &layout.backward_positions(k, place.chunk as usize))
+                let positions = layout.backward_positions(k, place.chunk as usize);
+                finish(sum, &positions, form)
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(numbered(place, results, ToClient::BackwardProduct))
@@ -253,13 +268,13 @@ impl StepWork {
         }
         // All chunks of this output tile are here: one reduction for the whole sum.
         let (outputs, tiles) = (std::mem::take(&mut self.outputs), layout.input_tiles());
-        let inputs = &self.inputs[layer];
+        let (inputs, form) = (&self.inputs[layer], self.plan.returns(layer).gradient);
         (0..tiles)
             .into_par_iter()
             .map(|k| {
                 let column = inputs[k..].iter().step_by(tiles);
                 let sum = product_sum(&column.zip(&outputs).collect::<Vec<_>>())?;
-                let result = finish(sum, &layout.gradient_positions(i, k))?;
+                let result = finish(sum, &layout.gradient_positions(i, k), form)?;
                 let place = Place {
                     chunk: k as u32,
                     ..place

@@ -60,6 +60,7 @@ impl Track {
         Margin {
             std_dev: self.variance.sqrt() / self.step,
             log2_headroom: self.headroom,
+            step: self.step,
         }
     }
 }

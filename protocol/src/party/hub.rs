@@ -7,9 +7,9 @@ use cpu_time::ProcessTime;
 
 use super::tenant::{Tickets, open_bias};
 use crate::error::{Error, Malformed};
-use crate::message::{ModelId, Refusal, Released, Returned, Sealed, TicketId, ToClient};
+use crate::message::{ModelId, Refusal, Released, Sealed, TicketId, ToClient};
 use crate::model::{ModelVersion, PublicModel, ReleasedModel};
-use crate::packed::Prepared;
+use crate::packed::{Prepared, finish};
 use crate::plan::{Limits, Plan, PlanLiteral};
 use sphinx_he::exact::Ciphertext;
 
@@ -314,7 +314,7 @@ impl Lease {
             .enumerate()
             .map(|(part, sum)| {
                 let positions = self.plan.bias_positions(part as u32);
-                let backup = Returned::new(&sum.drop_prime()?.select(&positions)?);
+                let backup = finish(sum, &positions, self.plan.backup_return())?;
                 Ok(ToClient::Biases {
                     part: part as u32,
                     backup,

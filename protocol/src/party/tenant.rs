@@ -121,8 +121,8 @@ impl Preparation {
         let mut replies = Vec::new();
         if self.held.len() == layout.input_tiles() {
             let held = std::mem::take(&mut self.held);
-            let weights = self.weights.mask(layer)?;
-            let results = chunk_forward(layout, weights, &held, place.chunk as usize)?;
+            let (weights, form) = (self.weights.mask(layer)?, self.plan.returns(layer).mask);
+            let results = chunk_forward(layout, weights, &held, place.chunk as usize, form)?;
             replies = numbered(place, results, ToClient::MaskProduct);
         }
         let done = self.script.is_empty();

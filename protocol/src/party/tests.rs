@@ -247,7 +247,9 @@ fn each_state_takes_only_its_messages() {
                     let ToClient::Refused { reason, detail } = fault.reply else {
                         panic!("a fault refuses")
                     };
-                    if reason == Refusal::Protocol {
+                    // The walker's biases are those of `packed`: in their place, but of another form.
+                    let foreign = (name, kind) == ("Paper", "BiasUpdate");
+                    if reason == Refusal::Protocol && !foreign {
                         assert!(
                             detail.contains(&expects) && detail.contains(kind),
                             "{detail}"
@@ -304,7 +306,8 @@ fn another_wire_version_is_refused() {
     let (server, _) = after(&hub(), vec![]);
     let (reason, detail) = refusal(server, ToServer::Hello { version: 9 });
     assert_eq!(reason, Refusal::Version);
-    assert!(detail.contains('9') && detail.contains('1'), "{detail}");
+    let ours = WIRE_VERSION.to_string();
+    assert!(detail.contains('9') && detail.contains(&ours), "{detail}");
 }
 
 #[test]

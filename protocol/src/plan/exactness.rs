@@ -5,15 +5,17 @@
 //! that the grids allow, and over every secret key that key generation accepts.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use sphinx_he::exact::Encoding;
 use sphinx_he::exact::budget::{self, Margin};
-use sphinx_he::rlwe::SecretNorms;
+use sphinx_he::rlwe::{Parameters, SecretNorms};
 use sphinx_nn::network::LinearKind;
 
 use super::grid::{backward_bound, forward_bound};
-use super::{Checked, LOG2_SCALE_BIAS, LOG2_SCALE_D, LOG2_SCALE_X};
+use super::returns::{LayerReturns, Return, choose, plain};
+use super::{Checked, Scales};
 use crate::error::Error;
 use crate::model::{BIAS_LIMIT, LARGEST_STEP};
 
@@ -21,6 +23,9 @@ use crate::model::{BIAS_LIMIT, LARGEST_STEP};
 pub const LOG2_COEFFICIENTS: f64 = 40.0;
 /// log2 of the accepted probability that any of them decodes wrongly.
 pub const LOG2_FAILURE: f64 = -128.0;
+/// log2 of the largest factor of weights, and by how much it may stay below the usual one.
+const LARGEST_FACTOR: u32 = 40;
+const BELOW_USUAL: u32 = 8;
 /// Updates whose encryption errors may add up in the bias backup.
 const BACKUP_UPDATES: f64 = LARGEST_STEP as f64 + 1.0;
 
@@ -85,142 +90,209 @@ impl Exactness {
     }
 }
 
-pub(super) fn analyse(plan: &Checked) -> Result<Vec<Exactness>, Error> {
+/// Every product of a plan: how far it is from failing, and how its results come back.
+#[derive(Debug)]
+pub(super) struct Analysis {
+    pub(super) rows: Vec<Exactness>,
+    pub(super) returns: Vec<LayerReturns>,
+    pub(super) backup: Return,
+}
+
+pub(super) fn analyse(plan: &Checked, inexact: bool) -> Result<Analysis, Error> {
     let norms = SecretNorms::largest(plan.parameters.degree());
-    let mut rows = Vec::new();
-    for layer in 0..plan.grid.formats().len() {
-        rows.push(Exactness::new(
-            layer,
-            Phase::Forward,
-            &forward(plan, norms, layer)?,
-        ));
-        if layer > 0 {
-            rows.push(Exactness::new(
-                layer,
-                Phase::Backward,
-                &backward(plan, norms, layer)?,
-            ));
-        }
-        rows.push(Exactness::new(
-            layer,
-            Phase::Gradient,
-            &gradient(plan, norms, layer)?,
-        ));
-        rows.push(Exactness::new(
-            layer,
-            Phase::Mask,
-            &mask(plan, norms, layer)?,
-        ));
-    }
-    let encoding = Encoding::scaled(1 << LOG2_SCALE_BIAS);
-    let backup = budget::linear(
-        &plan.parameters,
+    let scales = Scales::of(&plan.parameters);
+    let analyst = Analyst {
+        plan,
         norms,
-        1,
-        encoding,
-        1,
-        BACKUP_UPDATES,
-        BIAS_LIMIT as f64,
-        1,
-    )?;
-    rows.push(Exactness::new(0, Phase::Backup, &backup));
-    Ok(rows)
-}
-
-fn forward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
-    let (format, layout) = (&plan.grid.formats()[layer], &plan.layouts[layer]);
-    let shape = plan.grid.network().linears()[layer];
-    let w = f64::from(format.w_limit);
-    let sum = forward_bound(&shape, format);
-    let norm = layout.forward_weight_count() as f64 * w * w;
-    let encoding = Encoding::scaled(1 << LOG2_SCALE_X);
-    let factor = super::factor(&plan.literal, LOG2_SCALE_X);
-    Ok(budget::linear(
-        &plan.parameters,
-        norms,
-        1,
-        encoding,
-        factor,
-        norm,
-        sum,
-        1,
-    )?)
-}
-
-fn backward(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
-    let (format, layout) = (&plan.grid.formats()[layer], &plan.layouts[layer]);
-    let shape = plan.grid.network().linears()[layer];
-    let w = f64::from(format.w_limit);
-    let sum = backward_bound(&shape, format);
-    let norm = layout.backward_weight_count() as f64 * w * w;
-    let encoding = Encoding::scaled(1 << LOG2_SCALE_D);
-    let factor = super::factor(&plan.literal, LOG2_SCALE_D);
-    Ok(budget::linear(
-        &plan.parameters,
-        norms,
-        1,
-        encoding,
-        factor,
-        norm,
-        sum,
-        1,
-    )?)
-}
-
-fn gradient(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
-    let (format, layout) = (&plan.grid.formats()[layer], &plan.layouts[layer]);
-    let rows = plan.grid.capacity() as f64;
-    let clip = plan.literal.grid.clip_bound as f64;
-    let x = f64::from(format.x_limit);
-    // Row by row d saturates. That of a dense layer is at most clip / 2^x_shift long, because the
-    // bias counts as an input of one; in a convolution positions may cancel.
-    let saturated = layout.outputs_in_tile() as f64 * f64::from(format.g_limit).powi(2);
-    let (d_norm, entry) = match plan.grid.network().linears()[layer].kind {
-        LinearKind::Dense => {
-            let d = clip * (-f64::from(format.x_shift)).exp2();
-            (saturated.min(d * d), clip.min(x * d))
-        }
-        LinearKind::Conv(_) => (saturated, clip),
+        scales,
+        inexact,
     };
-    let x_norm = rows * layout.inputs_in_tile() as f64 * x * x;
-    Ok(budget::product(
-        &plan.parameters,
-        norms,
-        1 << LOG2_SCALE_X,
-        1 << LOG2_SCALE_D,
-        x_norm,
-        rows * d_norm,
-        layout.chunks() as f64,
-        rows * entry,
-        1,
-    )?)
-}
-
-fn mask(plan: &Checked, norms: SecretNorms, layer: usize) -> Result<Margin, Error> {
-    let (format, layout) = (&plan.grid.formats()[layer], &plan.ticket_layouts[layer]);
-    let shape = plan.grid.network().linears()[layer];
-    let w = f64::from(format.w_limit);
-    let online = forward_bound(&shape, format);
-    let half = f64::from(plan.literal.mask_bits - 1).exp2();
-    if online >= half {
-        return Err(Error::MaskTooNarrow {
-            layer,
-            mask_bits: plan.literal.mask_bits,
-            log2_bound: online.log2(),
+    let mut rows = Vec::new();
+    let mut returns = Vec::new();
+    for layer in 0..plan.grid.formats().len() {
+        let (forward, y) = analyst.forward(layer)?;
+        let (backward, dx) = analyst.backward(layer)?;
+        let (gradient, g) = analyst.gradient(layer)?;
+        let (mask, r) = analyst.mask(layer)?;
+        let products = [
+            (Phase::Forward, y),
+            (Phase::Backward, dx),
+            (Phase::Gradient, g),
+            (Phase::Mask, r),
+        ];
+        let used = |phase: &Phase| layer > 0 || *phase != Phase::Backward;
+        rows.extend(
+            products
+                .iter()
+                .filter(|(phase, _)| used(phase))
+                .map(|(phase, margin)| Exactness::new(layer, *phase, margin)),
+        );
+        returns.push(LayerReturns {
+            forward,
+            backward,
+            gradient,
+            mask,
         });
     }
-    let norm = layout.forward_weight_count() as f64 * w * w;
-    let encoding = Encoding::Modular {
-        log_t: plan.literal.mask_bits,
-    };
-    Ok(budget::linear(
-        &plan.parameters,
-        norms,
-        1,
-        encoding,
-        1,
-        norm,
-        0.0,
-        1,
-    )?)
+    let (backup, margin) = analyst.backup()?;
+    rows.push(Exactness::new(0, Phase::Backup, &margin));
+    Ok(Analysis {
+        rows,
+        returns,
+        backup,
+    })
+}
+
+/// Evaluates the inequality of one plan.
+struct Analyst<'a> {
+    plan: &'a Checked,
+    norms: SecretNorms,
+    scales: Scales,
+    inexact: bool,
+}
+
+impl Analyst<'_> {
+    fn decide(
+        &self,
+        degree: usize,
+        scale: Option<u32>,
+        log2_factors: RangeInclusive<u32>,
+        margin_of: impl Fn(u64) -> Result<Margin, Error>,
+    ) -> Result<(Return, Margin), Error> {
+        let (p, norms) = (&self.plan.parameters, self.norms);
+        let choice = if self.inexact {
+            let usual = scale.map_or(0, |scale| self.scales.usual_factor(scale));
+            plain(usual.min(*log2_factors.end()), margin_of)?
+        } else {
+            choose(p, norms, degree, log2_factors, margin_of)?
+        };
+        let encoding = match scale {
+            Some(scale) => dropped(p, scale + choice.log2_factor),
+            None => self.plan.mask_encoding(),
+        };
+        let returned = Return {
+            degree,
+            factor: 1 << choice.log2_factor,
+            encoding,
+            truncation: choice.truncation,
+        };
+        Ok((returned, choice.margin))
+    }
+
+    fn forward(&self, layer: usize) -> Result<(Return, Margin), Error> {
+        let (grid, layout) = (&self.plan.grid, &self.plan.layouts[layer]);
+        let sum = forward_bound(&grid.network().linears()[layer], &grid.formats()[layer]);
+        self.linear(layer, self.scales.x, layout.forward_weight_count(), sum)
+    }
+
+    fn backward(&self, layer: usize) -> Result<(Return, Margin), Error> {
+        let (grid, layout) = (&self.plan.grid, &self.plan.layouts[layer]);
+        let sum = backward_bound(&grid.network().linears()[layer], &grid.formats()[layer]);
+        self.linear(layer, self.scales.d, layout.backward_weight_count(), sum)
+    }
+
+    /// A product of at most `weights` weights with what is encrypted at a scale of `2^scale`.
+    fn linear(
+        &self,
+        layer: usize,
+        scale: u32,
+        weights: usize,
+        sum: f64,
+    ) -> Result<(Return, Margin), Error> {
+        let w = f64::from(self.plan.grid.formats()[layer].w_limit);
+        let norm = weights as f64 * w * w;
+        let encoding = Encoding::scaled(1 << scale);
+        let least = self.scales.usual_factor(scale).saturating_sub(BELOW_USUAL);
+        self.decide(
+            1,
+            Some(scale),
+            least..=LARGEST_FACTOR.max(least),
+            |factor| {
+                let (p, norms) = (&self.plan.parameters, self.norms);
+                Ok(budget::linear(p, norms, 1, encoding, factor, norm, sum, 1)?)
+            },
+        )
+    }
+
+    fn gradient(&self, layer: usize) -> Result<(Return, Margin), Error> {
+        let (plan, scales) = (self.plan, self.scales);
+        let (format, layout) = (&plan.grid.formats()[layer], &plan.layouts[layer]);
+        let rows = plan.grid.capacity() as f64;
+        let clip = plan.literal.grid.clip_bound as f64;
+        let x = f64::from(format.x_limit);
+        // Row by row d saturates. That of a dense layer is at most clip / 2^x_shift long, because
+        // the bias counts as an input of one; in a convolution positions may cancel.
+        let saturated = layout.outputs_in_tile() as f64 * f64::from(format.g_limit).powi(2);
+        let (d_norm, entry) = match plan.grid.network().linears()[layer].kind {
+            LinearKind::Dense => {
+                let d = clip * (-f64::from(format.x_shift)).exp2();
+                (saturated.min(d * d), clip.min(x * d))
+            }
+            LinearKind::Conv(_) => (saturated, clip),
+        };
+        let x_norm = rows * layout.inputs_in_tile() as f64 * x * x;
+        self.decide(2, Some(scales.x + scales.d), 0..=0, |_| {
+            Ok(budget::product(
+                &plan.parameters,
+                self.norms,
+                1 << scales.x,
+                1 << scales.d,
+                x_norm,
+                rows * d_norm,
+                layout.chunks() as f64,
+                rows * entry,
+                1,
+            )?)
+        })
+    }
+
+    fn mask(&self, layer: usize) -> Result<(Return, Margin), Error> {
+        let plan = self.plan;
+        let (format, layout) = (&plan.grid.formats()[layer], &plan.ticket_layouts[layer]);
+        let shape = plan.grid.network().linears()[layer];
+        let w = f64::from(format.w_limit);
+        let online = forward_bound(&shape, format);
+        let half = f64::from(plan.literal.mask_bits - 1).exp2();
+        if online >= half {
+            return Err(Error::MaskTooNarrow {
+                layer,
+                mask_bits: plan.literal.mask_bits,
+                log2_bound: online.log2(),
+            });
+        }
+        let norm = layout.forward_weight_count() as f64 * w * w;
+        let encoding = plan.mask_encoding();
+        self.decide(1, None, 0..=0, |_| {
+            let (p, norms) = (&plan.parameters, self.norms);
+            Ok(budget::linear(p, norms, 1, encoding, 1, norm, 0.0, 1)?)
+        })
+    }
+
+    fn backup(&self) -> Result<(Return, Margin), Error> {
+        let scale = self.scales.bias;
+        let encoding = Encoding::scaled(1 << scale);
+        self.decide(1, Some(scale), 0..=0, |_| {
+            let (p, norms) = (&self.plan.parameters, self.norms);
+            let largest = BIAS_LIMIT as f64;
+            Ok(budget::linear(
+                p,
+                norms,
+                1,
+                encoding,
+                1,
+                BACKUP_UPDATES,
+                largest,
+                1,
+            )?)
+        })
+    }
+}
+
+/// `2^log2_scale` after the prime drop.
+fn dropped(parameters: &Parameters, log2_scale: u32) -> Encoding {
+    let last = parameters.moduli().last();
+    Encoding::Scaled {
+        numerator: 1 << log2_scale,
+        denominator: last.map_or(1, |q| u128::from(q.value())),
+    }
 }

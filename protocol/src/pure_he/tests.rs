@@ -38,7 +38,11 @@ fn networks() -> [Network; 2] {
     };
     let ends = [LayerSpec::Tanh, LayerSpec::Dense { outputs: 3 }];
     let dense = [vec![LayerSpec::Dense { outputs: 4 }], ends.to_vec()].concat();
-    let conv = [vec![conv, LayerSpec::Relu, LayerSpec::Dense { outputs: 4 }], ends.to_vec()].concat();
+    let conv = [
+        vec![conv, LayerSpec::Relu, LayerSpec::Dense { outputs: 4 }],
+        ends.to_vec(),
+    ]
+    .concat();
     [network(dense, 3), network(conv, 4)]
 }
 
@@ -66,8 +70,7 @@ fn encrypted_steps_are_those_in_the_clear() {
         for style in [Style::Eager, Style::Lazy] {
             let mut rng = ChaCha20Rng::seed_from_u64(1);
             let size = 0.5 / rows as f64;
-            let mut engine =
-                PureHe::new(&network, &start, &toy(), style, size, &mut rng).unwrap();
+            let mut engine = PureHe::new(&network, &start, &toy(), style, size, &mut rng).unwrap();
             let first = engine.take_counts();
             assert_eq!(first.uploads as usize, network.parameter_count());
             let mut clear = Clear::new(&network, start.clone(), config).unwrap();

@@ -18,7 +18,7 @@ use crate::grid::{Engine, Forward};
 use crate::link::{Link, unexpected};
 use crate::message::{ModelId, Refusal, TicketId, ToClient, ToServer};
 use crate::model::{FrozenReplica, ModelVersion};
-use crate::packed::{Form, encrypt, open_result, seed, tile_places};
+use crate::packed::{encrypt, open_result, seed, tile_places};
 use crate::plan::{GridPlan, Plan};
 
 /// How often a request is tried again after the server has moved on to newer weights.
@@ -173,12 +173,8 @@ impl Requester {
             .iter()
             .map(|shape| Integers::zeros(self.plan.literal().tickets, shape.outputs))
             .collect();
-        let (secret, parameters) = (&self.secret, self.plan.parameters());
-        let encoding = self.plan.mask_encoding();
-        let form = Form {
-            degree: 1,
-            encoding,
-        };
+        let (secret, plan) = (&self.secret, &self.plan);
+        let (parameters, encoding) = (plan.parameters(), plan.mask_encoding());
         self.link.exchange(
             |send| {
                 let sealed = uploads
@@ -202,6 +198,7 @@ impl Requester {
                     let layer = usize::from(at.layer);
                     let (tile, chunk) = (at.tile as usize, at.chunk as usize);
                     let positions = layouts[layer].forward_positions(tile, chunk);
+                    let form = plan.returns(layer).mask;
                     let values = open_result(&result, &positions, form, secret)?;
                     layouts[layer].place_forward(&mut products[layer], &values, tile, chunk);
                     Ok(())

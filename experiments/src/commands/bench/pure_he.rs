@@ -40,10 +40,15 @@ pub(super) fn run(out: Output) -> Result<()> {
         height: 28,
         width: 28,
     };
-    let large = architectures::by_name("minionn-mnist", input, 10).context("the paper's network")?;
+    let large =
+        architectures::by_name("minionn-mnist", input, 10).context("the paper's network")?;
     let large = Network::new(&large)?;
     let parameters = Parameters::new(&standard_parameters())?;
-    let mut table = Table::new(["training step, everything encrypted", "measured", "minionn-mnist"]);
+    let mut table = Table::new([
+        "training step, everything encrypted",
+        "measured",
+        "minionn-mnist",
+    ]);
     let mut objects = Vec::new();
     for (style, name) in STYLES {
         let measured = measure(&small, style)?;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sphinx_he::ckks::{Level, SeededCiphertext};
 use sphinx_protocol::paper::{Paper, PaperPlan};
-use sphinx_protocol::plan::Phase;
+use sphinx_protocol::plan::{Exactness, Phase};
 
 use crate::config::Config;
 use crate::privacy::Terms;
@@ -109,6 +109,28 @@ pub(super) fn operations(plan: &PaperPlan) -> Table {
         ("ciphertexts down", counts.downloads),
     ] {
         table.row(name, [count.to_string()]);
+    }
+    table
+}
+
+pub(super) fn exactness(rows: &[Exactness]) -> Table {
+    let mut table = Table::new([
+        "layer",
+        "product",
+        "error (steps)",
+        "headroom",
+        "log2 failure",
+    ]);
+    for row in rows {
+        table.row(
+            row.layer.to_string(),
+            [
+                row.phase.to_string(),
+                format!("{:.5}", row.std_dev),
+                format!("{:.1} bits", row.log2_headroom),
+                format!("{:.0}", row.log2_failure),
+            ],
+        );
     }
     table
 }

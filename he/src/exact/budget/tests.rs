@@ -4,7 +4,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::exact::{Ciphertext, IntegerPoly, Plaintext, SeededCiphertext};
+use crate::exact::{Ciphertext, IntegerPoly, Plaintext, SeededCiphertext, Truncation};
 use crate::rlwe::{ParametersLiteral, SecretKey, Security};
 
 fn parameters(log_n: u32, log_q: &[u32], error_std_dev: f64) -> Parameters {
@@ -71,6 +71,7 @@ fn union_bounds_add_in_logarithms() {
     let margin = Margin {
         std_dev: 0.02,
         log2_headroom: 1.0,
+        step: 1.0,
     };
     let single = margin.log2_failure(1.0);
     assert!((margin.log2_failure(1024.0) - single - 10.0).abs() < 1e-9);
@@ -78,6 +79,7 @@ fn union_bounds_add_in_logarithms() {
     let none = Margin {
         std_dev: 0.0,
         log2_headroom: 1.0,
+        step: 1.0,
     };
     assert_eq!(none.log2_failure(1e12), f64::NEG_INFINITY);
     assert_eq!(none.failure_rate(), 0.0);
@@ -85,7 +87,8 @@ fn union_bounds_add_in_logarithms() {
     assert!(
         !Margin {
             std_dev: f64::NAN,
-            log2_headroom: 1.0
+            log2_headroom: 1.0,
+            step: 1.0,
         }
         .holds(1.0, 0.0)
     );
@@ -347,4 +350,40 @@ fn modular_products_fail_as_predicted() {
     // the error of the encoding, 1/12, counts beside a small sigma
     plain(1.0, &[40], Encoding::Modular { log_t: 26 }, 1, 0, 40);
     plain(3.2, &[40, 30], Encoding::Modular { log_t: 35 }, 1, 1, 40);
+}
+
+/// Sums of plain products whose downloads are cut so far that a good part of them fails.
+fn truncated(degree: usize, cut: Truncation) {
+    let (mut s, n, rounds) = (Setup::new(10, &[47, 42], 3.2, 17), 1024, 20);
+    let (mut failures, mut predicted) = (0.0, 0.0);
+    for _ in 0..rounds {
+        let x = random(&mut s.rng, n, 6);
+        let a = s.encrypt(1, &x, Encoding::scaled(1 << 30));
+        let (p, norms, unit) = (s.parameters.clone(), s.secret.norms(), [1]);
+        let (product, margin) = if degree == 2 {
+            let b = s.encrypt(1, &unit, Encoding::scaled(1 << 28));
+            let (dx, dd) = (1 << 30, 1 << 28);
+            let margin = product(&p, norms, dx, dd, norm(&x), 1.0, 1.0, 64.0, 1).unwrap();
+            (a.mul(&b).unwrap(), margin)
+        } else {
+            let w = IntegerPoly::new(&p, 1, &unit, 1 << 28).unwrap();
+            let encoding = Encoding::scaled(1 << 30);
+            let margin = linear(&p, norms, 1, encoding, 1 << 28, 1.0, 64.0, 1).unwrap();
+            (a.mul_plain(&w).unwrap(), margin)
+        };
+        let margin = margin.truncated(&p, norms, degree, cut);
+        predicted += margin.failure_rate() / f64::from(rounds);
+        let down = product.drop_and_select(&all(&p), cut).unwrap();
+        failures += wrong(&down.decrypt(&s.secret).unwrap().keep_local(), &x);
+    }
+    let name = format!("degree {degree}, {cut:?}");
+    judge(&name, failures, f64::from(rounds) * n as f64, predicted);
+}
+
+#[test]
+fn truncated_downloads_fail_as_predicted() {
+    // the bits of the masks decide; then they and those of c0, whose error is not Gaussian
+    truncated(1, Truncation { c0: 4, masks: 12 });
+    truncated(1, Truncation { c0: 14, masks: 12 });
+    truncated(2, Truncation { c0: 3, masks: 6 });
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
 
 use super::*;
+use crate::format::quantise;
 use crate::plan::{GridLiteral, Limits, PlanChoices};
 
 const ROWS: usize = 4;

@@ -184,7 +184,12 @@ fn forward_products_keep_their_bound() {
     let (format, layout) = (plan.formats()[0], &plan.layouts()[0]);
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let weights = extreme(&mut rng, outputs, inputs, format.w_limit);
-    let polys = forward_polys(&plan, layout, &flat(&weights), plan.forward_factor());
+    let polys = forward_polys(
+        &plan,
+        layout,
+        &flat(&weights),
+        plan.returns(0).forward.factor,
+    );
     let mut tally = Tally::default();
     for seed in 0..10 {
         let x = extreme(&mut rng, 1, inputs, format.x_limit);
@@ -213,7 +218,13 @@ fn backward_products_keep_their_bound() {
         .collect();
     let poly = |i, k| {
         let values = layout.backward_weights(&weights, i, k);
-        IntegerPoly::new(plan.parameters(), 1, &values, plan.backward_factor()).unwrap()
+        IntegerPoly::new(
+            plan.parameters(),
+            1,
+            &values,
+            plan.returns(layer).backward.factor,
+        )
+        .unwrap()
     };
     let polys: Vec<Vec<IntegerPoly>> = (0..layout.input_tiles())
         .map(|k| (0..layout.output_tiles()).map(|i| poly(i, k)).collect())
