@@ -51,6 +51,9 @@ const LOG2_SCALE: u8 = 40;
 /// Sums that one thread computes at once.
 const SUMS: usize = 4;
 
+/// Terms per operand from which operands are laid side by side.
+const REUSE: usize = 2;
+
 /// When products are relinearised and rescaled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -217,17 +220,14 @@ impl Server {
         times: &mut Times,
     ) -> Result<Vec<Ciphertext>, Error> {
         let start = Instant::now();
-        let (a, b) = (bank(a)?, bank(b)?);
-        let sums = lists
-            .par_chunks(SUMS)
-            .map(|lists| {
-                let lists: Vec<&[(u32, u32)]> = lists.iter().map(Vec::as_slice).collect();
-                a.product_sums(&b, &lists)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let terms: usize = lists.iter().map(Vec::len).sum();
+        // Side by side pays where operands are used several times; a dense layer uses a weight once.
+        let sums = match terms > REUSE * (a.len() + b.len()) {
+            true => self.banked(a, b, lists)?,
+            false => self.direct(a, b, lists)?,
+        };
         times.products += start.elapsed().as_secs_f64();
         let start = Instant::now();
-        let sums: Vec<Ciphertext> = sums.into_iter().flatten().collect();
         let sums = sums
             .into_par_iter()
             .map_init(
@@ -242,6 +242,58 @@ impl Server {
             .collect();
         times.switching += start.elapsed().as_secs_f64();
         sums
+    }
+
+    /// Sums of products of operands that are laid side by side first.
+    fn banked(
+        &self,
+        a: &[Ciphertext],
+        b: &[Ciphertext],
+        lists: &[Terms],
+    ) -> Result<Vec<Ciphertext>, Error> {
+        let (a, b) = (bank(a)?, bank(b)?);
+        let sums = lists
+            .par_chunks(SUMS)
+            .map(|lists| {
+                let lists: Vec<&[(u32, u32)]> = lists.iter().map(Vec::as_slice).collect();
+                a.product_sums(&b, &lists)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(sums.into_iter().flatten().collect())
+    }
+
+    /// Sums of products of operands where they are.
+    fn direct(
+        &self,
+        a: &[Ciphertext],
+        b: &[Ciphertext],
+        lists: &[Terms],
+    ) -> Result<Vec<Ciphertext>, Error> {
+        let evaluator = &self.evaluator;
+        let product = |sum: &mut Option<Ciphertext>, scratch: &mut Ciphertext, (left, right)| {
+            let (a, b) = (at(a, left)?, at(b, right)?);
+            match sum {
+                Some(sum) => {
+                    evaluator.mul_into(scratch, a, b)?;
+                    evaluator.add_assign(sum, scratch)?;
+                }
+                None => *sum = Some(evaluator.mul(a, b)?),
+            }
+            Ok::<_, Error>(())
+        };
+        lists
+            .par_iter()
+            .map_init(
+                || evaluator.empty(Level(self.level), 2),
+                |scratch, list| {
+                    let mut sum = None;
+                    for &term in list {
+                        product(&mut sum, scratch, term)?;
+                    }
+                    sum.ok_or_else(|| missing(0))
+                },
+            )
+            .collect()
     }
 
     /// Every slot becomes the sum of all.

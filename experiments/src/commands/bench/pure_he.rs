@@ -24,6 +24,9 @@ const ROWS: usize = 500;
 /// The style and its name.
 const STYLES: [(Style, &str); 2] = [(Style::Eager, "eager"), (Style::Lazy, "lazy")];
 
+/// One of the counts.
+type Count = fn(&Counts) -> u64;
+
 /// One measured step.
 struct Measured {
     seconds: f64,
@@ -143,7 +146,7 @@ fn extrapolate(measured: &Measured, counts: &Counts, style: Style) -> f64 {
 fn rows(table: &mut Table, name: &str, measured: &Measured, counts: &Counts, extrapolated: f64) {
     let label = format!("{name}: seconds (minionn-mnist extrapolated)");
     table.row(label, [seconds(measured.seconds), seconds(extrapolated)]);
-    let pairs: [(&str, fn(&Counts) -> u64); 4] = [
+    let pairs: [(&str, Count); 4] = [
         ("products", |c| c.products),
         ("relinearisations", |c| c.relinearisations),
         ("rescales", |c| c.rescales),
@@ -154,7 +157,7 @@ fn rows(table: &mut Table, name: &str, measured: &Measured, counts: &Counts, ext
         table.row(format!("{name}: {what}"), both);
     }
     for (what, count) in [
-        ("up", (|c: &Counts| c.bytes_up) as fn(&Counts) -> u64),
+        ("up", (|c: &Counts| c.bytes_up) as Count),
         ("down", |c: &Counts| c.bytes_down),
     ] {
         let both = [&measured.counts, counts].map(|c| bytes(count(c) as f64));
