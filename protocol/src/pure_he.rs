@@ -7,8 +7,9 @@
 //! released.
 //!
 //! Two styles: [`Style::Eager`] relinearises and rescales after every product, as libraries of
-//! encrypted tensors do; [`Style::Lazy`] sums products of degree two first and does both once per sum, our best
-//! effort for the baseline. Uploads are seeded, results go down at the lowest level: neither is slowed.
+//! encrypted tensors do; [`Style::Lazy`] sums products of degree two first and does both once per sum.
+//! As it stands the lazy style saves key switches but holds all sums of a layer at degree two before it relinearises
+//! them: on dense layers, whose gradients are sums of one product, that costs more than it saves. Uploads are seeded, results go down at the lowest level: neither is slowed.
 //!
 //! Levels: with `L = 3` every step costs one; after three the client decrypts the parameters and
 //! encrypts them afresh, which is counted. Scales: `[W]`, `[b]` and `[d]` have `2^40`, `[x]` that of the prime that a
