@@ -46,7 +46,7 @@ pub use kind::{AccountantKind, UnknownAccountant};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::event::DpEvent;
+use crate::event::{DpEvent, EventPath};
 use crate::pld::PldError;
 use crate::quantity::{Adjacency, Delta, NoiseMultiplier, SamplingRate, extended};
 
@@ -93,6 +93,9 @@ pub enum AccountError {
     /// The privacy loss could not be composed precisely enough.
     #[error(transparent)]
     Loss(#[from] PldError),
+    /// Cut batches or a coarse grid use up delta.
+    #[error(transparent)]
+    TooFar(#[from] TooFar),
     /// A bound was asked of an accountant that has none.
     #[error("the accountant {0} gives an estimate, which may lie below the truth, and no bound")]
     NoBound(AccountantKind),
@@ -113,22 +116,24 @@ pub struct Spent {
 
 /// An event that this accountant cannot price.
 #[derive(Debug, Clone, PartialEq, Error)]
-#[error("cannot account `{event}` under adjacency `{adjacency}`: {reason}")]
+#[error("cannot account `{event}` (at {path}) under adjacency `{adjacency}`: {reason}")]
 pub struct Unsupported {
     /// The sub-event at fault.
     pub event: Box<DpEvent>,
+    /// Where it stands in the event that was to be composed.
+    pub path: EventPath,
     /// The neighbours that were to be protected.
     pub adjacency: Adjacency,
     /// Why, and what to do instead.
     pub reason: Reason,
 }
 
-/// Why an event is not supported.
+/// Why an event is not supported, and what to do instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Reason {
     /// Sampling inside sampling.
-    #[error("a sampled batch may only hold Gaussian releases; multiply nested rates yourself")]
+    #[error("a sampled batch may only hold unsampled releases; multiply nested rates yourself")]
     NestedSampling,
     /// More than 2^64 repetitions.
     #[error("the number of repetitions does not fit in 64 bits")]
@@ -136,9 +141,42 @@ pub enum Reason {
     /// The Gaussians of one batch add up to less noise than can be accounted.
     #[error("the joint noise multiplier of the releases of one batch is below 1e-6")]
     TooLittleNoise,
-    /// Sampling under replace-one, by an accountant that cannot price it.
-    #[error("sampled releases under this adjacency are priced by the Renyi accountant only")]
-    SampledReplaceOne,
+    /// Several releases on one batch that do not add up to one Gaussian.
+    #[error(
+        "several releases on one batch are priced together only if all are Gaussian; draw a batch \
+         for each"
+    )]
+    JointBatch,
+    /// A discrete Gaussian whose grid is too coarse to count as a rounded continuous one.
+    #[error(
+        "noise below 64 grid units on several coordinates is priced only without sampling, and only \
+         by the accountants rdp and moments; use a finer grid"
+    )]
+    CoarseGrid,
+    /// Batches of fixed size where records are added or removed.
+    #[error(
+        "a batch of fixed size has no counterpart with one record more; protect the replacement of \
+         a record, or draw Poisson batches"
+    )]
+    FixedSizeAddRemove,
+    /// Batches of fixed size with noise other than Gaussian.
+    #[error("batches of fixed size are priced for Gaussian noise only; draw Poisson batches")]
+    FixedSizeNoise,
+    /// Batches of fixed size, by an accountant that cannot price them.
+    #[error(
+        "no pair of distributions is known to dominate batches of fixed size under composition; \
+         the accountants rdp and moments price them"
+    )]
+    FixedSizeLoss,
+    /// The odometer has no delta left for a distance.
+    #[error(
+        "cut batches and rounded grids are accounted up to a distance, which an odometer cannot charge \
+         to its delta; charge the Poisson batch or the Gaussian that it stands for, and add the distance"
+    )]
+    Distance,
+    /// The central limit is known for Gaussians that are sampled under add-or-remove only.
+    #[error("the central limit is not worked out for this; the accountants rdp and pld price it")]
+    NoLimit,
 }
 
 /// The arithmetic of an accountant left the range of floats.
@@ -152,6 +190,46 @@ pub struct NotFinite {
     pub delta: f64,
     /// The order at which the arithmetic failed.
     pub order: f64,
+}
+
+/// The run is too far from the one that is accounted.
+#[derive(Debug, Clone, Copy, PartialEq, Error)]
+#[error(
+    "cut batches and the grid are at a distance of {distance} from what is accounted, too much \
+     against delta {delta}: use a larger capacity, a finer grid or a larger delta"
+)]
+pub struct TooFar {
+    /// The total variation distance of the whole run.
+    pub distance: f64,
+    /// The delta that was asked for.
+    pub delta: f64,
+}
+
+/// Asks for an answer at the delta that is left once `(1 + e^epsilon) distance` is deducted, with an
+/// epsilon that the answer confirms (the proof is with [`crate::capacity`]).
+pub(crate) fn at_distance<T, E: From<TooFar>>(
+    delta: Delta,
+    distance: f64,
+    mut ask: impl FnMut(Delta) -> Result<T, E>,
+    upper: impl Fn(&T) -> f64,
+) -> Result<T, E> {
+    if distance <= 0.0 {
+        return ask(delta);
+    }
+    let delta = delta.get();
+    let too_far = TooFar { distance, delta };
+    let mut assumed = 0.0f64;
+    for _ in 0..60 {
+        let rest = (1.0 + assumed.exp()).mul_add(-distance, delta);
+        let rest = Delta::new(rest * (1.0 - 1e-15)).map_err(|_| too_far)?;
+        let answer = ask(rest)?;
+        let found = upper(&answer);
+        if found <= assumed || found.is_infinite() {
+            return Ok(answer);
+        }
+        assumed = found.mul_add(1.0 + 1e-9, 1e-9);
+    }
+    Err(too_far.into())
 }
 
 /// Prices a sequence of events.

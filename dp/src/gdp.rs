@@ -23,9 +23,9 @@
 
 use crate::accountant::{AccountError, Accountant, AccountantKind, Answer, Reason, Unsupported};
 use crate::event::DpEvent;
+use crate::flat::{Flat, Piece};
 use crate::gaussian;
 use crate::quantity::{Adjacency, Delta};
-use crate::rdp::Flat;
 
 /// The central-limit accountant.
 #[derive(Debug, Clone)]
@@ -69,15 +69,18 @@ impl Accountant for GdpAccountant {
     }
 
     fn compose(&mut self, event: &DpEvent, count: u64) -> Result<(), Unsupported> {
-        let flat = Flat::new(self.adjacency, event, count)?;
         let replace = self.adjacency == Adjacency::ReplaceOne;
-        if replace && flat.steps.iter().any(|(step, _)| step.rate < 1.0) {
-            return flat.refuse(event, Reason::SampledReplaceOne);
-        }
+        let flat = Flat::checked(self.adjacency, event, count, |piece| match piece {
+            Piece::Gaussian(step) if !replace || step.rate >= 1.0 => None,
+            _ => Some(Reason::NoLimit),
+        })?;
         if flat.unprotected {
             self.square = f64::INFINITY;
         }
-        for (step, count) in flat.steps {
+        for (piece, count) in flat.pieces {
+            let Piece::Gaussian(step) = piece else {
+                continue;
+            };
             let mu = gaussian::clt_mu(step.rate, step.noise_multiplier, count);
             self.square += if replace { 4.0 * mu * mu } else { mu * mu };
         }

@@ -4,12 +4,14 @@
 //! that adds noise to clipped sums: what does it cost, how is it drawn exactly, and was it written
 //! down before it was released? From the bottom up:
 //!
-//! - [`quantity`]: checked numbers; [`event`]: what was released.
+//! - [`quantity`]: checked numbers; [`event`]: what was released; [`scheme`]: who is protected and how
+//!   batches are drawn, for sampler, mechanism and accountant alike.
 //! - [`accountant`]: what it cost, by [`rdp`], [`moments`], [`pld`] or, as an estimate, [`gdp`];
 //!   [`gaussian`]: the closed form without sampling; [`calibrate`]: how much noise a budget needs.
 //! - [`sampler`], [`capacity`]: Poisson batches of a fixed public size.
 //! - [`noise`]: discrete Gaussians, exact or in constant time.
-//! - [`mechanism`]: clip, then release; [`ledger`]: the book that is charged first.
+//! - [`mechanism`]: clip, then release; [`ledger`]: the book that is charged first, with its filter;
+//!   [`odometer`]: what an adaptive run has spent, valid whenever it stops.
 //! - [`statement`]: what a run guarantees and what it does not; [`audit`]: what its outputs betray.
 //!
 //! A whole private run, without a network:
@@ -50,24 +52,27 @@ pub mod audit;
 pub mod calibrate;
 pub mod capacity;
 pub mod event;
+mod flat;
 pub mod gaussian;
 pub mod gdp;
 pub mod ledger;
 pub mod mechanism;
 pub mod moments;
 pub mod noise;
+pub mod odometer;
 pub mod pld;
 pub mod quantity;
 pub mod rdp;
 pub mod sampler;
+pub mod scheme;
 mod special;
 pub mod statement;
 
 pub use accountant::{
-    AccountError, Accountant, AccountantKind, Answer, NotFinite, Spent, Unsupported,
+    AccountError, Accountant, AccountantKind, Answer, NotFinite, Spent, TooFar, Unsupported,
 };
 pub use calibrate::{Budget, CalibrateError, Calibrator};
-pub use event::DpEvent;
+pub use event::{DpEvent, EventPath};
 pub use gdp::GdpAccountant;
 pub use ledger::{FixedPlan, Ledger, LedgerBuilder, LedgerError, Receipt};
 pub use mechanism::{
@@ -78,10 +83,14 @@ pub use moments::MomentsAccountant;
 pub use noise::{
     DiscreteGaussian, IdealisedGaussian, LadderGaussian, NoiseKind, PreparedNoise, RationalGaussian,
 };
+pub use odometer::{Odometer, OdometerError, OdometerState};
 pub use pld::{PldAccountant, PldError};
-pub use quantity::{Adjacency, Delta, Epsilon, NoiseMultiplier, RangeError, SamplingRate};
+pub use quantity::{
+    Adjacency, Delta, Epsilon, LaplaceScale, NoiseMultiplier, RangeError, SamplingRate, StdDev,
+};
 pub use rdp::RdpAccountant;
 pub use sampler::PoissonSampler;
+pub use scheme::{Batches, Scheme, SchemeError};
 pub use statement::{BiasRule, PrivacyStatement, RunFacts};
 
 /// The settings of all property tests: a fixed seed, so that a run can be repeated.

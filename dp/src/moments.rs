@@ -22,10 +22,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::accountant::{AccountError, Accountant, AccountantKind, Answer, NotFinite, Unsupported};
+use crate::accountant::{
+    AccountError, Accountant, AccountantKind, Answer, NotFinite, Unsupported, at_distance,
+};
 use crate::event::DpEvent;
+use crate::flat::Flat;
 use crate::quantity::{Adjacency, Delta};
-use crate::rdp::Flat;
 
 /// The largest lambda; the order is one more.
 pub const MAX_LAMBDA: usize = 32;
@@ -37,6 +39,8 @@ pub struct MomentsAccountant {
     /// The sum of divergences at orders 2, 3, ...
     divergences: [f64; MAX_LAMBDA],
     seen: bool,
+    /// See [`crate::RdpAccountant::distance`].
+    distance: f64,
 }
 
 impl MomentsAccountant {
@@ -47,6 +51,7 @@ impl MomentsAccountant {
             adjacency,
             divergences: [0.0; MAX_LAMBDA],
             seen: false,
+            distance: 0.0,
         }
     }
 
@@ -61,6 +66,21 @@ impl MomentsAccountant {
             }
         }
         best
+    }
+
+    /// Epsilon of the run that is accounted.
+    fn ideal(&self, delta: Delta) -> Result<Answer, AccountError> {
+        if !self.seen {
+            return Ok(self.answer(0.0, MAX_LAMBDA as f64));
+        }
+        let ln = delta.get().ln();
+        let (lambda, epsilon) = self.best(|lambda, divergence| divergence - ln / lambda);
+        if epsilon.is_nan() {
+            let order = lambda + 1.0;
+            let delta = delta.get();
+            return Err(NotFinite { delta, order }.into());
+        }
+        Ok(self.answer(epsilon, lambda))
     }
 
     fn answer(&self, value: f64, lambda: f64) -> Answer {
@@ -88,27 +108,19 @@ impl Accountant for MomentsAccountant {
             self.divergences = [f64::INFINITY; MAX_LAMBDA];
             self.seen = true;
         }
-        for (step, count) in flat.steps {
+        self.distance += flat.distance;
+        for (piece, count) in flat.pieces {
             self.seen = true;
             for (i, sum) in self.divergences.iter_mut().enumerate() {
-                *sum += count as f64 * step.rdp(self.adjacency, (i + 2) as f64);
+                *sum += count as f64 * piece.rdp(self.adjacency, (i + 2) as f64);
             }
         }
         Ok(())
     }
 
     fn epsilon_at(&self, delta: Delta) -> Result<Answer, AccountError> {
-        if !self.seen {
-            return Ok(self.answer(0.0, MAX_LAMBDA as f64));
-        }
-        let ln = delta.get().ln();
-        let (lambda, epsilon) = self.best(|lambda, divergence| divergence - ln / lambda);
-        if epsilon.is_nan() {
-            let order = lambda + 1.0;
-            let delta = delta.get();
-            return Err(NotFinite { delta, order }.into());
-        }
-        Ok(self.answer(epsilon, lambda))
+        let bound = |answer: &Answer| answer.upper.unwrap_or(f64::INFINITY);
+        at_distance(delta, self.distance, |delta| self.ideal(delta), bound)
     }
 
     fn delta_at(&self, epsilon: f64) -> Result<Answer, AccountError> {
@@ -116,6 +128,7 @@ impl Accountant for MomentsAccountant {
             return Ok(self.answer(0.0, MAX_LAMBDA as f64));
         }
         let (lambda, ln) = self.best(|lambda, divergence| lambda * (divergence - epsilon));
-        Ok(self.answer(ln.exp().min(1.0), lambda))
+        let delta = (1.0 + epsilon.exp()).mul_add(self.distance, ln.exp());
+        Ok(self.answer(delta.min(1.0), lambda))
     }
 }

@@ -10,7 +10,9 @@
 //!
 //! The answer is a bracket: every error (nodes, frequencies left out, periodic images, smoothing,
 //! rounding) is bounded and charged to the lower and the upper end, typically some 1e-6 of epsilon
-//! in all, and never more than 1.6e-4 of one plus epsilon; a wider answer is a [`PldError`].
+//! in all. Where no way of composing is that sharp, a second method on a grid of losses takes over, and
+//! where rates and deltas are too small for that as well the bracket is wider and says so; its upper end
+//! is never above the Renyi accountant's.
 //!
 //! **Deviation** from Koskela, Jaelkoe, Honkela 2020 (arXiv:1906.03049), Gopi, Lee, Wutschitz 2021
 //! (arXiv:2106.02848) and Doroshenko et al. 2022 (arXiv:2207.04380): the loss is not put on a grid, so
@@ -20,7 +22,9 @@
 //! point is that of Alghamdi et al. 2023 (arXiv:2208.09595), who approximate where this bounds.
 //!
 //! Unsampled Gaussians alone are priced by [`crate::gaussian`], one sampled step by its closed form.
-//! Sampled steps under [`Adjacency::ReplaceOne`] are refused.
+//! The grid also takes the pairs of a replaced record ([`Adjacency::ReplaceOne`]), Laplace noise on one number
+//! and discrete Gaussians of few grid units on one integer. Batches of fixed size and coarse discrete noise on
+//! vectors are refused by name.
 //!
 //! ```
 //! use sphinx_dp::{Adjacency, Delta, DpEvent, NoiseMultiplier, PldAccountant, SamplingRate};
@@ -37,7 +41,10 @@
 
 mod account;
 mod contour;
+mod grid;
+mod outcomes;
 mod single;
+mod target;
 
 pub use account::{Bracket, PldAccountant};
 use thiserror::Error;
@@ -52,16 +59,18 @@ pub(super) enum Direction {
     Remove,
     /// The record is not: base against mixture.
     Add,
+    /// One record or another is in it: a mixture to each side, the same both ways.
+    Replace,
 }
 
 /// Double precision, or a bearable amount of work, does not suffice for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PldError {
-    /// Too many nodes or frequencies.
+    /// Too many nodes, frequencies or points.
     #[error(
-        "the composed privacy loss is too rough for the privacy-loss accountant (the noise is very \
-         small): use the Renyi accountant or more noise"
+        "the composed privacy loss is too wide against its detail for the privacy-loss accountant \
+         (too many steps for it, or very little noise): use the Renyi accountant"
     )]
     TooWide,
     /// Errors that are too large against delta.

@@ -107,6 +107,15 @@ quantity!(
     NoiseMultiplier, "noise multiplier", "between 1e-6 and 1e9", |x| (1e-6..=1e9).contains(&x)
 );
 
+quantity!(
+    /// The scale of Laplace noise (its mean absolute value) divided by the clip bound.
+    LaplaceScale, "Laplace scale", "between 1e-6 and 1e9", |x| (1e-6..=1e9).contains(&x)
+);
+quantity!(
+    /// The parameter of discrete Gaussian noise, close to its standard deviation, in grid units.
+    StdDev, "standard deviation", "between 0.01 and 1e18", |x| (0.01..=1e18).contains(&x)
+);
+
 /// 2^64 as a float, exact.
 const TWO_64: f64 = 18_446_744_073_709_551_616.0;
 

@@ -28,8 +28,10 @@
 
 mod account;
 mod divergence;
+mod fixed;
+mod pair;
 
-pub(crate) use account::{Flat, Step, convert, spent};
+pub(crate) use account::convert;
 pub use account::{MAX_ORDER, MIN_ORDER, RdpAccountant};
 pub use divergence::poisson_gaussian;
 

@@ -97,24 +97,27 @@ impl LogSum {
     }
 }
 
-/// The minimum of a unimodal function on `[low, high]`: `(argument, value)`.
+/// The minimum of a unimodal function between two arguments, given its values there and at an argument
+/// in between (or at one of the two): `(argument, value)`.
 ///
 /// Brent's method (*Algorithms for Minimization without Derivatives*, 1973, chapter 5): parabolic
 /// steps guarded by golden sections. The value returned is one that was evaluated, so it is never
 /// below the true minimum.
 pub(crate) fn minimize(
     mut f: impl FnMut(f64) -> f64,
-    low: f64,
-    high: f64,
+    low: (f64, f64),
+    start: (f64, f64),
+    high: (f64, f64),
     tolerance: f64,
 ) -> (f64, f64) {
     const GOLDEN: f64 = 0.381_966_011_250_105;
-    let (mut a, mut b) = (low, high);
-    let mut x = GOLDEN.mul_add(b - a, a);
-    let (mut w, mut v) = (x, x);
-    let mut fx = f(x);
-    let (mut fw, mut fv) = (fx, fx);
-    let (mut step, mut before_last): (f64, f64) = (0.0, 0.0);
+    let (mut a, mut b) = (low.0, high.0);
+    let ((mut x, mut fx), (mut w, mut fw), (mut v, mut fv)) = if low.1 < high.1 {
+        (start, low, high)
+    } else {
+        (start, high, low)
+    };
+    let (mut step, mut before_last): (f64, f64) = (b - a, b - a);
     for _ in 0..150 {
         let middle = 0.5 * (a + b);
         if (x - middle).abs() <= 2.0f64.mul_add(tolerance, -0.5 * (b - a)) {
@@ -291,10 +294,12 @@ mod tests {
 
     #[test]
     fn minimum_of_a_skewed_bowl() {
-        let (x, y) = minimize(|x: f64| x.exp() - 3.0 * x, -4.0, 9.0, 1e-8);
+        let f = |x: f64| x.exp() - 3.0 * x;
+        let at = |x: f64| (x, f(x));
+        let (x, y) = minimize(f, at(-4.0), at(2.0), at(9.0), 1e-8);
         assert!((x - 3.0f64.ln()).abs() < 1e-7);
         assert!((y - (3.0 - 3.0 * 3.0f64.ln())).abs() < 1e-14);
-        let (edge, _) = minimize(|x| x, 1.0, 2.0, 1e-8);
+        let (edge, _) = minimize(|x| x, (1.0, 1.0), (1.0, 1.0), (2.0, 2.0), 1e-8);
         assert!(edge - 1.0 < 1e-7);
     }
 }

@@ -25,6 +25,7 @@ use sphinx_nn::data::{self, LoadOptions, Split};
 use sphinx_nn::{Architecture, ImageShape, architectures, features};
 
 use crate::cli::{DataArgs, EngineName, TrainingArgs};
+pub use crate::inputs::Inputs;
 pub use crate::learning::Learning;
 use crate::usage::{OrUsage, UsageError};
 
@@ -87,6 +88,9 @@ pub struct Config {
     pub validation: Option<usize>,
     /// Name of the network.
     pub model: String,
+    /// The features of a network that takes features.
+    #[serde(default, skip_serializing_if = "Inputs::is_plain")]
+    pub features: Inputs,
     /// Whether noise is added.
     pub private: bool,
     /// The budget, unless the noise was given.
@@ -154,6 +158,7 @@ impl Default for Config {
             test_size: 10_000,
             validation: None,
             model: "mlp".to_owned(),
+            features: Inputs::default(),
             private: true,
             epsilon: Some(DEFAULT_EPSILON),
             noise_multiplier: None,
@@ -195,6 +200,7 @@ impl Config {
             test_size,
             validation: None,
             model: args.model.clone(),
+            features: args.inputs(),
             private,
             epsilon,
             noise_multiplier: args.noise_multiplier,
@@ -262,8 +268,19 @@ impl Config {
             None if !architectures::list().contains(&self.model.as_str()) => {
                 Err(self.unknown_model())
             }
-            None if self.grid => self.learning.check_integer(),
-            None => self.learning.check("optimiser"),
+            None => {
+                self.features.check(&self.model)?;
+                if self.learning.augmentation.views > 0 && features::of_model(&self.model).is_some()
+                {
+                    let field = "optimiser.augmentation".to_owned();
+                    let problem = format!("views are of images; {} is given features", self.model);
+                    return Err(UsageError::Definition { field, problem }.into());
+                }
+                match self.grid {
+                    true => self.learning.check_integer(),
+                    false => self.learning.check("optimiser"),
+                }
+            }
         }
     }
 
@@ -362,18 +379,21 @@ pub fn load_for(config: &Config, folder: Option<&Path>) -> Result<Arc<Split>> {
     };
     let folder = folder.or(config.data.as_deref());
     let split = load_named(&config.dataset, folder, &options)?;
-    Ok(Arc::new(featured(
-        &config.model,
-        hold_out(split, held_out),
-    )?))
+    let split = hold_out(split, held_out);
+    Ok(Arc::new(featured(&config.model, &config.features, split)?))
 }
 
 /// The split as the network sees it: features in the place of images, for networks on features.
 ///
 /// # Errors
 /// [`UsageError`] for images that the features cannot be computed of.
-pub fn featured(model: &str, split: Split) -> Result<Split> {
-    features::prepare(model, split).or_usage(format!("the features of {model}"))
+pub fn featured(model: &str, inputs: &Inputs, split: Split) -> Result<Split> {
+    match inputs.settings(model) {
+        Some(settings) => {
+            features::prepare_with(settings, &split).or_usage(format!("the features of {model}"))
+        }
+        None => Ok(split),
+    }
 }
 
 /// Loads the test records of a finished run.

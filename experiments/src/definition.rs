@@ -54,7 +54,8 @@ use serde::{Deserialize, Serialize};
 use sphinx_dp::AccountantKind;
 
 use crate::config::{Config, Engine};
-use crate::learning::{Clipping, Learning};
+use crate::inputs::Inputs;
+use crate::learning::{Augmentation, Clipping, Learning};
 use crate::usage::{OrUsage, UsageError};
 
 /// What kind of experiment.
@@ -84,6 +85,9 @@ pub struct Definition {
     pub data: DataPart,
     /// The network.
     pub model: ModelPart,
+    /// What a network on features is given.
+    #[serde(default, skip_serializing_if = "Inputs::is_plain")]
+    pub features: Inputs,
     /// Who computes.
     pub engine: EnginePart,
     /// How it learns.
@@ -169,6 +173,9 @@ pub struct OptimiserPart {
     /// What is clipped to the bound.
     #[serde(default)]
     pub clipping: Clipping,
+    /// Views of each record; for networks on images.
+    #[serde(default)]
+    pub augmentation: Augmentation,
 }
 
 /// A learning rate for budgets up to some epsilon.
@@ -318,7 +325,10 @@ impl Definition {
         ];
         match checks.into_iter().find(|(_, holds, _)| !holds) {
             Some((field, _, problem)) => Err(refuse(field, problem)),
-            None => self.learning().check("optimiser"),
+            None => {
+                self.features.check(&self.model.name)?;
+                self.learning().check("optimiser")
+            }
         }
     }
 
@@ -342,6 +352,7 @@ impl Definition {
             nesterov: self.optimiser.nesterov,
             averaging: self.optimiser.averaging,
             clipping: self.optimiser.clipping,
+            augmentation: self.optimiser.augmentation,
         }
     }
 
@@ -385,6 +396,7 @@ impl Definition {
             train_size: train,
             test_size: test,
             model: self.model.name.clone(),
+            features: self.features,
             validation: self.data.validation,
             private,
             epsilon: private.then_some(epsilon),

@@ -37,7 +37,7 @@ use sphinx_protocol::model::{FrozenReplica, Replica};
 use sphinx_protocol::paper::{PaperLiteral, PaperPlan};
 use sphinx_protocol::plan::{GridLiteral, GridPlan, Limits, Plan, PlanChoices, PlanLiteral};
 use sphinx_protocol::train::{
-    Float, KeptError, Position, Schedule, Streams, UpdateRule, restore_replica,
+    Float, KeptError, Position, Schedule, Streams, UpdateRule, Views, restore_replica,
 };
 use sphinx_protocol::transport::Traffic;
 
@@ -242,7 +242,15 @@ impl Job {
             steps: config.steps,
             averaging: learning.averaging,
         };
-        Ok(Float::new(clear, rule))
+        let engine = Float::new(clear, rule);
+        match learning.augmentation.settings() {
+            Some(settings) => {
+                let seed = config.public_seed();
+                let views = Views { settings, seed };
+                engine.with_views(views).or_usage("--views")
+            }
+            None => Ok(engine),
+        }
     }
 
     /// Trains in this process, from where `begun` says.

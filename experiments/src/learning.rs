@@ -14,9 +14,15 @@
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use sphinx_nn::augment::AugmentSettings;
 use sphinx_protocol::train::{Averaging, Shape};
 
 use crate::usage::UsageError;
+
+/// Most views: the rows of a batch are as many times more.
+const MAX_VIEWS: usize = 64;
+/// Farthest shift, in pixels.
+const MAX_SHIFT: usize = 16;
 
 /// What is clipped to the bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +36,41 @@ pub enum Clipping {
     PerLayer,
 }
 
-/// Schedule, Nesterov, averages and clipping.
+/// Which views of each record are learned from in its place, their mean gradient clipped once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Augmentation {
+    /// Views per record and step; 0 for the record itself.
+    pub views: usize,
+    /// Pixels by which a view may be shifted each way.
+    pub shift: usize,
+    /// Whether half of the views are mirror images.
+    pub mirror: bool,
+}
+
+impl Default for Augmentation {
+    fn default() -> Self {
+        Self {
+            views: 0,
+            shift: 1,
+            mirror: false,
+        }
+    }
+}
+
+impl Augmentation {
+    /// The settings of the views, if there are any.
+    #[must_use]
+    pub fn settings(&self) -> Option<AugmentSettings> {
+        (self.views > 0).then_some(AugmentSettings {
+            multiplicity: self.views,
+            padding: self.shift,
+            flip: self.mirror,
+        })
+    }
+}
+
+/// Schedule, Nesterov, averages, clipping and augmentation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Learning {
@@ -44,6 +84,14 @@ pub struct Learning {
     pub averaging: Averaging,
     /// What is clipped.
     pub clipping: Clipping,
+    /// Views of each record.
+    #[serde(skip_serializing_if = "is_off")]
+    pub augmentation: Augmentation,
+}
+
+/// Whether records are learned from as they are: left out of files, as before there were views.
+fn is_off(augmentation: &Augmentation) -> bool {
+    *augmentation == Augmentation::default()
 }
 
 impl Learning {
@@ -66,6 +114,12 @@ impl Learning {
             .into())
         };
         let share = |to: f64| (0.0..=1.0).contains(&to);
+        if self.augmentation.views > MAX_VIEWS {
+            return refuse("augmentation.views", "must be at most 64");
+        }
+        if self.augmentation.shift > MAX_SHIFT {
+            return refuse("augmentation.shift", "must be at most 16 pixels");
+        }
         match self.schedule {
             Shape::Linear { to } | Shape::Cosine { to } if !share(to) => {
                 return refuse("schedule.to", "must be a share from 0 to 1");
@@ -99,9 +153,9 @@ impl Learning {
             return Ok(());
         }
         Err(UsageError::Definition {
-            field: "schedule, warm-up, nesterov, averaging, clipping".to_owned(),
+            field: "schedule, warm-up, nesterov, averaging, clipping, augmentation".to_owned(),
             problem: "only the float engine has them (engine clear without grid); the integer and \
-                      encrypted engines keep one learning rate, Polyak's momentum and flat clipping"
+                      encrypted engines keep one learning rate, Polyak's momentum, flat clipping and one view"
                 .to_owned(),
         }
         .into())
@@ -130,6 +184,10 @@ mod tests {
             (
                 "averaging = { kind = \"tail\", share = 0.0 }",
                 "optimiser.averaging.share",
+            ),
+            (
+                "augmentation = { views = 1000 }",
+                "optimiser.augmentation.views",
             ),
         ] {
             let learning: Learning = toml::from_str(text).unwrap();

@@ -6,7 +6,7 @@
 //!
 //! - [`cli`]: the command line; [`commands`]: one module per command.
 //! - [`definition`]: an experiment in TOML; [`runner`]: carries it out, and goes on where it stopped.
-//! - [`config`], [`learning`]: what was asked, resolved; [`privacy`]: what it costs.
+//! - [`config`], [`inputs`], [`learning`]: what was asked, resolved; [`privacy`]: what it costs.
 //! - [`job`]: one training run by any engine; [`inference`]: private requests; [`child`]: the server
 //!   beside them; [`work_ratio`]: the client that trains alone, as the opponent.
 //! - [`sweep`]: the experiments that have a binary of their own.
@@ -23,6 +23,7 @@ pub mod config;
 pub mod definition;
 pub mod environment;
 pub mod inference;
+pub mod inputs;
 pub mod job;
 pub mod learning;
 pub mod output;

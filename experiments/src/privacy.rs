@@ -21,7 +21,7 @@ use sphinx_dp::statement::{BiasRule, PrivacyStatement, RunFacts};
 use sphinx_dp::{
     AccountError, AccountantKind, Adjacency, Budget, Calibrator, ClipBound, Delta, DpEvent,
     Epsilon, FixedPlan, GaussianMechanism, Ledger, LedgerBuilder, NoiseMultiplier, PoissonSampler,
-    SamplingRate, accountant, capacity,
+    SamplingRate, Scheme, accountant, capacity,
 };
 
 use crate::config::Config;
@@ -100,7 +100,10 @@ impl Terms {
     /// [`UsageError`] if the grid is too coarse for so little noise.
     pub fn mechanism(&self, bound: ClipBound) -> Result<GaussianMechanism> {
         let mechanism = match self.noise {
-            Some(z) => GaussianMechanism::accounted_as(bound, z, self.rate),
+            Some(z) => {
+                let scheme = Scheme::poisson(Adjacency::AddRemove, self.rate);
+                GaussianMechanism::for_scheme(&scheme, bound, z)
+            }
             None => GaussianMechanism::new(bound, None, self.rate),
         };
         mechanism.or_usage("the noise on the gradient grid")

@@ -116,8 +116,11 @@ impl<'a> Runner<'a> {
             seed,
         };
         let split = load_named(&part.set, self.args.data.as_deref(), &options)?;
-        let model = &self.definition.model.name;
-        let split = Arc::new(featured(model, hold_out(split, held_out))?);
+        let Definition {
+            model, features, ..
+        } = self.definition;
+        let split = featured(&model.name, features, hold_out(split, held_out))?;
+        let split = Arc::new(split);
         self.split = Some((seed, Arc::clone(&split)));
         Ok(split)
     }

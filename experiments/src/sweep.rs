@@ -214,6 +214,7 @@ fn from_flags(name: &str, model: &str, args: &SweepArgs) -> Definition {
         model: ModelPart {
             name: model.to_owned(),
         },
+        features: crate::inputs::Inputs::default(),
         engine: EnginePart {
             name: args.engine.into(),
             grid: true,
@@ -231,6 +232,7 @@ fn from_flags(name: &str, model: &str, args: &SweepArgs) -> Definition {
             nesterov: false,
             averaging: sphinx_protocol::train::Averaging::None,
             clipping: crate::learning::Clipping::Flat,
+            augmentation: crate::learning::Augmentation::default(),
         },
         privacy: privacy(),
         trials: TrialsPart { seeds: vec![1] },

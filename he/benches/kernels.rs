@@ -53,7 +53,7 @@ fn transforms(c: &mut Criterion) {
         let table = NttTable::new(q, log_n).unwrap();
         let mut row: Vec<u64> = (0..1 << log_n).map(|i| q.reduce(i * i)).collect();
         let start = row.clone();
-        for kernels in back_ends().filter(|k| k.backend() != Backend::Avx2) {
+        for kernels in back_ends() {
             table.forward_with(kernels, &mut row);
             table.inverse_with(kernels, &mut row);
             assert_eq!(row, start);

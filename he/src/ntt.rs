@@ -4,8 +4,8 @@
 //! `Z_q[Y]/(Y^N + 1)` at the odd powers of a primitive `2N`-th root of unity, in bit-reversed
 //! order; [`NttTable::inverse`] interpolates. Between the two, products are entry by entry. Rows
 //! hold `N` canonical residues on entry and on return. The instruction stream does not depend on
-//! the data. Where the processor has 52-bit vector products and the modulus is below `2^50`, the
-//! same network runs in vectors (see [`crate::simd`]); the words are the same.
+//! the data. Where the modulus is below `2^50` the same network runs in vectors, of 52-bit products or
+//! of doubles as the processor allows (see [`crate::simd`]); the words are the same.
 //!
 //! Sources: the merged negacyclic transform of Longa and Naehrig (*Speeding up the number
 //! theoretic transform for faster ideal lattice-based cryptography*, ePrint 2016/504, algorithms 1
@@ -65,6 +65,10 @@ impl NttTable {
         debug_assert_eq!(row.len(), self.degree());
         #[cfg(target_arch = "x86_64")]
         if let Some(roots) = self.vector_roots(kernels) {
+            return roots.forward(row);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(roots) = self.double_roots(kernels) {
             return roots.forward(row);
         }
         let _ = kernels;
@@ -143,6 +147,10 @@ impl NttTable {
         debug_assert_eq!(row.len(), self.degree());
         #[cfg(target_arch = "x86_64")]
         if let Some(roots) = self.vector_roots(kernels) {
+            return roots.inverse(row);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(roots) = self.double_roots(kernels) {
             return roots.inverse(row);
         }
         let _ = kernels;

@@ -12,7 +12,8 @@
 //!
 //! - `avx512` wants AVX-512 F, DQ, VL and IFMA, and covers moduli below `2^50`; larger ones, and
 //!   transforms with `N < 128`, run the scalar code.
-//! - `avx2` covers sums, differences and negations, and the scan of the error sampler.
+//! - `avx2` wants AVX2 and FMA, and covers transforms for moduli below `2^50` (in double precision),
+//!   sums, differences and negations, and the scan of the error sampler.
 //!
 //! ```
 //! use sphinx_he::{simd, zq::Modulus};
@@ -36,7 +37,7 @@ use std::sync::OnceLock;
 use crate::zq::{Modulus, Shoup};
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod scalar;
@@ -51,7 +52,7 @@ pub enum Backend {
     /// Plain 64-bit integer code, on every machine.
     #[default]
     Scalar,
-    /// 256-bit sums, differences and negations; the rest as `Scalar`.
+    /// 256-bit transforms, sums, differences and negations; the rest as `Scalar`.
     Avx2,
     /// 512-bit registers and 52-bit products, for moduli below `2^50`.
     Avx512,

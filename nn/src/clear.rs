@@ -38,7 +38,7 @@ use crate::network::{LinearKind, LinearShape, Network};
 use crate::norm::{Affine, Normalised};
 use crate::optim::Sgd;
 use crate::pass::Pass;
-use crate::prepared::{Batch, Bounds};
+use crate::prepared::{Batch, Bounds, Results};
 use crate::tensor::Tensor;
 use crate::{conv, dense};
 
@@ -62,6 +62,8 @@ pub struct Clear {
     capacity: Option<usize>,
     /// The fast way, unless the engine was told to go layer by layer.
     batch: Option<Batch>,
+    /// Rows that are views of one record.
+    views: usize,
 }
 
 /// The input of one layer, kept for its gradient.
@@ -81,6 +83,20 @@ pub struct ClearPending(Pending);
 enum Pending {
     Layer(LayerPart),
     Whole { sum: Vec<f32>, norms: Vec<f64> },
+}
+
+impl Pass<ClearPending> {
+    /// What a whole pass leaves.
+    fn of(results: Results, labels: &[Option<u8>]) -> Self {
+        Self {
+            loss: loss::mean(&results.losses, labels),
+            correct: results.hits.iter().filter(|hit| **hit).count(),
+            pending: vec![ClearPending(Pending::Whole {
+                sum: results.sum,
+                norms: results.norms,
+            })],
+        }
+    }
 }
 
 /// One layer's part of the gradient: its input and the gradient at its output.
@@ -139,7 +155,27 @@ impl Clear {
             optimiser: Sgd::new(config.learning_rate, config.momentum),
             capacity: None,
             batch: Some(Batch::new(network, true)),
+            views: 1,
         })
+    }
+
+    /// Takes every `views` rows of a training batch, one after the other, for views of one record
+    /// ([`crate::augment`]): the record's gradient is their mean, and is clipped once.
+    ///
+    /// # Errors
+    /// [`ClearError::Setting`] for no views at all.
+    pub fn average_views(&mut self, views: usize) -> Result<(), ClearError> {
+        if views == 0 {
+            return Err(ClearError::Setting {
+                name: "views",
+                value: 0.0,
+                expected: "at least 1",
+            });
+        }
+        self.views = views;
+        // The gradient of a record of several views is formed as a whole.
+        self.batch = Some(Batch::new(&self.network, views == 1));
+        Ok(())
     }
 
     /// Clips every linear layer's gradient by its own bound, weights and biases jointly, instead of
@@ -310,6 +346,7 @@ impl Clear {
     fn check_capacity(&self, layer: usize, rows: usize) -> Result<(), ClearError> {
         let operation = "forward";
         let capacity = self.capacity.ok_or(ClearError::NotBegun { operation })?;
+        let capacity = capacity.saturating_mul(self.views);
         if rows > capacity {
             return Err(ClearError::Capacity {
                 layer,
@@ -320,10 +357,35 @@ impl Clear {
         Ok(())
     }
 
+    /// A pass over records of several views each.
+    fn pass_views(
+        &mut self,
+        x: &Tensor,
+        labels: &[Option<u8>],
+        loss: Loss,
+    ) -> Result<Pass<ClearPending>, ClearError> {
+        let operation = "a pass over views";
+        self.check_capacity(0, x.rows())?;
+        expect(operation, 0, "columns", x.columns(), self.network.inputs())?;
+        let whole = x.rows() - x.rows() % self.views;
+        expect(operation, 0, "rows, whole records", x.rows(), whole)?;
+        let labels: Vec<_> = labels.iter().step_by(self.views).copied().collect();
+        let bounds = bounds(self.layer_bounds.as_deref(), self.bound);
+        let batch = self.batch.as_mut().filter(|batch| batch.is_ready());
+        let results = batch.and_then(|batch| {
+            batch.step_views(&self.parameters, (x, self.views), &labels, loss, bounds)
+        });
+        let results = results.ok_or(self.views_refused())?;
+        Ok(Pass::of(results, &labels))
+    }
+
     /// The sum and norms of a collection: that of a whole pass, or the layers' together.
     fn summed(&self, mut pending: Vec<ClearPending>) -> Result<(Vec<f32>, Vec<f64>), ClearError> {
         if let [ClearPending(Pending::Whole { sum, norms })] = pending.as_mut_slice() {
             return Ok((std::mem::take(sum), std::mem::take(norms)));
+        }
+        if self.views > 1 {
+            return Err(self.views_refused());
         }
         let part = |pending: ClearPending| match pending.0 {
             Pending::Layer(part) => Some(part),
@@ -333,6 +395,14 @@ impl Clear {
         self.check_parts(&mut parts)?;
         let bounds = bounds(self.layer_bounds.as_deref(), self.bound);
         Ok(clipped::sum(&self.network, bounds, parts))
+    }
+
+    const fn views_refused(&self) -> ClearError {
+        ClearError::Setting {
+            name: "views",
+            value: self.views as f64,
+            expected: "1 where layers are computed one by one",
+        }
     }
 
     /// Checks that every layer is there once, all with the same rows; sorts by layer.
@@ -434,6 +504,10 @@ impl Train for Clear {
         labels: &[Option<u8>],
         loss: Loss,
     ) -> Option<Result<Pass<ClearPending>, ClearError>> {
+        if self.views > 1 {
+            // Layer by layer, every view would be clipped by itself: `views` times the sensitivity.
+            return Some(self.pass_views(x, labels, loss));
+        }
         if !self.batch.as_ref()?.is_ready() {
             return None;
         }
@@ -446,14 +520,7 @@ impl Train for Clear {
         let bounds = bounds(self.layer_bounds.as_deref(), self.bound);
         let batch = self.batch.as_mut()?;
         let results = batch.step(&self.parameters, x, labels, loss, bounds)?;
-        Some(Ok(Pass {
-            loss: loss::mean(&results.losses, labels),
-            correct: results.hits.iter().filter(|hit| **hit).count(),
-            pending: vec![ClearPending(Pending::Whole {
-                sum: results.sum,
-                norms: results.norms,
-            })],
-        }))
+        Some(Ok(Pass::of(results, labels)))
     }
 
     fn collect(&mut self, pending: Vec<ClearPending>) -> Result<GradientSum, ClearError> {

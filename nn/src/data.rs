@@ -22,6 +22,7 @@ mod archive;
 pub mod cifar;
 pub mod holdout;
 pub mod idx;
+mod procedural;
 pub mod synth_digits;
 pub mod synth_shapes;
 

@@ -47,7 +47,7 @@ mod pack;
 mod predictor;
 mod workspace;
 
-pub(crate) use batch::Batch;
+pub(crate) use batch::{Batch, Results};
 use layer::Layer;
 pub(crate) use pack::Packed;
 pub use predictor::{Predictor, PredictorError};

@@ -35,6 +35,34 @@ use crate::plot::render;
 use crate::record::Record;
 use crate::stats::StatsError;
 
+/// `render` and `render_with` of a figure, which draw what its `build` gives.
+macro_rules! render_functions {
+    () => {
+        /// Draws the figure once per data set; returns SVG, PNG and CSV of each.
+        ///
+        /// # Errors
+        /// [`FigureError`], [`NothingToDraw`](FigureError::NothingToDraw) if no record belongs here.
+        pub fn render(
+            records: &[Record],
+            out_dir: &std::path::Path,
+        ) -> Result<Vec<std::path::PathBuf>, FigureError> {
+            render_with(records, out_dir, &Options::default())
+        }
+
+        /// As [`render`], with choices.
+        ///
+        /// # Errors
+        /// As [`render`].
+        pub fn render_with(
+            records: &[Record],
+            out_dir: &std::path::Path,
+            options: &Options,
+        ) -> Result<Vec<std::path::PathBuf>, FigureError> {
+            super::write(&build(records, options)?, out_dir)
+        }
+    };
+}
+
 pub mod accuracy_vs_epsilon;
 mod caption;
 pub mod epsilon_over_steps;
@@ -225,6 +253,27 @@ pub fn render_all_with(
         }
     }
     write(&figures, out_dir)
+}
+
+/// Draws one figure per data set from the records that belong to it.
+fn by_dataset(
+    (figure, needs): (&'static str, &'static str),
+    records: &[Record],
+    belongs: impl Fn(&Record) -> Result<bool, FigureError>,
+    draw: impl Fn(&str, &[&Record]) -> Result<Figure, FigureError>,
+) -> Result<Vec<Figure>, FigureError> {
+    let mut shown = Vec::new();
+    for record in records {
+        if belongs(record)? {
+            shown.push(record);
+        }
+    }
+    if shown.is_empty() {
+        return Err(FigureError::NothingToDraw { figure, needs });
+    }
+    let sets = series::by_dataset(shown);
+    let drawn = sets.iter().map(|(dataset, set)| draw(dataset, set));
+    drawn.collect()
 }
 
 /// Writes figures into a directory, which is created; each has a name of its own.

@@ -11,6 +11,9 @@
 //! The loop stops when the filter refuses the next step. Losses and counts in a [`Report`] are
 //! private to the client.
 //!
+//! An engine may ask for several augmented [`Views`] of each record in its place; it averages their
+//! gradients and clips the mean, so the record's influence, and the price, stay what they were.
+//!
 //! [`Float`] is the float engine with momentum, schedules and averages; [`Checkpoint`] says how an
 //! interrupted run goes on.
 
@@ -20,10 +23,11 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use sphinx_dp::ledger::Ledger;
+use sphinx_dp::ledger::{Ledger, MarkError};
 use sphinx_dp::mechanism::{ClipBound, Clipped, GaussianMechanism, Noised};
 use sphinx_dp::noise::PreparedNoise;
 use sphinx_dp::sampler::PoissonSampler;
+use sphinx_nn::augment::{AugmentSettings, Augmentation};
 use sphinx_nn::clear::{Clear, ClearError};
 use sphinx_nn::data::Dataset;
 use sphinx_nn::engine::{GradientSum, Infer, Train};
@@ -63,6 +67,23 @@ pub trait Learn: Train {
     fn rows_at_once(&self) -> Option<usize> {
         None
     }
+
+    /// The views of every record that the engine wants in its place, one after the other. It takes
+    /// their mean gradient as the record's, and clips that.
+    fn views(&self) -> Option<Views> {
+        None
+    }
+}
+
+/// Which views of a record an engine learns from, [`sphinx_nn::augment`].
+///
+/// A view depends on the record, on these settings and on the step: the same in a resumed run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Views {
+    /// How many, and how far they are shifted.
+    pub settings: AugmentSettings,
+    /// Seed of the shifts. Public: it says nothing about the data, and no privacy rests on it.
+    pub seed: u64,
 }
 
 impl Learn for Clear {
@@ -353,10 +374,12 @@ where
         for first in (0..self.capacity.max(1)).step_by(at_once) {
             let rows = at_once.min(self.capacity - first);
             let part = &batch[first.min(batch.len())..(first + rows).min(batch.len())];
-            let x = self.gather(part, rows)?;
-            let mut labels = vec![None; rows];
-            for (label, &i) in labels.iter_mut().zip(part) {
-                *label = Some(self.data.labels[i as usize]);
+            let views = self.engine.views();
+            let x = self.gather(part, rows, views)?;
+            let each = views.map_or(1, |views| views.settings.multiplicity.max(1));
+            let mut labels = vec![None; rows * each];
+            for (labels, &i) in labels.chunks_exact_mut(each).zip(part) {
+                labels.fill(Some(self.data.labels[i as usize]));
             }
             let pass = sphinx_nn::pass::gradients(&mut self.engine, self.network, &x, &labels)?;
             let computed = Computed {
@@ -377,18 +400,29 @@ where
         })
     }
 
-    /// The named records, then rows of zeros, in memory that was used before.
-    fn gather(&mut self, part: &[u32], rows: usize) -> Result<Tensor, Error> {
+    /// The named records or their views, then rows of zeros, in memory that was used before.
+    fn gather(&mut self, part: &[u32], rows: usize, views: Option<Views>) -> Result<Tensor, Error> {
         let columns = self.data.images.columns();
+        let each = views.map_or(1, |views| views.settings.multiplicity.max(1));
+        let (rows, of_record) = (rows * each, each * columns);
+        let (shape, step) = (self.data.shape, self.step);
         let mut values = std::mem::take(&mut self.spare);
         values.resize(rows * columns, 0.0);
-        let (filled, padding) = values.split_at_mut(part.len() * columns);
+        let (filled, padding) = values.split_at_mut(part.len() * of_record);
         padding.fill(0.0);
         filled
-            .par_chunks_mut(columns.max(1))
+            .par_chunks_mut(of_record.max(1))
             .with_min_len(32)
             .zip(part)
-            .for_each(|(row, &i)| row.copy_from_slice(self.data.images.row(i as usize)));
+            .for_each(|(to, &i)| {
+                let image = self.data.images.row(i as usize);
+                let Some(Views { settings, seed }) = views else {
+                    return to.copy_from_slice(image);
+                };
+                let views = Augmentation::views(shape, settings, seed, step, i);
+                let rows = to.chunks_exact_mut(columns.max(1)).zip(views);
+                rows.for_each(|(to, view)| view.apply(image, to));
+            });
         let found = values.len();
         Tensor::from_vec(rows, columns, values).map_err(|_| Error::UpdateLength {
             expected: rows * columns,
@@ -397,13 +431,15 @@ where
     }
 
     /// Where the run stands, for a checkpoint.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        Position {
+    ///
+    /// # Errors
+    /// [`MarkError`] if the ledger cannot be encoded for its digest.
+    pub fn position(&self) -> Result<Position, MarkError> {
+        Ok(Position {
             step: self.step,
-            charges: self.ledger.entries().len() as u64,
+            ledger: self.ledger.mark()?,
             streams: self.streams.position(),
-        }
+        })
     }
 
     /// The engine.
@@ -426,3 +462,6 @@ where
         self.engine
     }
 }
+
+#[cfg(test)]
+mod tests;

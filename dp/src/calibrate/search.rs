@@ -1,6 +1,6 @@
 //! The search that works with every accountant.
 
-use super::{Budget, CalibrateError, SLACK, TOLERANCE, noise_multiplier};
+use super::{Budget, CalibrateError, SLACK, TOLERANCE};
 use crate::accountant::{AccountError, AccountantKind, Unsupported};
 use crate::event::DpEvent;
 use crate::quantity::{Adjacency, Delta, NoiseMultiplier, SamplingRate};
@@ -43,9 +43,6 @@ impl Calibrator {
         rate: SamplingRate,
         steps: u64,
     ) -> Result<NoiseMultiplier, CalibrateError> {
-        if self.accountant == AccountantKind::Rdp {
-            return noise_multiplier(self.budget, rate, steps, self.adjacency);
-        }
         if steps == 0 {
             return Err(CalibrateError::NoSteps);
         }

@@ -9,7 +9,8 @@ use super::{ClipBound, Clipped};
 use crate::event::DpEvent;
 use crate::ledger::{Ledger, LedgerError, Receipt};
 use crate::noise::{DiscreteGaussian, LadderGaussian, NoiseKind, PreparedNoise};
-use crate::quantity::{NoiseMultiplier, RangeError, SamplingRate};
+use crate::quantity::{Adjacency, NoiseMultiplier, RangeError, SamplingRate};
+use crate::scheme::Scheme;
 
 /// The smallest standard deviation of the noise in grid units.
 pub const MIN_STD_DEV: f64 = 64.0;
@@ -35,6 +36,11 @@ pub enum MechanismError {
         /// The clip bound in grid units.
         bound: u64,
     },
+    /// There is no sampler for batches of fixed size.
+    #[error(
+        "the mechanism releases sums of Poisson batches; batches of fixed size are accounted only"
+    )]
+    FixedSize,
     /// A derived quantity was out of range.
     #[error(transparent)]
     Range(#[from] RangeError),
@@ -60,6 +66,14 @@ pub enum ReleaseError {
         /// The bound of the mechanism.
         mechanism: u64,
     },
+    /// The ledger protects other neighbours than the mechanism was made for.
+    #[error("the mechanism is for adjacency `{mechanism}`, the ledger charges for `{ledger}`")]
+    AdjacencyMismatch {
+        /// The neighbours of the mechanism.
+        mechanism: Adjacency,
+        /// The neighbours of the ledger.
+        ledger: Adjacency,
+    },
     /// The noise was drawn for another standard deviation.
     #[error("the noise has standard deviation {noise}, the mechanism is for {mechanism}")]
     NoiseMismatch {
@@ -83,6 +97,8 @@ pub struct NoEntropy(SysError);
 pub struct GaussianMechanism {
     bound: ClipBound,
     rate: SamplingRate,
+    /// The neighbours that it was made for; without them the ledger decides.
+    adjacency: Option<Adjacency>,
     /// Absent in non-private runs.
     private: Option<Private>,
 }
@@ -150,6 +166,7 @@ impl GaussianMechanism {
             return Ok(Self {
                 bound,
                 rate,
+                adjacency: None,
                 private: None,
             });
         };
@@ -186,6 +203,7 @@ impl GaussianMechanism {
         Ok(Self {
             bound,
             rate,
+            adjacency: None,
             private: Some(Private { sampler, accounted }),
         })
     }
@@ -199,6 +217,22 @@ impl GaussianMechanism {
             private.sampler = Sampler::new(choice, private.sampler.std_dev())?;
         }
         Ok(self)
+    }
+
+    /// As [`accounted_as`](Self::accounted_as) for a scheme with Poisson batches: the release refuses a
+    /// ledger of other neighbours. The term of a capacity is added by [`crate::statement`], not here.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`MechanismError::FixedSize`] for batches of fixed size.
+    pub fn for_scheme(
+        scheme: &Scheme,
+        bound: ClipBound,
+        z: NoiseMultiplier,
+    ) -> Result<Self, MechanismError> {
+        let rate = scheme.rate().ok_or(MechanismError::FixedSize)?;
+        let mut mechanism = Self::accounted_as(bound, z, rate)?;
+        mechanism.adjacency = Some(scheme.adjacency());
+        Ok(mechanism)
     }
 
     /// The clip bound.
@@ -285,6 +319,12 @@ impl GaussianMechanism {
         if sum.bound() != self.bound {
             let (sum, mechanism) = (sum.bound().get(), self.bound.get());
             return Err(ReleaseError::BoundMismatch { sum, mechanism });
+        }
+        if let Some(mechanism) = self.adjacency
+            && mechanism != ledger.adjacency()
+        {
+            let ledger = ledger.adjacency();
+            return Err(ReleaseError::AdjacencyMismatch { mechanism, ledger });
         }
         if noise.std_dev().to_bits() != self.std_dev().to_bits() {
             let (noise, mechanism) = (noise.std_dev(), self.std_dev());

@@ -134,6 +134,15 @@ fn parts_that_do_not_fit_are_refused_uncharged() {
         .release(0, sum(2, 1000), PreparedNoise::none(2), &mut ledger)
         .unwrap_err();
     assert!(matches!(error, ReleaseError::NoiseMismatch { .. }));
+    // A ledger of other neighbours than those that the noise is for.
+    let scheme = crate::Scheme::poisson(Adjacency::ReplaceOne, SamplingRate::FULL);
+    let z = NoiseMultiplier::new(1.0).unwrap();
+    let other = GaussianMechanism::for_scheme(&scheme, bound(1000), z).unwrap();
+    let noise = other.prepare(2, &mut rng);
+    let error = other
+        .release(0, sum(2, 1000), noise, &mut ledger)
+        .unwrap_err();
+    assert!(matches!(error, ReleaseError::AdjacencyMismatch { .. }));
     assert!(ledger.entries().is_empty());
 }
 

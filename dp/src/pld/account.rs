@@ -2,13 +2,18 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::accountant::{AccountError, Accountant, AccountantKind, Answer, Reason, Unsupported};
+use crate::accountant::{
+    AccountError, Accountant, AccountantKind, Answer, Reason, Unsupported, at_distance,
+};
 use crate::event::DpEvent;
+use crate::flat::{Flat, Piece, Step};
 use crate::gaussian;
-use crate::pld::contour::{Composed, Contour, Target, WAYS};
+use crate::pld::contour::{Composed, Contour, WAYS};
+use crate::pld::grid::{Grid, Steps, at_the_end};
+use crate::pld::target::Target;
 use crate::pld::{Direction, PldError, single};
 use crate::quantity::{Adjacency, Delta};
-use crate::rdp::{Flat, Step};
+use crate::rdp::RdpAccountant;
 
 /// An epsilon from both sides.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,8 +44,14 @@ impl Bracket {
 /// to be uncertain, for what the proof does not model (the last bits of library functions).
 const MARGIN: (f64, f64) = (2e-6, 5e-7);
 
-/// Brackets wider than this, relatively and absolutely, are refused.
+/// Where a bracket is wider than this, relatively and absolutely, the Renyi bound is asked as well.
 const WIDEST: (f64, f64) = (1.01, 0.01);
+
+/// Brackets wider than this part of one plus epsilon are tried on a finer grid.
+const FINE: f64 = 5e-5;
+
+/// The grids that are tried: by how much the tilt is stretched, and how much finer they are made.
+const GRIDS: [(f64, f64); 5] = [(1.0, 1.0), (0.8, 1.0), (0.6, 1.0), (1.0, 4.0), (0.8, 4.0)];
 
 /// How many compositions are kept.
 const KEPT: usize = 8;
@@ -52,12 +63,60 @@ const KEPT: usize = 8;
 #[derive(Debug)]
 pub struct PldAccountant {
     adjacency: Adjacency,
-    /// Sampled steps.
-    steps: Vec<(Step, u64)>,
+    /// Everything but unsampled Gaussians.
+    pieces: Vec<(Piece, u64)>,
     /// Sum of `1 / z^2` of the unsampled ones, at a sensitivity of one clip bound.
     precision: f64,
     unprotected: bool,
+    /// See [`crate::RdpAccountant::distance`].
+    distance: f64,
     kept: Mutex<Vec<Kept>>,
+}
+
+/// A way to compose that answers questions nearby.
+#[derive(Debug)]
+enum Composition {
+    Contour(Contour),
+    Grid(Grid),
+}
+
+impl Composition {
+    const fn tilt(&self) -> f64 {
+        match self {
+            Self::Contour(contour) => contour.tilt,
+            Self::Grid(grid) => grid.tilt,
+        }
+    }
+
+    fn epsilons(&self, ln_delta: f64) -> Option<[f64; 3]> {
+        match self {
+            Self::Contour(contour) => contour.epsilons(ln_delta),
+            Self::Grid(grid) => grid.epsilons(ln_delta),
+        }
+    }
+
+    fn deltas(&self, epsilon: f64) -> Option<[f64; 3]> {
+        match self {
+            Self::Contour(contour) => contour.deltas(epsilon),
+            Self::Grid(grid) => grid.deltas(epsilon),
+        }
+    }
+
+    /// The answer to a target, and whether it is sharp.
+    fn answer(&self, target: Target) -> Option<([f64; 3], bool)> {
+        let (found, sharp) = match target {
+            Target::LnDelta(ln) => {
+                let found = self.epsilons(ln)?;
+                (found, found[2] - found[0] <= FINE * (1.0 + found[2]))
+            }
+            Target::Epsilon(epsilon) => {
+                let found = self.deltas(epsilon)?;
+                let width = (found[2] / found[0]).ln();
+                (found, width <= FINE * (1.0 + epsilon) * (1.0 + self.tilt()))
+            }
+        };
+        Some((found, sharp || matches!(self, Self::Contour(_))))
+    }
 }
 
 /// A composition and the target that it was made for.
@@ -65,13 +124,13 @@ pub struct PldAccountant {
 struct Kept {
     direction: Direction,
     target: Target,
-    contour: Arc<Contour>,
+    composition: Arc<Composition>,
 }
 
 impl Clone for PldAccountant {
     fn clone(&self) -> Self {
         Self {
-            steps: self.steps.clone(),
+            pieces: self.pieces.clone(),
             kept: Mutex::new(self.kept().clone()),
             ..*self
         }
@@ -84,9 +143,10 @@ impl PldAccountant {
     pub const fn new(adjacency: Adjacency) -> Self {
         Self {
             adjacency,
-            steps: Vec::new(),
+            pieces: Vec::new(),
             precision: 0.0,
             unprotected: false,
+            distance: 0.0,
             kept: Mutex::new(Vec::new()),
         }
     }
@@ -96,19 +156,27 @@ impl PldAccountant {
     /// # Errors
     /// [`Unsupported`] names the sub-event that cannot be priced; nothing is added then.
     pub fn compose(&mut self, event: &DpEvent, count: u64) -> Result<(), Unsupported> {
-        let flat = Flat::new(self.adjacency, event, count)?;
-        if self.adjacency == Adjacency::ReplaceOne && flat.steps.iter().any(|(s, _)| s.rate < 1.0) {
-            return flat.refuse(event, Reason::SampledReplaceOne);
-        }
+        let flat = Flat::checked(self.adjacency, event, count, |piece| match piece {
+            Piece::Fixed(_) => Some(Reason::FixedSizeLoss),
+            Piece::Discrete { single: false, .. } => Some(Reason::CoarseGrid),
+            _ => None,
+        })?;
         self.unprotected |= flat.unprotected;
+        self.distance += flat.distance;
         self.kept().clear();
-        for (step, count) in flat.steps {
-            if step.rate >= 1.0 {
-                self.precision += count as f64 / (step.noise_multiplier * step.noise_multiplier);
-            } else if let Some(known) = self.steps.iter_mut().find(|(s, _)| *s == step) {
-                known.1 = known.1.saturating_add(count);
-            } else {
-                self.steps.push((step, count));
+        for (piece, count) in flat.pieces {
+            match piece {
+                Piece::Gaussian(step) if step.rate >= 1.0 => {
+                    let z = step.noise_multiplier;
+                    self.precision += count as f64 / (z * z);
+                }
+                _ => {
+                    if let Some(known) = self.pieces.iter_mut().find(|(p, _)| *p == piece) {
+                        known.1 = known.1.saturating_add(count);
+                    } else {
+                        self.pieces.push((piece, count));
+                    }
+                }
             }
         }
         Ok(())
@@ -117,39 +185,131 @@ impl PldAccountant {
     /// Epsilon at `delta` for all that was composed, from both sides.
     ///
     /// # Errors
-    /// [`PldError`] where double precision cannot deliver.
-    pub fn bracket(&self, delta: Delta) -> Result<Bracket, PldError> {
+    /// [`AccountError`] where double precision cannot deliver, or where batches cut to a capacity use
+    /// up delta.
+    pub fn bracket(&self, delta: Delta) -> Result<Bracket, AccountError> {
+        let mut bracket = at_distance(delta, self.distance, |d| self.ideal(d), |b| b.upper)?;
+        if self.distance > 0.0 && bracket.upper.is_finite() {
+            // The real run may be as much better.
+            let charged = (1.0 + bracket.upper.exp()) * self.distance;
+            bracket.lower = match Delta::new((delta.get() + charged) * (1.0 + 1e-15)) {
+                Ok(delta) => self.ideal(delta)?.lower,
+                Err(_) => 0.0,
+            };
+        }
+        Ok(bracket)
+    }
+
+    /// The bracket of the run that is accounted: of the composed loss where that is sharp, else also of
+    /// the Renyi bound and of what one step alone costs.
+    fn ideal(&self, delta: Delta) -> Result<Bracket, AccountError> {
         if self.unprotected {
             return Ok(Bracket::exact(f64::INFINITY));
         }
-        if self.steps.is_empty() {
-            let epsilon = gaussian::epsilon(self.distance(), delta);
+        if self.pieces.is_empty() {
+            let epsilon = gaussian::epsilon(self.distance_apart(), delta);
             return Ok(Bracket {
                 lower: epsilon * (1.0 - 2e-12),
                 ..Bracket::exact(epsilon)
             });
         }
-        let remove = self.one_direction(Direction::Remove, delta)?;
-        let add = self.one_direction(Direction::Add, delta)?;
-        let larger = if add.upper > remove.upper {
-            add
-        } else {
-            remove
-        };
-        let lower = add.lower.max(remove.lower);
-        // A bracket this wide means that rounding, not privacy, decides the upper end.
-        if larger.upper > WIDEST.0 * lower + WIDEST.1 {
-            return Err(PldError::Precision);
+        let loss = self.loss(delta);
+        if let Ok(bracket) = loss
+            && bracket.upper <= WIDEST.0 * bracket.lower + WIDEST.1
+        {
+            return Ok(bracket);
         }
-        Ok(Bracket {
-            lower,
-            estimate: add.estimate.max(remove.estimate).min(larger.upper),
-            ..larger
-        })
+        let renyi = self.renyi().ideal(delta).map_err(AccountError::from);
+        let (mut bracket, renyi) = match (loss, renyi) {
+            (Ok(loss), Ok(renyi)) => (loss, renyi),
+            (Err(_), Ok(renyi)) => (
+                Bracket {
+                    lower: 0.0,
+                    ..Bracket::exact(renyi.epsilon)
+                },
+                renyi,
+            ),
+            (Err(error), Err(_)) => return Err(error.into()),
+            (Ok(_), Err(error)) => return Err(error),
+        };
+        if renyi.epsilon <= bracket.upper {
+            (bracket.upper, bracket.order) = (renyi.epsilon, renyi.order);
+        }
+        bracket.lower = bracket
+            .lower
+            .max(self.one_step_alone(delta))
+            .min(bracket.upper);
+        bracket.estimate = bracket.estimate.clamp(bracket.lower, bracket.upper);
+        Ok(bracket)
+    }
+
+    /// The Renyi accountant of the same run.
+    fn renyi(&self) -> RdpAccountant {
+        let z = self.precision.sqrt().recip();
+        let unsampled = Piece::Gaussian(Step {
+            rate: 1.0,
+            noise_multiplier: z * (1.0 - 1e-15),
+        });
+        let unsampled = (self.precision > 0.0).then_some((unsampled, 1));
+        RdpAccountant::of(self.adjacency, self.pieces.iter().copied().chain(unsampled))
+    }
+
+    /// What the dearest sampled Gaussian step costs alone: more is never cheaper.
+    fn one_step_alone(&self, delta: Delta) -> f64 {
+        let steps = self.gaussians().unwrap_or_default();
+        let ln_delta = delta.get().ln();
+        let alone = steps.iter().map(|(step, _)| {
+            let epsilon = single::epsilon_of(*step, Direction::Remove, ln_delta);
+            widened([epsilon; 3], f64::INFINITY).lower
+        });
+        alone.fold(0.0, f64::max)
+    }
+
+    /// The bracket of the composed loss alone.
+    fn loss(&self, delta: Delta) -> Result<Bracket, PldError> {
+        let mut worst: Option<Bracket> = None;
+        let steps = Steps::new(&self.pieces, self.precision_apart());
+        for direction in self.directions() {
+            let bound = steps.bound(*direction);
+            if bound
+                .zip(worst)
+                .is_some_and(|(bound, worst)| bound <= worst.upper)
+            {
+                continue;
+            }
+            let here = match (self.one_direction(*direction, &steps, delta), bound) {
+                (Err(_), Some(bound)) => widened([0.0, bound, bound], f64::INFINITY),
+                (here, _) => here?,
+            };
+            worst = Some(worst.map_or(here, |worst| Bracket {
+                lower: worst.lower.max(here.lower),
+                estimate: worst.estimate.max(here.estimate),
+                ..if here.upper > worst.upper {
+                    here
+                } else {
+                    worst
+                }
+            }));
+        }
+        let mut worst = worst.ok_or(PldError::Precision)?;
+        worst.estimate = worst.estimate.min(worst.upper);
+        Ok(worst)
+    }
+
+    /// The pairs to be looked at: both directions, or the one of a replacement; without sampling they
+    /// are mirror images.
+    fn directions(&self) -> &'static [Direction] {
+        match self.adjacency {
+            Adjacency::ReplaceOne => &[Direction::Replace],
+            Adjacency::AddRemove if self.pieces.iter().all(|(p, _)| p.rate() >= 1.0) => {
+                &[Direction::Add]
+            }
+            Adjacency::AddRemove => &[Direction::Remove, Direction::Add],
+        }
     }
 
     /// The distance of the unsampled releases together, in standard deviations.
-    fn distance(&self) -> f64 {
+    fn distance_apart(&self) -> f64 {
         let sensitivity = match self.adjacency {
             Adjacency::AddRemove => 1.0,
             Adjacency::ReplaceOne => 2.0,
@@ -157,10 +317,37 @@ impl PldAccountant {
         sensitivity * self.precision.sqrt()
     }
 
-    fn composed(&self) -> Composed<'_> {
-        Composed {
-            steps: &self.steps,
-            precision: self.precision,
+    /// The steps that the contour takes, if it takes all of them.
+    fn gaussians(&self) -> Option<Vec<(Step, u64)>> {
+        if self.adjacency == Adjacency::ReplaceOne {
+            return None;
+        }
+        let step = |(piece, count): &(Piece, u64)| match piece {
+            Piece::Gaussian(step) => Some((*step, *count)),
+            _ => None,
+        };
+        self.pieces.iter().map(step).collect()
+    }
+
+    /// The distance of a single unsampled Laplace release, in scales: it has a closed form, too.
+    fn laplace_alone(&self) -> Option<f64> {
+        match self.pieces[..] {
+            [(Piece::Laplace { rate: 1.0, scale }, 1)] if self.precision == 0.0 => {
+                let distance = match self.adjacency {
+                    Adjacency::AddRemove => 1.0,
+                    Adjacency::ReplaceOne => 2.0,
+                };
+                Some(distance / scale)
+            }
+            _ => None,
+        }
+    }
+
+    /// The single sampled Gaussian under add-or-remove, which has a closed form.
+    fn alone(&self) -> Option<Step> {
+        match (&self.gaussians()?[..], self.precision) {
+            ([(step, 1)], 0.0) => Some(*step),
+            _ => None,
         }
     }
 
@@ -169,58 +356,110 @@ impl PldAccountant {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One direction's bracket on epsilon: by the closed form or by inversion.
-    fn one_direction(&self, direction: Direction, delta: Delta) -> Result<Bracket, PldError> {
+    /// One direction's bracket on epsilon: by the closed form, by inversion or on a grid.
+    fn one_direction(
+        &self,
+        direction: Direction,
+        steps: &Steps,
+        delta: Delta,
+    ) -> Result<Bracket, PldError> {
         let ln_delta = delta.get().ln();
-        if let ([(step, 1)], 0.0) = (&self.steps[..], self.precision) {
-            let epsilon = single::epsilon_of(*step, direction, ln_delta);
+        if let Some(step) = self.alone() {
+            let epsilon = single::epsilon_of(step, direction, ln_delta);
             return Ok(widened([epsilon; 3], f64::INFINITY));
         }
-        let target = Target::LnDelta(ln_delta);
-        let (epsilons, tilt) = self.ask(direction, target, |c| c.epsilons(ln_delta))?;
+        if let Some(distance) = self.laplace_alone() {
+            // delta(epsilon) = 1 - e^((epsilon - distance) / 2)
+            let epsilon = 2.0f64.mul_add((-delta.get()).ln_1p(), distance).max(0.0);
+            return Ok(widened([epsilon; 3], f64::INFINITY));
+        }
+        let end = steps.largest(direction);
+        if let Some(found) = end.and_then(|end| at_the_end(end, ln_delta)) {
+            return Ok(widened(found, f64::INFINITY));
+        }
+        let (mut epsilons, tilt) = self.ask(direction, steps, Target::LnDelta(ln_delta))?;
+        if let Some(bound) = steps.bound(direction) {
+            epsilons = epsilons.map(|epsilon| epsilon.min(bound));
+        }
         Ok(widened(epsilons, tilt + 1.0))
     }
 
-    /// Asks a composition that was made for a target nearby, or makes one.
+    /// The square of the distance of the unsampled Gaussians.
+    fn precision_apart(&self) -> f64 {
+        self.distance_apart().powi(2)
+    }
+
+    /// Asks a composition that was made for a target nearby, or makes one: first along the contour,
+    /// which is faster, then on ever finer grids.
     fn ask(
         &self,
         direction: Direction,
+        steps: &Steps,
         target: Target,
-        answer: impl Fn(&Contour) -> Option<[f64; 3]>,
     ) -> Result<([f64; 3], f64), PldError> {
         let known = self.kept().clone();
         for kept in &known {
             if kept.direction == direction
                 && kept.target.is_near(target)
-                && let Some(found) = answer(&kept.contour)
+                && let Some((found, true)) = kept.composition.answer(target)
             {
-                return Ok((found, kept.contour.tilt));
+                return Ok((found, kept.composition.tilt()));
             }
         }
-        let mut failure = PldError::Precision;
-        for way in WAYS {
-            let contour = match Contour::new(self.composed(), direction, target, way) {
-                Ok(contour) => Arc::new(contour),
-                Err(error) => {
-                    failure = error;
-                    continue;
+        let keep = |composition: Composition| {
+            let mut all = self.kept();
+            if all.len() == KEPT {
+                all.remove(0);
+            }
+            all.push(Kept {
+                direction,
+                target,
+                composition: Arc::new(composition),
+            });
+        };
+        if let Some((found, composition)) = self.along(direction, target) {
+            let tilt = composition.tilt();
+            keep(composition);
+            return Ok((found, tilt));
+        }
+        let mut result = Err(PldError::Precision);
+        let mut width = f64::INFINITY;
+        for (stretch, finer) in GRIDS {
+            match Grid::new(steps, direction, target, (stretch, finer)) {
+                Ok(Some(grid)) => {
+                    let grid = Composition::Grid(grid);
+                    let Some((found, sharp)) = grid.answer(target) else {
+                        continue;
+                    };
+                    if found[2] - found[0] < width {
+                        width = found[2] - found[0];
+                        result = Ok((found, grid.tilt()));
+                        keep(grid);
+                    }
+                    if sharp {
+                        break;
+                    }
                 }
-            };
-            let tilt = contour.tilt;
-            if let Some(found) = answer(&contour) {
-                let mut all = self.kept();
-                if all.len() == KEPT {
-                    all.remove(0);
-                }
-                all.push(Kept {
-                    direction,
-                    target,
-                    contour,
-                });
-                return Ok((found, tilt));
+                Ok(None) => break,
+                Err(error) => result = result.or(Err(error)),
             }
         }
-        Err(failure)
+        result
+    }
+
+    /// The answer of the first way along the contour that has one.
+    fn along(&self, direction: Direction, target: Target) -> Option<([f64; 3], Composition)> {
+        let steps = self.gaussians()?;
+        let composed = Composed {
+            steps: &steps,
+            precision: self.precision,
+        };
+        WAYS.into_iter().find_map(|way| {
+            let contour = Contour::new(composed, direction, target, way).ok()?;
+            let composition = Composition::Contour(contour);
+            let (found, _) = composition.answer(target)?;
+            Some((found, composition))
+        })
     }
 
     /// Delta at `epsilon` for all that was composed: from below, an estimate, and from above.
@@ -228,12 +467,25 @@ impl PldAccountant {
     /// # Errors
     /// [`PldError`] where double precision cannot deliver.
     pub fn delta_bracket(&self, epsilon: f64) -> Result<[f64; 3], PldError> {
+        let epsilon = epsilon.max(0.0);
+        let [lower, estimate, upper] = self.ideal_delta(epsilon)?;
+        if self.distance > 0.0 {
+            let charged = (1.0 + epsilon.exp()) * self.distance;
+            return Ok([
+                (lower - charged).max(0.0),
+                estimate,
+                (upper + charged).min(1.0),
+            ]);
+        }
+        Ok([lower, estimate, upper])
+    }
+
+    fn ideal_delta(&self, epsilon: f64) -> Result<[f64; 3], PldError> {
         if self.unprotected {
             return Ok([1.0; 3]);
         }
-        let epsilon = epsilon.max(0.0);
-        if self.steps.is_empty() {
-            let mu = self.distance();
+        if self.pieces.is_empty() {
+            let mu = self.distance_apart();
             let delta = if mu > 0.0 {
                 gaussian::ln_delta(mu, epsilon).exp()
             } else {
@@ -242,13 +494,30 @@ impl PldAccountant {
             return Ok([delta; 3]);
         }
         let mut worst = [0.0f64; 3];
-        for direction in [Direction::Remove, Direction::Add] {
-            let deltas = if let ([(step, 1)], 0.0) = (&self.steps[..], self.precision) {
-                let delta = single::ln_delta_of(*step, direction, epsilon).exp();
+        if let Some(distance) = self.laplace_alone() {
+            let delta = -(0.5 * (epsilon - distance)).min(0.0).exp_m1();
+            return Ok([delta * (1.0 - 1e-14), delta, delta * (1.0 + 1e-14)]);
+        }
+        let steps = Steps::new(&self.pieces, self.precision_apart());
+        for direction in self.directions() {
+            let bound = steps.bound(*direction);
+            let deltas = if let Some(step) = self.alone() {
+                let delta = single::ln_delta_of(step, *direction, epsilon).exp();
                 [delta * (1.0 - 1e-9), delta, delta * (1.0 + 1e-9)]
+            } else if bound.is_some_and(|bound| epsilon >= bound) {
+                [0.0; 3]
             } else {
-                let target = Target::Epsilon(epsilon);
-                self.ask(direction, target, |c| c.deltas(epsilon))?.0
+                match (
+                    self.ask(*direction, &steps, Target::Epsilon(epsilon)),
+                    bound,
+                ) {
+                    (Err(_), Some(bound)) => {
+                        // No loss is above its bound.
+                        let most = -(epsilon - bound).exp_m1();
+                        [0.0, most, most]
+                    }
+                    (asked, _) => asked?.0,
+                }
             };
             for (worst, delta) in worst.iter_mut().zip(deltas) {
                 *worst = worst.max(delta);

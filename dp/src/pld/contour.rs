@@ -19,9 +19,10 @@ use std::f64::consts::PI;
 
 use self::decay::Decay;
 use self::nodes::Nodes;
+use super::target::Target;
 use super::{Direction, PldError};
+use crate::flat::Step;
 use crate::gaussian::ln_tilted_tail;
-use crate::rdp::Step;
 use crate::special::search;
 
 /// Everything that is composed: sampled steps with their numbers, and the sum of `1 / z^2` of the
@@ -30,26 +31,6 @@ use crate::special::search;
 pub(super) struct Composed<'a> {
     pub(super) steps: &'a [(Step, u64)],
     pub(super) precision: f64,
-}
-
-/// What a composition is made for.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Target {
-    /// Epsilon at this logarithm of delta.
-    LnDelta(f64),
-    /// Delta at this epsilon.
-    Epsilon(f64),
-}
-
-impl Target {
-    /// Whether a composition for one may serve the other.
-    pub(super) fn is_near(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::LnDelta(a), Self::LnDelta(b)) => (a - b).abs() < 2.5,
-            (Self::Epsilon(a), Self::Epsilon(b)) => (a - b).abs() < 0.2 * (a + b),
-            _ => false,
-        }
-    }
 }
 
 /// What is left out may be this much of the result.
@@ -168,6 +149,11 @@ impl Composed<'_> {
         let found = search(off, 1.0, 1.0, ends, 0.02)?;
         found.map_or(Err(PldError::Precision), |(_, high)| Ok(high.exp()))
     }
+}
+
+/// The logarithm, minus infinity where nothing is left: no lower bound then.
+pub(super) fn ln_or_nothing(x: f64) -> f64 {
+    if x > 0.0 { x.ln() } else { f64::NEG_INFINITY }
 }
 
 /// `ln` of the largest `(1 - e^-y)+ e^(-tilt y)`.
@@ -415,7 +401,7 @@ impl Contour {
         let end = self.dt * self.terms.len() as f64;
         let density = self.absolute * self.smoothing * (end * end + (self.tilt + 1.0).powi(2));
         let others = self.others(epsilon) + 2.0 * density;
-        let ln = |x: f64| x.max(f64::MIN_POSITIVE).ln() + self.k - self.tilt * epsilon;
+        let ln = |x: f64| ln_or_nothing(x) + self.k - self.tilt * epsilon;
         [
             ln(value - raised - rounding - others) - self.relative,
             ln(value - 0.5 * raised),

@@ -7,15 +7,15 @@
 //! directly for these two). Both brackets are a Gaussian's profile at `ln k`.
 
 use super::Direction;
+use crate::flat::Step;
 use crate::gaussian::ln_delta;
-use crate::rdp::Step;
 use crate::special::{ln_expm1, search, softplus};
 
 /// `ln delta(epsilon)` of one sampled step.
 pub(super) fn ln_delta_of(step: Step, direction: Direction, epsilon: f64) -> f64 {
     let (q, mu) = (step.rate, step.noise_multiplier.recip());
     match direction {
-        Direction::Remove => {
+        Direction::Remove | Direction::Replace => {
             // ln (1 + (e^eps - 1) / q), also where e^eps overflows.
             let at = if epsilon > 0.0 {
                 softplus(ln_expm1(epsilon) - q.ln())

@@ -1,11 +1,15 @@
 //! Adding steps up and converting the sum.
 
+use std::sync::OnceLock;
+
+use super::{fixed, pair};
 use crate::accountant::{
-    AccountError, Accountant, AccountantKind, Answer, NotFinite, Reason, Spent, Unsupported,
+    AccountError, Accountant, AccountantKind, Answer, NotFinite, Spent, Unsupported, at_distance,
 };
 use crate::event::DpEvent;
+use crate::flat::{Flat, Piece};
 use crate::quantity::{Adjacency, Delta};
-use crate::rdp::divergence::{ln_reverse_moment, poisson_gaussian};
+use crate::rdp::divergence::{MARGIN, poisson_gaussian};
 use crate::special::minimize;
 
 /// The smallest order that is tried.
@@ -23,7 +27,7 @@ const ORDER_TOLERANCE: f64 = 2e-9;
 /// The logarithms of order - 1 from one edge to the other.
 fn grid_point(i: usize) -> f64 {
     let (low, high) = ((MIN_ORDER - 1.0).ln(), (MAX_ORDER - 1.0).ln());
-    if i + 1 == GRID {
+    if i + 1 >= GRID {
         high
     } else {
         (high - low).mul_add(i as f64 / (GRID - 1) as f64, low)
@@ -35,79 +39,57 @@ fn order_at(ln_lambda: f64) -> f64 {
     (1.0 + ln_lambda.exp()).clamp(MIN_ORDER, MAX_ORDER)
 }
 
-/// The exponents of Holder's inequality that are tried for sampled steps under replace-one.
-const HOLDER: [f64; 3] = [2.0, 1.4, 1.12];
-
-/// One kind of step: a Gaussian at some rate (one for unsampled).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Step {
-    pub(crate) rate: f64,
-    pub(crate) noise_multiplier: f64,
-}
-
-impl Step {
+impl Piece {
     /// The Renyi divergence at `order`; parameters are in range by construction.
     pub(crate) fn rdp(self, adjacency: Adjacency, order: f64) -> f64 {
-        let add_remove =
-            |order| poisson_gaussian(self.rate, self.noise_multiplier, order).unwrap_or(f64::NAN);
-        match adjacency {
-            Adjacency::AddRemove => add_remove(order),
-            Adjacency::ReplaceOne => {
-                let z = self.noise_multiplier;
-                let lambda = order - 1.0;
-                // The unsampled pair is at distance 2 C.
-                let plain = 2.0 * order / (z * z);
-                if self.rate >= 1.0 {
-                    return plain;
-                }
-                // Joint convexity: A <= 1 - q + q exp(lambda plain).
-                let grown = lambda * plain;
-                let convex = if grown > 600.0 {
-                    grown + self.rate.ln() + 1e-15
-                } else {
-                    (self.rate * grown.exp_m1()).ln_1p()
-                };
-                // Holder's inequality through the data set without the record.
-                let through = HOLDER
-                    .into_iter()
-                    .map(|p| {
-                        let forward = (p * order - 1.0) * add_remove(p * order);
-                        let conjugate = p / (p - 1.0);
-                        let m = (order - 1.0 / p).mul_add(conjugate, -1.0);
-                        forward / p + ln_reverse_moment(self.rate, z, m) / conjugate
-                    })
-                    .fold(f64::INFINITY, f64::min);
-                // The second density is at least (1 - q) times the one without the record.
-                let floor = lambda * (add_remove(order) - (-self.rate).ln_1p());
-                convex.min(through).min(floor) / lambda * (1.0 + 1e-14)
+        let replace = adjacency == Adjacency::ReplaceOne;
+        let lambda = order - 1.0;
+        let ln_moment = match self {
+            Self::Gaussian(step) if !replace => {
+                return poisson_gaussian(step.rate, step.noise_multiplier, order)
+                    .unwrap_or(f64::NAN);
             }
-        }
+            Self::Gaussian(step) => {
+                pair::replaced_gaussian(step.rate, step.noise_multiplier, order)
+            }
+            Self::Laplace { rate, scale } => pair::laplace(rate, scale, order, replace),
+            Self::Discrete {
+                rate,
+                std_dev,
+                bound,
+                ..
+            } => pair::discrete(rate, std_dev, bound, order, replace),
+            // The sensitivity of a replacement is two clip bounds.
+            Self::Fixed(step) => fixed::ln_moment(step.rate, 0.5 * step.noise_multiplier, order),
+        };
+        ln_moment / lambda * (1.0 + MARGIN)
     }
 }
 
-/// `count` runs of one kind of step, and its divergences on the grid of orders.
+/// `count` runs of one kind of release, and its divergences on the grid of orders, found when asked.
 #[derive(Debug, Clone)]
 struct Run {
-    step: Step,
+    piece: Piece,
     count: u64,
-    grid: [f64; GRID],
+    grid: [OnceLock<f64>; GRID],
 }
 
 /// The accountant that adds Renyi divergences.
 ///
-/// Supports Gaussian releases, unsampled and Poisson-sampled (several Gaussians on one sampled
-/// batch count as one with `1/z^2` added up), repetition and composition, under both adjacencies.
-/// Under [`Adjacency::ReplaceOne`] the sensitivity of a clipped sum is 2 C; sampled steps are
-/// priced by the smallest of three proven bounds, loose below a hundred steps (see the proof in
-/// [`crate::rdp`]).
+/// Supports every event: Gaussian, discrete Gaussian and Laplace releases, unsampled and
+/// Poisson-sampled (several Gaussians on one sampled batch count as one with `1/z^2` added up), batches
+/// cut to a capacity (charged to delta), Gaussians on batches of fixed size (under
+/// [`Adjacency::ReplaceOne`]), repetition and composition. Under [`Adjacency::ReplaceOne`] the
+/// sensitivity of a clipped sum is 2 C.
 ///
-/// Each [`epsilon`](Accountant::epsilon) costs some 20 to 50 evaluations per distinct kind of step;
-/// the divergences on a coarse grid of orders are kept.
+/// Each [`epsilon`](Accountant::epsilon) costs some 20 evaluations per distinct kind of release; the
+/// divergences met on a coarse grid of orders are kept.
 #[derive(Debug, Clone)]
 pub struct RdpAccountant {
     adjacency: Adjacency,
     runs: Vec<Run>,
     unprotected: bool,
+    distance: f64,
 }
 
 impl RdpAccountant {
@@ -118,7 +100,17 @@ impl RdpAccountant {
             adjacency,
             runs: Vec::new(),
             unprotected: false,
+            distance: 0.0,
         }
+    }
+
+    /// An accountant that has seen these pieces.
+    pub(crate) fn of(adjacency: Adjacency, pieces: impl IntoIterator<Item = (Piece, u64)>) -> Self {
+        let mut this = Self::new(adjacency);
+        for (piece, count) in pieces {
+            this.add(piece, count);
+        }
+        this
     }
 
     /// The sum of Renyi divergences at one order in `1.005..=2001`, infinite after an
@@ -130,15 +122,35 @@ impl RdpAccountant {
         }
         self.runs
             .iter()
-            .map(|run| run.count as f64 * run.step.rdp(self.adjacency, order))
+            .map(|run| run.count as f64 * run.piece.rdp(self.adjacency, order))
             .sum()
     }
 
-    /// An upper bound on epsilon at `delta` for all that was composed.
+    /// How far, in total variation, the run may be from the one that is accounted: for batches cut to
+    /// a capacity and for grids. It is charged to delta, `1 + e^epsilon` times.
+    #[must_use]
+    pub const fn distance(&self) -> f64 {
+        self.distance
+    }
+
+    /// An upper bound on epsilon at `delta` for all that was composed; infinite where
+    /// [`distance`](Self::distance) uses up delta.
     ///
     /// # Errors
     /// [`NotFinite`] if the arithmetic overflows.
     pub fn epsilon(&self, delta: Delta) -> Result<Spent, NotFinite> {
+        match self.spent(delta) {
+            Err(AccountError::NotFinite(error)) => Err(error),
+            Ok(spent) => Ok(spent),
+            Err(_) => Ok(Spent {
+                epsilon: f64::INFINITY,
+                order: MIN_ORDER,
+                at_edge: false,
+            }),
+        }
+    }
+
+    fn spent(&self, delta: Delta) -> Result<Spent, AccountError> {
         if self.unprotected {
             return Ok(Spent {
                 epsilon: f64::INFINITY,
@@ -146,6 +158,12 @@ impl RdpAccountant {
                 at_edge: false,
             });
         }
+        let ask = |delta| self.ideal(delta).map_err(AccountError::from);
+        at_distance(delta, self.distance, ask, |spent| spent.epsilon)
+    }
+
+    /// Epsilon of the run that is accounted.
+    pub(crate) fn ideal(&self, delta: Delta) -> Result<Spent, NotFinite> {
         if self.runs.is_empty() {
             return Ok(Spent {
                 epsilon: 0.0,
@@ -153,44 +171,128 @@ impl RdpAccountant {
                 at_edge: false,
             });
         }
-        let best = self.best_on_grid(delta.get());
-        let bracket = (best.saturating_sub(1), (best + 1).min(GRID - 1));
-        spent(
-            |order| self.rdp(order),
-            delta,
-            grid_point(bracket.0),
-            grid_point(bracket.1),
-        )
+        let on_grid = |i: usize, rdp: f64| convert(rdp, order_at(grid_point(i)), delta.get());
+        let best = self.best_on_grid(on_grid, self.likely(delta));
+        let at = |x: f64| convert(self.rdp(order_at(x)), order_at(x), delta.get());
+        let (x, epsilon) = self.refined(at, on_grid, best);
+        let order = order_at(x);
+        if !epsilon.is_finite() {
+            let delta = delta.get();
+            return Err(NotFinite { delta, order });
+        }
+        let edges = [grid_point(0), grid_point(GRID - 1)];
+        Ok(Spent {
+            epsilon: epsilon.max(0.0),
+            order,
+            at_edge: edges.iter().any(|edge| (x - edge).abs() < 1e-4),
+        })
     }
 
-    fn add(&mut self, step: Step, count: u64) {
+    fn add(&mut self, piece: Piece, count: u64) {
         if count == 0 {
             return;
         }
-        if let Some(run) = self.runs.iter_mut().find(|run| run.step == step) {
+        if let Some(run) = self.runs.iter_mut().find(|run| run.piece == piece) {
             run.count = run.count.saturating_add(count);
             return;
         }
-        let adjacency = self.adjacency;
-        let grid = std::array::from_fn(|i| step.rdp(adjacency, order_at(grid_point(i))));
-        self.runs.push(Run { step, count, grid });
+        let grid = [const { OnceLock::new() }; GRID];
+        self.runs.push(Run { piece, count, grid });
     }
 
-    /// The grid order with the smallest epsilon.
-    fn best_on_grid(&self, delta: f64) -> usize {
-        let mut best = (f64::INFINITY, 0);
-        for i in 0..GRID {
-            let rdp: f64 = self
-                .runs
-                .iter()
-                .map(|run| run.count as f64 * run.grid[i])
-                .sum();
-            let epsilon = convert(rdp, order_at(grid_point(i)), delta);
-            if epsilon < best.0 {
-                best = (epsilon, i);
+    /// The sum of divergences at an order of the grid.
+    fn rdp_on_grid(&self, i: usize) -> f64 {
+        let one = |run: &Run| {
+            let rdp = || run.piece.rdp(self.adjacency, order_at(grid_point(i)));
+            run.count as f64 * run.grid[i].get_or_init(rdp)
+        };
+        self.runs.iter().map(one).sum()
+    }
+
+    /// Where on the grid the best order may be: that of the Gaussian in the limit.
+    fn likely(&self, delta: Delta) -> usize {
+        let precision = |run: &Run| {
+            let one = match run.piece {
+                Piece::Gaussian(step) | Piece::Fixed(step) => step.noise_multiplier.powi(-2),
+                Piece::Laplace { scale, .. } => scale.powi(-2),
+                Piece::Discrete { std_dev, bound, .. } => (bound / std_dev).powi(2),
+            };
+            let rate = run.piece.rate();
+            let sampled = (rate * rate * one.min(500.0).exp_m1()).min(one);
+            run.count as f64 * sampled
+        };
+        let mu = self.runs.iter().map(precision).sum::<f64>().sqrt();
+        // Where the divergence bends upwards the best order comes sooner.
+        let lambda = ((-2.0 * delta.get().ln()).sqrt() / mu).clamp(MIN_ORDER - 1.0, 30.0);
+        let (low, high) = (grid_point(0), grid_point(GRID - 1));
+        ((lambda.ln() - low) / (high - low) * (GRID - 1) as f64) as usize
+    }
+
+    /// The order of the grid with the smallest value, downhill from `start`: the value is
+    /// quasi-convex in the order.
+    fn best_on_grid(&self, value: impl Fn(usize, f64) -> f64, start: usize) -> usize {
+        let at = |i: usize| value(i, self.rdp_on_grid(i));
+        let mut best = (start.min(GRID - 1), at(start.min(GRID - 1)));
+        for up in [false, true] {
+            let mut moved = false;
+            loop {
+                let next = if up {
+                    best.0 + 1
+                } else {
+                    best.0.wrapping_sub(1)
+                };
+                if next >= GRID {
+                    break;
+                }
+                let here = at(next);
+                // Also past infinities, towards smaller orders.
+                if here < best.1 || (!up && !best.1.is_finite()) {
+                    best = (next, here);
+                    moved = true;
+                } else {
+                    break;
+                }
+            }
+            if moved && !up {
+                break;
             }
         }
-        best.1
+        best.0
+    }
+
+    /// The smallest value near the best order of the grid, and the logarithm of that order less one.
+    fn refined(
+        &self,
+        value: impl Fn(f64) -> f64,
+        on_grid: impl Fn(usize, f64) -> f64,
+        best: usize,
+    ) -> (f64, f64) {
+        let (low, high) = (best.saturating_sub(1), (best + 1).min(GRID - 1));
+        let known = |i: usize| (grid_point(i), on_grid(i, self.rdp_on_grid(i)));
+        let inner = minimize(
+            &value,
+            known(low),
+            known(best),
+            known(high),
+            ORDER_TOLERANCE,
+        );
+        let mut least = known(best);
+        if inner.1 < least.1 {
+            least = inner;
+        }
+        // Between integer orders the bound without replacement is interpolated: it has corners there.
+        if self
+            .runs
+            .iter()
+            .any(|run| matches!(run.piece, Piece::Fixed(_)))
+        {
+            let x = (order_at(least.0).round() - 1.0).max(MIN_ORDER - 1.0).ln();
+            let corner = (x, value(x));
+            if corner.1 < least.1 {
+                least = corner;
+            }
+        }
+        least
     }
 }
 
@@ -206,14 +308,15 @@ impl Accountant for RdpAccountant {
     fn compose(&mut self, event: &DpEvent, count: u64) -> Result<(), Unsupported> {
         let flat = Flat::new(self.adjacency, event, count)?;
         self.unprotected |= flat.unprotected;
-        for (step, count) in flat.steps {
-            self.add(step, count);
+        self.distance += flat.distance;
+        for (piece, count) in flat.pieces {
+            self.add(piece, count);
         }
         Ok(())
     }
 
     fn epsilon_at(&self, delta: Delta) -> Result<Answer, AccountError> {
-        let spent = Self::epsilon(self, delta)?;
+        let spent = self.spent(delta)?;
         Ok(Answer {
             upper: Some(spent.epsilon),
             order: Some(spent.order),
@@ -224,7 +327,7 @@ impl Accountant for RdpAccountant {
 
     fn delta_at(&self, epsilon: f64) -> Result<Answer, AccountError> {
         let upper = |delta: f64, order| Answer {
-            upper: Some(delta),
+            upper: Some((1.0 + epsilon.exp()).mul_add(self.distance, delta).min(1.0)),
             order: Some(order),
             ..Answer::default()
         };
@@ -235,178 +338,23 @@ impl Accountant for RdpAccountant {
             return Ok(upper(0.0, MAX_ORDER));
         }
         // The inverse of the conversion at every order; a minimum of bounds is one.
-        let ln = |x: f64| {
+        let ln = |rdp: f64, x: f64| {
             let order = order_at(x);
-            (order - 1.0) * (self.rdp(order) - epsilon + (-1.0 / order).ln_1p()) - order.ln()
+            (order - 1.0) * (rdp - epsilon + (-1.0 / order).ln_1p()) - order.ln()
         };
-        let on_grid = (0..GRID).map(|i| (ln(grid_point(i)), i));
-        let best = on_grid.min_by(|a, b| a.0.total_cmp(&b.0));
-        let i = best.map_or(0, |(_, i)| i);
-        let ends = (i.saturating_sub(1), (i + 1).min(GRID - 1));
-        let inner = minimize(ln, grid_point(ends.0), grid_point(ends.1), ORDER_TOLERANCE);
-        let at_grid = (grid_point(i), ln(grid_point(i)));
-        let (x, value) = if inner.1 < at_grid.1 { inner } else { at_grid };
+        let on_grid = |i: usize, rdp: f64| ln(rdp, grid_point(i));
+        let best = self.best_on_grid(on_grid, GRID / 2);
+        let at = |x: f64| ln(self.rdp(order_at(x)), x);
+        let (x, value) = self.refined(at, on_grid, best);
         if value.is_nan() {
             let (delta, order) = (f64::NAN, order_at(x));
             return Err(NotFinite { delta, order }.into());
         }
-        Ok(upper(value.exp().min(1.0), order_at(x)))
+        Ok(upper(value.exp(), order_at(x)))
     }
 }
 
 /// Epsilon from a Renyi divergence at one order: Canonne, Kamath, Steinke 2020, Proposition 12.
 pub(crate) fn convert(rdp: f64, order: f64, delta: f64) -> f64 {
     rdp + (-1.0 / order).ln_1p() - (delta.ln() + order.ln()) / (order - 1.0)
-}
-
-/// The smallest epsilon over orders whose `ln(order - 1)` lies between `low` and `high`.
-///
-/// The converted epsilon is quasi-convex in the order (see the proof in [`crate::rdp`]), so the
-/// search finds the minimum; whatever it returns was evaluated and is a bound.
-pub(crate) fn spent(
-    rdp: impl Fn(f64) -> f64,
-    delta: Delta,
-    low: f64,
-    high: f64,
-) -> Result<Spent, NotFinite> {
-    let at = |x: f64| convert(rdp(order_at(x)), order_at(x), delta.get());
-    let inner = minimize(at, low, high, ORDER_TOLERANCE);
-    let edges = [grid_point(0), grid_point(GRID - 1)];
-    let (mut x, mut epsilon) = inner;
-    for edge in edges.into_iter().filter(|e| *e == low || *e == high) {
-        let value = at(edge);
-        if value < epsilon {
-            (x, epsilon) = (edge, value);
-        }
-    }
-    let order = order_at(x);
-    if !epsilon.is_finite() {
-        return Err(NotFinite {
-            delta: delta.get(),
-            order,
-        });
-    }
-    let at_edge = edges.iter().any(|edge| (x - edge).abs() < 1e-4);
-    Ok(Spent {
-        epsilon: epsilon.max(0.0),
-        order,
-        at_edge,
-    })
-}
-
-/// A walk over an event tree that turns it into counted steps, or names what it cannot.
-pub(crate) struct Flat {
-    adjacency: Adjacency,
-    pub(crate) steps: Vec<(Step, u64)>,
-    pub(crate) unprotected: bool,
-}
-
-impl Flat {
-    /// The counted steps of `count` runs of `event`.
-    pub(crate) fn new(
-        adjacency: Adjacency,
-        event: &DpEvent,
-        count: u64,
-    ) -> Result<Self, Unsupported> {
-        let mut flat = Self {
-            adjacency,
-            steps: Vec::new(),
-            unprotected: false,
-        };
-        flat.walk(event, count)?;
-        Ok(flat)
-    }
-
-    pub(crate) fn refuse<T>(&self, event: &DpEvent, reason: Reason) -> Result<T, Unsupported> {
-        Err(Unsupported {
-            event: Box::new(event.clone()),
-            adjacency: self.adjacency,
-            reason,
-        })
-    }
-
-    fn walk(&mut self, event: &DpEvent, count: u64) -> Result<(), Unsupported> {
-        if count == 0 {
-            return Ok(());
-        }
-        match event {
-            DpEvent::NoOp => {}
-            DpEvent::NonPrivate => self.unprotected = true,
-            DpEvent::Gaussian { noise_multiplier } => {
-                let step = Step {
-                    rate: 1.0,
-                    noise_multiplier: noise_multiplier.get(),
-                };
-                self.steps.push((step, count));
-            }
-            DpEvent::SelfComposed {
-                event: inner,
-                count: times,
-            } => {
-                let Some(total) = count.checked_mul(*times) else {
-                    return self.refuse(event, Reason::TooMany);
-                };
-                self.walk(inner, total)?;
-            }
-            DpEvent::Composed(events) => {
-                for inner in events {
-                    self.walk(inner, count)?;
-                }
-            }
-            DpEvent::PoissonSampled { rate, event: inner } => {
-                self.sampled(event, rate.get(), inner, count)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// All Gaussians on one sampled batch are one Gaussian with the precisions added up.
-    fn sampled(
-        &mut self,
-        whole: &DpEvent,
-        rate: f64,
-        inner: &DpEvent,
-        count: u64,
-    ) -> Result<(), Unsupported> {
-        if let DpEvent::Gaussian { noise_multiplier } = inner {
-            self.steps.push((
-                Step {
-                    rate,
-                    noise_multiplier: noise_multiplier.get(),
-                },
-                count,
-            ));
-            return Ok(());
-        }
-        let mut batch = Self {
-            adjacency: self.adjacency,
-            steps: Vec::new(),
-            unprotected: false,
-        };
-        batch.walk(inner, 1)?;
-        self.unprotected |= batch.unprotected;
-        if batch.steps.iter().any(|(step, _)| step.rate < 1.0) {
-            return self.refuse(whole, Reason::NestedSampling);
-        }
-        let precision: f64 = batch
-            .steps
-            .iter()
-            .map(|(step, times)| *times as f64 / (step.noise_multiplier * step.noise_multiplier))
-            .sum();
-        if precision > 0.0 {
-            // Rounded down: less noise than there is.
-            let noise_multiplier = precision.sqrt().recip() * (1.0 - 1e-14);
-            if noise_multiplier < 1e-6 {
-                return self.refuse(whole, Reason::TooLittleNoise);
-            }
-            self.steps.push((
-                Step {
-                    rate,
-                    noise_multiplier,
-                },
-                count,
-            ));
-        }
-        Ok(())
-    }
 }

@@ -1,5 +1,6 @@
 //! Laws, outside vectors and spot values for the Renyi accountant.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -91,6 +92,62 @@ fn divergences_against_forty_digit_quadrature() {
         table.rows.len()
     );
     assert!(worst < 1e-10);
+}
+
+/// A Gaussian on a batch of fixed size; the table's noise is over twice the clip bound.
+fn fixed_size(table: &Table, row: &[String]) -> DpEvent {
+    let [z, batch, population] =
+        ["sigma", "batch_size", "dataset_size"].map(|column| table.number(row, column));
+    let size = |x: f64| NonZeroU64::new(x as u64).unwrap();
+    gaussian(2.0 * z).without_replacement(size(batch), size(population))
+}
+
+/// The bound without replacement, to nine digits; where a row is larger, its own alternating sum has
+/// lost its digits, and the general bound of the table is larger still.
+#[test]
+fn without_replacement_divergences() {
+    let table = Table::load("wor_rdp.csv");
+    let mut lost = 0;
+    for row in &table.rows {
+        let mut accountant = RdpAccountant::new(Adjacency::ReplaceOne);
+        accountant.compose(&fixed_size(&table, row), 1).unwrap();
+        let ours = accountant.rdp(table.number(row, "alpha"));
+        let expected = table.number(row, "rdp_wor_dp_accounting_replace_one");
+        let error = ours / expected - 1.0;
+        let order = table.number(row, "alpha");
+        if error < -1e-9 {
+            println!("{row:?}: {ours} {error:e}");
+            assert!(order > 200.0, "{row:?}: {ours} {error:e}");
+            lost += 1;
+        }
+        assert!(error < 1e-9, "{row:?}: {ours} {error:e}");
+    }
+    assert!(lost <= table.rows.len() / 30, "{lost}");
+    // Such a row with 400 digits.
+    let size = |x: u64| NonZeroU64::new(x).unwrap();
+    let event = gaussian(16.0).without_replacement(size(60_000), size(600_000));
+    let mut accountant = RdpAccountant::new(Adjacency::ReplaceOne);
+    accountant.compose(&event, 1).unwrap();
+    let error = accountant.rdp(256.0) / 0.041_668_848_232_319_04 - 1.0;
+    assert!(error.abs() < 1e-10, "{error:e}");
+}
+
+/// Never above the table, which tries a list of orders only, and the same at the order of the table.
+#[test]
+fn without_replacement_epsilons() {
+    let table = Table::load("wor_epsilon.csv");
+    for row in &table.rows {
+        let [count, at, expected, order] =
+            ["T", "delta", "eps_rdp_wor_dp_accounting", "order"].map(|c| table.number(row, c));
+        let mut accountant = RdpAccountant::new(Adjacency::ReplaceOne);
+        let event = fixed_size(&table, row);
+        accountant.compose(&event, count as u64).unwrap();
+        let there = convert(accountant.rdp(order), order, at);
+        assert!((there / expected - 1.0).abs() < 1e-9, "{row:?}: {there}");
+        let ours = accountant.epsilon(Delta::new(at).unwrap()).unwrap();
+        assert!(ours.epsilon <= expected * (1.0 + 1e-9), "{row:?}: {ours:?}");
+        assert!(ours.epsilon >= 0.3 * expected, "{row:?}: {ours:?}");
+    }
 }
 
 fn check_epsilon(ours: Spent, expected: f64, what: &str) -> f64 {

@@ -8,7 +8,8 @@ use sphinx_nn::ImageShape;
 use sphinx_protocol::train::{Averaging, Shape};
 
 use super::{AccountantName, OutputArgs};
-use crate::learning::{Clipping, Learning};
+use crate::inputs::Inputs;
+use crate::learning::{Augmentation, Clipping, Learning};
 
 /// Data sets by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -104,6 +105,12 @@ pub struct TrainingArgs {
     /// minionn-mnist-tanh, minionn-cifar10, minionn-cifar10-tanh, papernot-tanh, scatter-linear
     #[arg(long, value_name = "NAME", default_value = "mlp")]
     pub model: String,
+    /// For scatter-linear: how far features are decorrelated by procedural images; 0.5 whitens
+    #[arg(long, value_name = "POWER", default_value_t = 0.0)]
+    pub decorrelation: f64,
+    /// For scatter-linear: average the features of an image and of its mirror image
+    #[arg(long)]
+    pub mirror: bool,
     /// Who computes the linear layers
     #[arg(long, value_enum, default_value = "packed")]
     pub engine: EngineName,
@@ -197,6 +204,15 @@ pub struct TrainingArgs {
     /// Clip each layer by itself, to the bound over the root of their number (float engine)
     #[arg(long)]
     pub clip_per_layer: bool,
+    /// Learn from so many shifted views of each record, clipping their mean gradient (float engine)
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub views: usize,
+    /// Pixels by which a view may be shifted each way
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub view_shift: usize,
+    /// Half of the views are mirror images
+    #[arg(long)]
+    pub view_mirror: bool,
     /// Repeatable data, weights, batches and noise; a known seed protects nothing
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
@@ -206,6 +222,16 @@ pub struct TrainingArgs {
 }
 
 impl TrainingArgs {
+    /// Features, for a network that takes features.
+    #[must_use]
+    pub fn inputs(&self) -> Inputs {
+        Inputs {
+            decorrelation: self.decorrelation,
+            mirror: self.mirror,
+            ..Inputs::default()
+        }
+    }
+
     /// Schedule, Nesterov, averages.
     #[must_use]
     pub fn learning(&self) -> Learning {
@@ -226,6 +252,11 @@ impl TrainingArgs {
                 Clipping::PerLayer
             } else {
                 Clipping::Flat
+            },
+            augmentation: Augmentation {
+                views: self.views,
+                shift: self.view_shift,
+                mirror: self.view_mirror,
             },
         }
     }
@@ -258,9 +289,10 @@ pub struct TrainArgs {
     pub run_dir: Option<PathBuf>,
     /// Go on with the interrupted run in --run-dir, as it was configured there
     #[arg(long, requires = "run_dir", conflicts_with_all = [
-        "dataset", "train_size", "test_size", "model", "engine", "grid", "epsilon",
+        "dataset", "train_size", "test_size", "model", "decorrelation", "mirror", "engine", "grid", "epsilon",
         "noise_multiplier", "non_private", "delta", "clip", "batch", "epochs", "steps", "lr",
-        "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "seed",
+        "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "views", "view_shift",
+        "view_mirror", "seed",
         "clip_samples",
         "tickets", "accountant", "renyi_filter",
     ])]

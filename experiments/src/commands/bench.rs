@@ -3,6 +3,7 @@
 //! Medians of a few repetitions, in one process after the other: enough to see whether a machine or a
 //! build is what one thinks it is, not more. Nothing measured here is private or released.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -11,6 +12,8 @@ use sphinx_dp::{AccountantKind, Adjacency, Delta, DpEvent, NoiseMultiplier, Samp
 use sphinx_figures::stats;
 use sphinx_he::ntt::{NttTable, reference};
 use sphinx_he::zq::Modulus;
+use sphinx_nn::pass;
+use sphinx_protocol::grid::{Engine as Integers, Frozen};
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::shared::ModelFeed;
 
@@ -131,7 +134,7 @@ fn steps_and_request(job: &Job) -> Result<Vec<Line>> {
     let randomness = Randomness::Seeded(1);
     let trained = job.train_packed(&server, None, &randomness, &mut begun, &mut Unwatched)?;
     let encrypted = step_seconds(&trained)?;
-    let request = request(job, &server, &trained)?;
+    let (request, twin) = request(job, &server, &trained)?;
     drop(server);
     std::fs::remove_file(&log).or_usage("removing the server's log")?;
     Ok(vec![
@@ -150,23 +153,33 @@ fn steps_and_request(job: &Job) -> Result<Vec<Line>> {
         Line {
             name: "private request, online",
             seconds: request,
-            twin: "",
-            twin_seconds: None,
+            twin: "on integers, in the clear",
+            twin_seconds: Some(twin),
         },
     ])
 }
 
-fn request(job: &Job, server: &Server, trained: &Trained) -> Result<f64> {
+/// Median seconds of a private request, and of the same answer computed by the client alone.
+fn request(job: &Job, server: &Server, trained: &Trained) -> Result<(f64, f64)> {
     let replica = trained.model.replica().context("a model on the grid")?;
     let id = ModelId(rand::random());
     load_if_absent(server, id, job.plan()?, replica)?;
-    let feed = ModelFeed::new(replica.freeze());
+    let model = replica.freeze();
+    let grid = job.grid.clone().context("a model on the grid")?;
+    let mut alone = Integers::new(Frozen::new(grid, Arc::clone(&model)));
+    let image = job.split.test.images.gather(&[0], 1);
+    let twin = median(REQUESTS, || {
+        pass::infer(&mut alone, &job.network, &image)?;
+        Ok(())
+    })?;
+    let feed = ModelFeed::new(model);
     let mut asker = Asker::attach(server, id, job.plan()?, feed, &job.split.test, false)?;
     for index in 0..REQUESTS {
         asker.ask(index)?;
     }
     let answers = asker.finish()?;
-    answers.latency(0.5).context("no request was answered")
+    let online = answers.latency(0.5).context("no request was answered")?;
+    Ok((online, twin))
 }
 
 /// A run of 3000 steps at rate 1/120, priced by each accountant that has a bound.

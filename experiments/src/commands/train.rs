@@ -116,10 +116,10 @@ fn resume(args: &TrainArgs) -> Result<(Job, RunDir)> {
 /// Where a resumed run stands, in words.
 fn standing(begun: &Begun) -> String {
     let charges = begun.ledger.entries().len() as u64;
-    let Some(position) = begun.from.as_ref().map(|c| c.position) else {
+    let Some(position) = begun.from.as_ref().map(|c| &c.position) else {
         return format!("no checkpoint yet: starting again; {charges} steps stay charged");
     };
-    let lost = charges - position.charges;
+    let lost = charges - position.charges();
     let mut text = format!("going on after step {}", position.step);
     if lost > 0 {
         text.push_str(&format!(
@@ -150,7 +150,7 @@ fn prepare(args: &TrainArgs) -> Result<Job> {
     Config::resolve(training, size, likely.test_size)?;
     let split = load_split(&training.data, training.seed.unwrap_or(0))?;
     let config = Config::resolve(training, split.train.len(), split.test.len())?;
-    let split = featured(&config.model, split)?;
+    let split = featured(&config.model, &config.features, split)?;
     Job::new(config, Arc::new(split))
 }
 

@@ -132,6 +132,43 @@ fn bad_definitions_name_field_and_expectation() {
             "share",
         ),
     ];
+    refused_by_name(&cases);
+}
+
+/// A misspelt name is never passed over in silence.
+#[test]
+fn a_typo_is_refused_by_name() {
+    let cases = [
+        (
+            "[optimiser]",
+            "[features]\ndecorelation = 0.25\n\n[optimiser]",
+            "unknown field `decorelation`",
+            "`decorrelation`",
+        ),
+        (
+            "[optimiser]",
+            "[features]\nmirror = true\n\n[optimiser]",
+            "features",
+            "scatter-linear",
+        ),
+        (
+            "[optimiser]",
+            "[optimiser]\naugmentation = { veiws = 4 }",
+            "unknown field `veiws`",
+            "`views`",
+        ),
+        (
+            "momentum = ",
+            "momentom = ",
+            "unknown field `momentom`",
+            "`momentum`",
+        ),
+        ("[trials]", "[trails]", "unknown field `trails`", "`trials`"),
+    ];
+    refused_by_name(&cases);
+}
+
+fn refused_by_name(cases: &[(&str, &str, &str, &str)]) {
     for (from, to, field, expectation) in cases {
         assert!(QUICK.contains(from), "{from}");
         let error = Definition::parse("bad.toml", &QUICK.replacen(from, to, 1)).unwrap_err();

@@ -170,7 +170,7 @@ pub(super) fn drive<E: Observed>(
 where
     sphinx_protocol::Error: From<<E as Infer>::Error>,
 {
-    let position = begun.from.as_ref().map(|checkpoint| checkpoint.position);
+    let position = begun.from.as_ref().map(|checkpoint| &checkpoint.position);
     let mut history = match &begun.from {
         Some(checkpoint) => Notes::parse(&checkpoint.notes)?.history(),
         None => History::default(),
@@ -182,7 +182,7 @@ where
         sampler: job.terms.sampler(),
         mechanism: job.terms.mechanism(engine.clip_bound()?)?,
         capacity: job.terms.capacity,
-        streams: randomness.streams(position.as_ref())?,
+        streams: randomness.streams(position)?,
         ledger: &mut begun.ledger,
         first_step,
     };
@@ -213,7 +213,7 @@ where
         if let Some(saving) = begun.saving.as_ref().filter(|s| s.is_due(step, steps)) {
             let checkpoint = Checkpoint {
                 state: trainer.engine().keep(),
-                position: trainer.position(),
+                position: trainer.position()?,
                 notes: Notes::new(job.config.trial_id(), &history).to_text()?,
             };
             checkpoint.write(&saving.path)?;

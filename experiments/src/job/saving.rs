@@ -92,7 +92,7 @@ impl Job {
                 return Err(UsageError::flag("--resume", problem));
             }
         }
-        let charges = from.as_ref().map_or(0, |c| c.position.charges);
+        let charges = from.as_ref().map_or(0, |c| c.position.charges());
         let ledger = match (ledger.exists(), randomness) {
             (false, _) if charges > 0 => {
                 let problem = format!("{} is gone; restore it", ledger.display());
@@ -102,9 +102,9 @@ impl Job {
             (true, Randomness::Seeded(_)) => self.reopen(ledger, |l| Ledger::rewind(l, charges))?,
             (true, Randomness::Secret(_)) => self.reopen(ledger, Ledger::open)?,
         };
-        if from.as_ref().is_some_and(|c| !c.position.check(&ledger)) {
-            let problem = "the ledger has fewer charges than the checkpoint: it was replaced";
-            return Err(UsageError::flag("--resume", problem));
+        if let Some(checkpoint) = &from {
+            let checked = checkpoint.position.check(&ledger);
+            checked.map_err(|error| UsageError::flag("--resume", error.to_string()))?;
         }
         Ok(Begun {
             ledger,

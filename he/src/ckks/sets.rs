@@ -11,7 +11,8 @@
 //! - `A1`, `A3` and `B` have a last prime of 50 bits instead of 60: at the lowest level values up
 //!   to `2^9` fit beside the scale of `2^40`, not `2^19`. [`A1_WIDE`], [`A3_WIDE`] and [`B_WIDE`]
 //!   keep those ten bits, in two primes of 30 bits, at the price of one row more.
-//! - `C` has two primes of 30 bits in place of the one of 60, and so the same room.
+//! - `C` has two primes of 30 bits in place of the one of 60, and so the same room, in one row more.
+//!   [`C_50`] stands beside the sets of 50 bits throughout, which have no such room, row for row.
 //! - `B` and `C` have two special primes and digits of two primes: half the digits, and keys of
 //!   little more than half the size. The error of a key switch stays below a rounding.
 //!
@@ -87,6 +88,15 @@ pub const C: Set = Set {
     lowest: 1,
 };
 
+/// [`C`] with one prime of 50 bits for its two of 30: fifteen rows. At the lowest level no values
+/// above one half fit beside the scale.
+pub const C_50: Set = Set {
+    name: "C-50",
+    log_q: &[50; 15],
+    lowest: 0,
+    ..C
+};
+
 /// [`A1`] with ten bits more for the values at the lowest level.
 pub const A1_WIDE: Set = Set {
     name: "A1-wide",
@@ -115,7 +125,7 @@ pub const B_WIDE: Set = Set {
 };
 
 /// All of them.
-pub const ALL: [Set; 7] = [A1, A3, B, C, A1_WIDE, A3_WIDE, B_WIDE];
+pub const ALL: [Set; 8] = [A1, A3, B, C, C_50, A1_WIDE, A3_WIDE, B_WIDE];
 
 impl Set {
     /// The literal to build [`crate::rlwe::Parameters`] from.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::error::ParameterError;
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Backend, Kernels, avx512::Roots};
+use crate::simd::{Backend, Kernels, avx2, avx512::Roots};
 use crate::zq::{Modulus, Shoup, prime};
 
 /// The transform of one modulus and degree: roots of unity with their Shoup quotients.
@@ -24,6 +24,9 @@ pub struct NttTable {
     /// The same roots for vectors, made at the first use; none where vectors do not apply.
     #[cfg(target_arch = "x86_64")]
     vector: OnceLock<Option<Roots>>,
+    /// And for vectors of doubles.
+    #[cfg(target_arch = "x86_64")]
+    double: OnceLock<Option<avx2::Roots>>,
 }
 
 /// Powers `base^bitrev(i)` for `i < 2^log_n`.
@@ -72,6 +75,8 @@ impl NttTable {
             scaled_root,
             #[cfg(target_arch = "x86_64")]
             vector: OnceLock::new(),
+            #[cfg(target_arch = "x86_64")]
+            double: OnceLock::new(),
         })
     }
 
@@ -119,6 +124,19 @@ impl NttTable {
             Roots::new(self.modulus, &self.forward, &self.inverse, last)
         };
         self.vector.get_or_init(make).as_ref()
+    }
+
+    /// The roots as doubles, if these kernels have such a transform for this modulus and degree.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn double_roots(&self, kernels: Kernels) -> Option<&avx2::Roots> {
+        if kernels.backend() != Backend::Avx2 {
+            return None;
+        }
+        let make = || {
+            let last = [self.scale, self.scaled_root];
+            avx2::Roots::new(self.modulus, &self.forward, &self.inverse, last)
+        };
+        self.double.get_or_init(make).as_ref()
     }
 
     pub(super) const fn last_layer(&self) -> (Shoup, Shoup) {

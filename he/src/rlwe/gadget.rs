@@ -112,7 +112,16 @@ impl Gadget {
 
     /// The sizes of the groups.
     pub(crate) fn groups(&self) -> Vec<usize> {
-        self.digits.iter().map(|d| d.primes.len()).collect()
+        self.sizes().collect()
+    }
+
+    fn sizes(&self) -> impl Iterator<Item = usize> {
+        self.digits.iter().map(|d| d.primes.len())
+    }
+
+    /// Whether these are its groups.
+    pub(crate) fn has_groups(&self, groups: &[usize]) -> bool {
+        self.sizes().eq(groups.iter().copied())
     }
 
     /// The digits that are there at `level`; the last of them may have lost primes.

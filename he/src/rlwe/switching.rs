@@ -454,6 +454,6 @@ impl Hoisted {
     }
 
     pub(crate) fn fits(&self, key: &SwitchingKey) -> bool {
-        self.groups == key.gadget.groups() && self.level <= key.level
+        key.gadget.has_groups(&self.groups) && self.level <= key.level
     }
 }

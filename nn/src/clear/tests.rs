@@ -361,3 +361,121 @@ proptest! {
         }
     }
 }
+
+/// Two images, both convolutions and a dense layer before them: `minionn-mnist` in small.
+fn convolutional() -> (Network, Vec<f32>) {
+    let network = Network::new(&Architecture {
+        name: "convolutional".into(),
+        input: ImageShape {
+            channels: 1,
+            height: 6,
+            width: 6,
+        },
+        layers: vec![
+            LayerSpec::Conv {
+                channels: 3,
+                kernel: 3,
+                stride: 1,
+                padding: 0,
+            },
+            LayerSpec::Tanh,
+            LayerSpec::MaxPool { size: 2, stride: 2 },
+            LayerSpec::Dense { outputs: 5 },
+            LayerSpec::Tanh,
+            LayerSpec::Dense { outputs: 4 },
+        ],
+    })
+    .unwrap();
+    let parameters = init::glorot(&network, 3);
+    (network, parameters)
+}
+
+fn views_of(
+    engine: &mut Clear,
+    network: &Network,
+    views: usize,
+    x: &Tensor,
+    labels: &[Option<u8>],
+) -> GradientSum {
+    engine.average_views(views).unwrap();
+    engine.begin(0, x.rows() / views).unwrap();
+    let pass = pass::gradients(engine, network, x, labels).unwrap();
+    engine.collect(pass.pending).unwrap()
+}
+
+const CLIPPED: ClearConfig = ClearConfig {
+    clip_bound: Some(0.4),
+    learning_rate: 0.1,
+    momentum: 0.0,
+    divisor: 1.0,
+    shift: 24,
+};
+
+proptest! {
+    /// Many more views than a tile has places, too.
+    #[test]
+    fn identical_views_are_one_view(
+        views in 1_usize..40, values in proptest::collection::vec(-1.0_f32..1.0, 3 * 36),
+    ) {
+        let (network, parameters) = convolutional();
+        let x = Tensor::from_vec(3, 36, values).unwrap();
+        let labels = [Some(1), None, Some(3)];
+        let want = sum_of(&network, &parameters, CLIPPED, &x, &labels);
+        let rows: Vec<u32> = (0..3 * views).map(|i| (i / views) as u32).collect();
+        let many: Vec<_> = rows.iter().map(|i| labels[*i as usize]).collect();
+        let mut engine = Clear::new(&network, parameters, CLIPPED).unwrap();
+        let got = views_of(&mut engine, &network, views, &x.gather(&rows, rows.len()), &many);
+        prop_assert_eq!(got.norms_squared.len(), 3);
+        for (got, want) in got.values.iter().zip(&want.values) {
+            prop_assert!((got - want).abs() <= 40, "{} {}", got, want);
+        }
+    }
+
+    /// The slow twin: per-row gradients, averaged, clipped once per record, added.
+    #[test]
+    fn a_record_is_clipped_once_after_the_mean_over_its_views(
+        views in 2_usize..6, values in proptest::collection::vec(-2.0_f32..2.0, 3 * 6 * 36),
+        labels in proptest::collection::vec(0_u8..4, 3),
+    ) {
+        let (network, parameters) = convolutional();
+        let rows = 3 * views;
+        let x = Tensor::from_vec(rows, 36, values[..rows * 36].to_vec()).unwrap();
+        let labels: Vec<_> = (0..rows).map(|i| Some(labels[i / views])).collect();
+        let mut engine = Clear::new(&network, parameters, CLIPPED).unwrap();
+        let single = engine.sample_gradients(&x, &labels, Loss::CrossEntropy).unwrap();
+        let mut want = vec![0.0_f64; network.parameter_count()];
+        for record in 0..3 {
+            let mut mean = vec![0.0_f64; want.len()];
+            for view in 0..views {
+                let row = mean.iter_mut().zip(single.row(record * views + view));
+                row.for_each(|(m, g)| *m += f64::from(*g) / views as f64);
+            }
+            let norm = mean.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let factor = (0.4 / norm).min(1.0);
+            want.iter_mut().zip(mean).for_each(|(w, m)| *w += factor * m);
+        }
+        let got = views_of(&mut engine, &network, views, &x, &labels);
+        let grid = f64::from(1 << 24);
+        for (got, want) in got.values.iter().zip(&want) {
+            prop_assert!((*got as f64 / grid - want).abs() < 1e-5, "{} {}", got, want);
+        }
+        let bound = u128::from(engine.clip_bound_on_grid().unwrap()).pow(2);
+        prop_assert!(got.norms_squared.iter().all(|norm| *norm <= bound));
+    }
+}
+
+#[test]
+fn views_need_whole_records_and_the_whole_pass() {
+    let (network, parameters) = convolutional();
+    let mut engine = Clear::new(&network, parameters, CLIPPED).unwrap();
+    assert!(engine.average_views(0).is_err());
+    engine.average_views(2).unwrap();
+    engine.begin(0, 2).unwrap();
+    let x = Tensor::zeros(3, 36);
+    let error = pass::gradients(&mut engine, &network, &x, &[Some(0); 3]).unwrap_err();
+    assert!(matches!(error, ClearError::Shape { .. }), "{error}");
+    engine.go_layer_by_layer();
+    let x = Tensor::zeros(4, 36);
+    let error = pass::gradients(&mut engine, &network, &x, &[Some(0); 4]).unwrap_err();
+    assert!(error.to_string().contains("views = 2"), "{error}");
+}

@@ -23,13 +23,12 @@
 //! assert_eq!(set.images.row(7), generate(1, 8).images.row(7));
 //! ```
 
-use super::{Dataset, LoadOptions, Split, pixels};
+use super::procedural::Procedure;
+use super::{Dataset, LoadOptions, Split};
 use crate::init::stream;
 use crate::network::ImageShape;
-use crate::tensor::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
-use rayon::prelude::*;
 
 mod glyphs;
 mod pen;
@@ -37,52 +36,28 @@ mod pen;
 /// Pixels along one side.
 const SIDE: usize = 28;
 const PIXELS: usize = SIDE * SIDE;
-const SHAPE: ImageShape = ImageShape {
-    channels: 1,
-    height: SIDE,
-    width: SIDE,
-};
 const CLASSES: usize = 10;
-/// Training records when none are asked for, as in MNIST.
-const TRAIN: usize = 60_000;
-/// Test records when none are asked for, as in MNIST.
-const TEST: usize = 10_000;
-/// Set in the stream numbers of test records.
-const TEST_STREAM: u64 = 1 << 63;
+/// As many records as MNIST has.
+const SET: Procedure<[u8; PIXELS]> = Procedure {
+    name: "synth-digits",
+    shape: ImageShape {
+        channels: 1,
+        height: SIDE,
+        width: SIDE,
+    },
+    classes: CLASSES,
+    sizes: (60_000, 10_000),
+    record,
+};
 
 /// The first `count` training records of `seed`.
 pub fn generate(seed: u64, count: usize) -> Dataset {
-    records(seed, 0, count)
+    SET.generate(seed, count)
 }
 
 /// The first records of both parts, by default 60,000 and 10,000.
 pub(super) fn split(options: &LoadOptions) -> Split {
-    Split {
-        train: records(options.seed, 0, options.train.unwrap_or(TRAIN)),
-        test: records(options.seed, TEST_STREAM, options.test.unwrap_or(TEST)),
-    }
-}
-
-fn records(seed: u64, first: u64, count: usize) -> Dataset {
-    let mut images = Tensor::zeros(count, PIXELS);
-    let mut labels = vec![0; count];
-    let draws = images
-        .as_mut_slice()
-        .par_chunks_exact_mut(PIXELS)
-        .zip(&mut labels)
-        .enumerate();
-    draws.for_each(|(i, (image, label))| {
-        let (bytes, digit) = record(seed, first | i as u64);
-        image.copy_from_slice(&pixels(&bytes));
-        *label = digit;
-    });
-    Dataset {
-        name: "synth-digits".to_owned(),
-        shape: SHAPE,
-        classes: CLASSES,
-        images,
-        labels,
-    }
+    SET.split(options)
 }
 
 /// One record: its bytes and its digit.

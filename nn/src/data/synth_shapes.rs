@@ -24,58 +24,36 @@
 //! assert_eq!(set.images.row(7), generate(1, 8).images.row(7));
 //! ```
 
+use super::procedural::Procedure;
 use super::synth_digits::Dice;
-use super::{Dataset, LoadOptions, Split, pixels};
+use super::{Dataset, LoadOptions, Split};
 use crate::init::stream;
 use crate::network::ImageShape;
-use crate::tensor::Tensor;
-use rayon::prelude::*;
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
-const SHAPE: ImageShape = ImageShape {
-    channels: 3,
-    height: SIDE,
-    width: SIDE,
-};
 const CLASSES: usize = 10;
-/// Records when none are asked for, as in CIFAR-10.
-const TRAIN: usize = 50_000;
-const TEST: usize = 10_000;
-/// Set in the stream numbers of test records.
-const TEST_STREAM: u64 = 1 << 63;
+/// As many records as CIFAR-10 has.
+const SET: Procedure<Vec<u8>> = Procedure {
+    name: "synth-shapes",
+    shape: ImageShape {
+        channels: 3,
+        height: SIDE,
+        width: SIDE,
+    },
+    classes: CLASSES,
+    sizes: (50_000, 10_000),
+    record,
+};
 
 /// The first `count` training records of `seed`.
 pub fn generate(seed: u64, count: usize) -> Dataset {
-    records(seed, 0, count)
+    SET.generate(seed, count)
 }
 
 /// The first records of both parts, by default 50,000 and 10,000.
 pub(super) fn split(options: &LoadOptions) -> Split {
-    Split {
-        train: records(options.seed, 0, options.train.unwrap_or(TRAIN)),
-        test: records(options.seed, TEST_STREAM, options.test.unwrap_or(TEST)),
-    }
-}
-
-fn records(seed: u64, first: u64, count: usize) -> Dataset {
-    let mut images = Tensor::zeros(count, 3 * PLANE);
-    let mut labels = vec![0; count];
-    let rows = images.as_mut_slice().par_chunks_exact_mut(3 * PLANE);
-    rows.zip(&mut labels)
-        .enumerate()
-        .for_each(|(i, (row, label))| {
-            let (bytes, shape) = record(seed, first | i as u64);
-            row.copy_from_slice(&pixels(&bytes));
-            *label = shape;
-        });
-    Dataset {
-        name: "synth-shapes".to_owned(),
-        shape: SHAPE,
-        classes: CLASSES,
-        images,
-        labels,
-    }
+    SET.split(options)
 }
 
 /// One record: its bytes and its class.

@@ -190,6 +190,34 @@ impl Prepared {
         clipped
     }
 
+    /// Clips a gradient that was formed as a whole, adds it to `sum`, and returns an upper bound on
+    /// its squared norm after clipping. For networks none of whose layers is joined.
+    pub(super) fn add_clipped(
+        &self,
+        w: &mut Workspace,
+        gradient: &[f32],
+        bounds: Bounds<'_>,
+        sum: &mut [f32],
+    ) -> f64 {
+        let tile = self.tile_of(w);
+        for (l, span) in self.sums.iter().enumerate() {
+            w.norms[l * tile] = ghost::squared_norm(&gradient[span.clone()]);
+        }
+        let clipped = self.clip(w, bounds, 0);
+        for (l, span) in self.sums.iter().enumerate() {
+            let factor = w.factors[l * tile];
+            // A value that is not finite times zero is not zero: such a gradient is left out.
+            if factor > 0.0 {
+                vectorised(AddScaled {
+                    sum: &mut sum[span.clone()],
+                    values: &gradient[span.clone()],
+                    factor,
+                });
+            }
+        }
+        clipped
+    }
+
     /// Adds the scaled gradient of sample `s` in the layers that are not joined.
     pub(super) fn add_one(&self, w: &Workspace, s: usize, sum: &mut [f32]) {
         let tile = self.tile_of(w);

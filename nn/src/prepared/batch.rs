@@ -133,6 +133,54 @@ impl Batch {
         Some(results)
     }
 
+    /// One step over records of several views each, the rows of a record one after the other: a
+    /// record's gradient is the mean over its views, formed before clipping. `labels` has one per
+    /// record. `None` if the network is too large. For a batch that was made without joined layers.
+    pub(crate) fn step_views(
+        &mut self,
+        parameters: &[f32],
+        (x, views): (&Tensor, usize),
+        labels: &[Option<u8>],
+        loss: Loss,
+        bounds: Bounds<'_>,
+    ) -> Option<Results> {
+        self.pack(parameters);
+        let (prepared, packed) = (self.prepared.as_ref()?, &self.packed);
+        let records = labels.len();
+        let mut results = Results {
+            losses: vec![0.0; records],
+            hits: vec![false; records],
+            norms: vec![0.0; records],
+            sum: vec![0.0; prepared.parameters],
+        };
+        let block = prepared.block_rows(records);
+        self.partials.resize_with(records.div_ceil(block), Vec::new);
+        let of_record = views * prepared.inputs;
+        let workspaces = &self.workspaces;
+        self.partials
+            .par_iter_mut()
+            .zip(x.as_slice().par_chunks(block * of_record))
+            .zip(labels.par_chunks(block))
+            .zip(results.losses.par_chunks_mut(block))
+            .zip(results.hits.par_chunks_mut(block))
+            .zip(results.norms.par_chunks_mut(block))
+            .for_each(|(((((sum, x), labels), losses), hits), norms)| {
+                sum.resize(prepared.sum_len(), 0.0);
+                sum.fill(0.0);
+                let mut mean = vec![0.0; prepared.sum_len()];
+                let records = x.chunks_exact(of_record).zip(labels).enumerate();
+                for (i, (x, label)) in records {
+                    with_workspace(prepared, workspaces, |w| {
+                        (losses[i], hits[i]) =
+                            prepared.mean_gradient(packed, w, (x, *label), loss, &mut mean);
+                        norms[i] = prepared.add_clipped(w, &mean, bounds, sum);
+                    });
+                }
+            });
+        prepared.reduce(&self.partials, &mut self.total, &mut results.sum);
+        Some(results)
+    }
+
     /// The gradient of every row, rows x parameters; `None` if the network is too large. For a
     /// batch that was made without joined layers.
     pub(crate) fn sample_gradients(
@@ -262,6 +310,39 @@ impl Prepared {
                 );
             }
         }
+    }
+
+    /// The mean of one record's gradients over its views, none of whose layers is joined; its mean
+    /// loss, and whether the first view is predicted correctly.
+    fn mean_gradient(
+        &self,
+        packed: &Packed,
+        w: &mut Workspace,
+        (x, label): (&[f32], Option<u8>),
+        loss: Loss,
+        mean: &mut [f32],
+    ) -> (f64, bool) {
+        mean.fill(0.0);
+        let views = x.len() / self.inputs.max(1);
+        let share = 1.0 / views as f32;
+        let (mut losses, mut hit) = (0.0, false);
+        for (tile, x) in x.chunks(self.tile * self.inputs).enumerate() {
+            let count = self.forward(packed, w, x, false);
+            let mut rows = Rows {
+                losses: &mut vec![0.0; count],
+                hits: &mut vec![false; count],
+                norms: &mut [],
+            };
+            self.losses(w, loss, &vec![label; count], &mut rows);
+            losses += rows.losses.iter().sum::<f64>();
+            hit |= tile == 0 && rows.hits[0];
+            for s in 0..count {
+                self.back_one(packed, w, s);
+                let views = mean.iter_mut().zip(&w.gradient);
+                views.for_each(|(mean, view)| *mean += share * view);
+            }
+        }
+        (losses / views as f64, hit)
     }
 
     /// Adds the partial sums in order and writes them where the network wants them.

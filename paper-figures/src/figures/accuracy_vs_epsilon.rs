@@ -23,9 +23,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
 use super::points::{Cell, Points};
 use super::series::{self, Series};
 use super::{Figure, FigureError, Options, caption};
@@ -36,6 +33,7 @@ use crate::plot::palette::{self, Look, Marker};
 use crate::plot::{Area, Point, Scene};
 use crate::record::{Record, label, metric};
 use crate::stats::{self, Interval};
+use std::collections::BTreeMap;
 
 const FIGURE: &str = "accuracy_vs_epsilon";
 const NEEDS: &str = "the metrics `accuracy` and `epsilon` (or the label `private` = `no`)";
@@ -46,44 +44,17 @@ const ASIDE: f64 = 15.0;
 /// Room on the right for the tick of runs without privacy.
 const INFINITY_ROOM: f64 = 80.0;
 
-/// Draws the figure once per data set; returns SVG, PNG and CSV of each.
-///
-/// # Errors
-/// [`FigureError`], [`NothingToDraw`](FigureError::NothingToDraw) if no record belongs here.
-pub fn render(records: &[Record], out_dir: &Path) -> Result<Vec<PathBuf>, FigureError> {
-    render_with(records, out_dir, &Options::default())
-}
-
-/// As [`render`], with choices.
-///
-/// # Errors
-/// As [`render`].
-pub fn render_with(
-    records: &[Record],
-    out_dir: &Path,
-    options: &Options,
-) -> Result<Vec<PathBuf>, FigureError> {
-    super::write(&build(records, options)?, out_dir)
-}
+render_functions!();
 
 pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>, FigureError> {
-    let mut shown = Vec::new();
-    for record in records {
-        if record.metrics.contains_key(metric::ACCURACY) && epsilon(record)?.is_some() {
-            shown.push(record);
-        }
-    }
-    if shown.is_empty() {
-        return Err(FigureError::NothingToDraw {
-            figure: FIGURE,
-            needs: NEEDS,
-        });
-    }
     let claims = claims::published()?;
-    let sets = series::by_dataset(shown);
-    sets.iter()
-        .map(|(dataset, set)| draw(dataset, set, &claims, options))
-        .collect()
+    super::by_dataset((FIGURE, NEEDS), records, drawable, |dataset, set| {
+        draw(dataset, set, &claims, options)
+    })
+}
+
+fn drawable(record: &Record) -> Result<bool, FigureError> {
+    Ok(record.metrics.contains_key(metric::ACCURACY) && epsilon(record)?.is_some())
 }
 
 /// Epsilon of a record, infinite without privacy, `None` where the record says nothing.

@@ -20,9 +20,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-
 use super::points::Points;
 use super::{Figure, FigureError, Options, caption, series};
 use crate::plot::Point;
@@ -30,35 +27,17 @@ use crate::plot::axis::Axis;
 use crate::plot::frame::{Axes, Entry, Frame, Key, Panel};
 use crate::plot::palette;
 use crate::record::{Record, label, metric, sample};
+use std::collections::BTreeSet;
 
 const FIGURE: &str = "epsilon_over_steps";
 const NEEDS: &str = "the samples `account.steps` and `account.epsilon`";
 
-/// Draws the figure; returns SVG, PNG and CSV.
-///
-/// # Errors
-/// [`FigureError`], [`NothingToDraw`](FigureError::NothingToDraw) if no record belongs here.
-pub fn render(records: &[Record], out_dir: &Path) -> Result<Vec<PathBuf>, FigureError> {
-    super::write(&build(records, &Options::default())?, out_dir)
-}
+render_functions!();
 
 pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>, FigureError> {
-    let mut shown = Vec::new();
-    for record in records {
-        if drawable(record)? {
-            shown.push(record);
-        }
-    }
-    if shown.is_empty() {
-        return Err(FigureError::NothingToDraw {
-            figure: FIGURE,
-            needs: NEEDS,
-        });
-    }
-    let sets = series::by_dataset(shown);
-    sets.iter()
-        .map(|(dataset, set)| draw(dataset, set, options))
-        .collect()
+    super::by_dataset((FIGURE, NEEDS), records, drawable, |dataset, set| {
+        draw(dataset, set, options)
+    })
 }
 
 /// Whether a record has a curve, once its two series are sure to fit together.

@@ -22,8 +22,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::path::{Path, PathBuf};
-
 use super::points::Points;
 use super::series::{self, Series};
 use super::{Figure, FigureError, Options, caption};
@@ -43,44 +41,18 @@ const P99: Marker = Marker::Triangle;
 /// A curve is drawn through at most this many of its steps, evenly chosen, ends included.
 const STEPS: usize = 1000;
 
-/// Draws the figure once per data set; returns SVG, PNG and CSV of each.
-///
-/// # Errors
-/// [`FigureError`], [`NothingToDraw`](FigureError::NothingToDraw) if no record belongs here.
-pub fn render(records: &[Record], out_dir: &Path) -> Result<Vec<PathBuf>, FigureError> {
-    render_with(records, out_dir, &Options::default())
-}
-
-/// As [`render`], with choices.
-///
-/// # Errors
-/// As [`render`].
-pub fn render_with(
-    records: &[Record],
-    out_dir: &Path,
-    options: &Options,
-) -> Result<Vec<PathBuf>, FigureError> {
-    super::write(&build(records, options)?, out_dir)
-}
+render_functions!();
 
 pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>, FigureError> {
-    let has = |r: &&Record| {
-        r.samples
-            .get(sample::ONLINE_LATENCY_S)
-            .is_some_and(|s| !s.is_empty())
-    };
-    let shown: Vec<&Record> = records.iter().filter(has).collect();
-    if shown.is_empty() {
-        return Err(FigureError::NothingToDraw {
-            figure: FIGURE,
-            needs: NEEDS,
-        });
-    }
     let claims = claims::published()?;
-    let sets = series::by_dataset(shown);
-    sets.iter()
-        .map(|(dataset, set)| draw(dataset, set, &claims, options))
-        .collect()
+    super::by_dataset((FIGURE, NEEDS), records, drawable, |dataset, set| {
+        draw(dataset, set, &claims, options)
+    })
+}
+
+fn drawable(record: &Record) -> Result<bool, FigureError> {
+    let samples = record.samples.get(sample::ONLINE_LATENCY_S);
+    Ok(samples.is_some_and(|s| !s.is_empty()))
 }
 
 /// The distribution of one series.
@@ -163,7 +135,10 @@ fn draw(
         about.push_str(" With fewer than 100 samples p99 is little more than the slowest.");
     }
     if !claims.is_empty() {
-        about.push_str(" Hollow on the axis: published by others, statistic not stated.");
+        about.push_str(
+            " Hollow on the axis: published by others for their own networks on their own machines \
+             and links, statistic not stated; no comparison of protocols.",
+        );
     }
     let legend = legend(&all, &looks, &curves, &claims);
     let frame = Frame {

@@ -22,9 +22,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-
 use super::latency::short;
 use super::points::Points;
 use super::series::{self, Series};
@@ -35,6 +32,7 @@ use crate::plot::palette::{self, Colour};
 use crate::plot::{Anchor, Area, Scene, text};
 use crate::record::{Record, sample};
 use crate::stats::{self, Interval};
+use std::collections::BTreeSet;
 
 const FIGURE: &str = "time_per_phase";
 const NEEDS: &str = "samples called `phase.<name>_s`";
@@ -49,40 +47,16 @@ const CONFIDENCE: f64 = 0.95;
 const RESAMPLES: usize = 1000;
 const BOOTSTRAP_SEED: u64 = 0x5350_4849_4e58;
 
-/// Draws the figure once per data set; returns SVG, PNG and CSV of each.
-///
-/// # Errors
-/// [`FigureError`], [`NothingToDraw`](FigureError::NothingToDraw) if no record belongs here.
-pub fn render(records: &[Record], out_dir: &Path) -> Result<Vec<PathBuf>, FigureError> {
-    render_with(records, out_dir, &Options::default())
-}
-
-/// As [`render`], with choices.
-///
-/// # Errors
-/// As [`render`].
-pub fn render_with(
-    records: &[Record],
-    out_dir: &Path,
-    options: &Options,
-) -> Result<Vec<PathBuf>, FigureError> {
-    super::write(&build(records, options)?, out_dir)
-}
+render_functions!();
 
 pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>, FigureError> {
-    let shown = records
-        .iter()
-        .filter(|record| phases(record).next().is_some());
-    let sets = series::by_dataset(shown);
-    if sets.is_empty() {
-        return Err(FigureError::NothingToDraw {
-            figure: FIGURE,
-            needs: NEEDS,
-        });
-    }
-    sets.iter()
-        .map(|(dataset, set)| draw(dataset, set, options))
-        .collect()
+    super::by_dataset((FIGURE, NEEDS), records, drawable, |dataset, set| {
+        draw(dataset, set, options)
+    })
+}
+
+fn drawable(record: &Record) -> Result<bool, FigureError> {
+    Ok(phases(record).next().is_some())
 }
 
 /// The phases of a record that have samples, with the name of their series.

@@ -22,9 +22,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
 use super::points::Points;
 use super::series::{self, Series};
 use super::{Figure, FigureError, Options, caption};
@@ -34,6 +31,7 @@ use crate::plot::palette::{self, Look};
 use crate::plot::{Area, Point, Scene};
 use crate::record::{Record, metric, sample};
 use crate::stats::{self, Interval};
+use std::collections::BTreeMap;
 
 const FIGURE: &str = "training_curve";
 const NEEDS: &str =
@@ -61,43 +59,12 @@ const PANELS: [(&str, &str, &str, f64); 3] = [
     ),
 ];
 
-/// Draws the figure once per data set; returns SVG, PNG and CSV of each.
-///
-/// # Errors
-/// [`FigureError`], [`NothingToDraw`](FigureError::NothingToDraw) if no record belongs here.
-pub fn render(records: &[Record], out_dir: &Path) -> Result<Vec<PathBuf>, FigureError> {
-    render_with(records, out_dir, &Options::default())
-}
-
-/// As [`render`], with choices.
-///
-/// # Errors
-/// As [`render`].
-pub fn render_with(
-    records: &[Record],
-    out_dir: &Path,
-    options: &Options,
-) -> Result<Vec<PathBuf>, FigureError> {
-    super::write(&build(records, options)?, out_dir)
-}
+render_functions!();
 
 pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>, FigureError> {
-    let mut shown = Vec::new();
-    for record in records {
-        if drawable(record)? {
-            shown.push(record);
-        }
-    }
-    if shown.is_empty() {
-        return Err(FigureError::NothingToDraw {
-            figure: FIGURE,
-            needs: NEEDS,
-        });
-    }
-    let sets = series::by_dataset(shown);
-    sets.iter()
-        .map(|(dataset, set)| draw(dataset, set, options))
-        .collect()
+    super::by_dataset((FIGURE, NEEDS), records, drawable, |dataset, set| {
+        draw(dataset, set, options)
+    })
 }
 
 /// Whether a record has a curve, once its series are sure to fit together.

@@ -5,14 +5,14 @@
 //! `D P^T`, as in [`sphinx_nn::conv`]. They are computed in double precision, which is exact: a
 //! [`GridPlan`](crate::plan::GridPlan) is refused unless every sum stays below 2^53.
 
-use pulp::NullaryFnOnce;
+use pulp::{NullaryFnOnce, Simd, WithSimd, bytemuck};
 use sphinx_nn::conv::ConvShape;
 
-/// Partial sums of a dot product: one vector of the widest kind.
+/// Partial sums of a dot product, whatever the width of a vector: one vector of the widest kind.
 const LANES: usize = 8;
-/// Planes, and patch rows, whose dot products are computed together.
+/// Planes whose dot products with a row are computed together, so that additions need not wait for
+/// each other.
 const PLANES: usize = 4;
-const ROWS: usize = 2;
 
 /// Patches of one image, and working space that is kept from sample to sample.
 pub(super) struct Patches {
@@ -192,18 +192,27 @@ struct Gradient<'a> {
     gradient: &'a mut [f64],
 }
 
-impl NullaryFnOnce for Gradient<'_> {
+impl WithSimd for Gradient<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let (positions, patch) = (self.shape.positions(), self.shape.patch());
         let kernels = self.gradient.chunks_mut(PLANES * patch);
         for (kernels, planes) in kernels.zip(self.d.chunks(PLANES * positions)) {
-            for (at, rows) in self.values.chunks(ROWS * positions).enumerate() {
-                dots(positions, planes, rows, |plane, row, dot| {
-                    kernels[plane * patch + at * ROWS + row] = dot;
-                });
+            for (at, row) in self.values.chunks_exact(positions).enumerate() {
+                if planes.len() == PLANES * positions {
+                    let planes = std::array::from_fn(|m| &planes[m * positions..][..positions]);
+                    let dots: [f64; PLANES] = dots(simd, planes, row);
+                    for (kernel, dot) in kernels.chunks_exact_mut(patch).zip(dots) {
+                        kernel[at] = dot;
+                    }
+                } else {
+                    let planes = planes.chunks_exact(positions);
+                    for (kernel, plane) in kernels.chunks_exact_mut(patch).zip(planes) {
+                        [kernel[at]] = dots(simd, [plane], row);
+                    }
+                }
             }
         }
     }
@@ -271,64 +280,31 @@ fn add_scaled(sum: &mut [f64], factor: f64, values: &[f64]) {
     }
 }
 
-/// All dot products of up to [`PLANES`] planes with up to [`ROWS`] rows of `length` elements.
+/// The dot products of `M` planes with one row: eight partial sums each, then the elements that
+/// are left. No fused multiply-add, so that every processor gives the same bits.
 #[inline(always)]
-fn dots(length: usize, planes: &[f64], rows: &[f64], mut give: impl FnMut(usize, usize, f64)) {
-    let full = planes.len() == PLANES * length && rows.len() == ROWS * length;
-    if full {
-        let sums = block(length, planes, rows);
-        for (plane, sums) in sums.iter().enumerate() {
-            for (row, sums) in sums.iter().enumerate() {
-                let start = length - length % LANES;
-                let (a, b) = (&planes[plane * length..], &rows[row * length..]);
-                give(
-                    plane,
-                    row,
-                    finish(sums, &a[start..length], &b[start..length]),
-                );
-            }
-        }
-        return;
-    }
-    for (plane, a) in planes.chunks_exact(length).enumerate() {
-        for (row, b) in rows.chunks_exact(length).enumerate() {
-            let mut sums = [0.0; LANES];
-            let pairs = a.chunks_exact(LANES).zip(b.chunks_exact(LANES));
-            for (a, b) in pairs {
-                for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                    *sum += a * b;
-                }
-            }
-            let start = length - length % LANES;
-            give(plane, row, finish(&sums, &a[start..], &b[start..]));
-        }
-    }
-}
-
-/// The partial sums of [`PLANES`] times [`ROWS`] dot products, held in registers.
-#[inline(always)]
-fn block(length: usize, planes: &[f64], rows: &[f64]) -> [[[f64; LANES]; ROWS]; PLANES] {
-    let mut sums = [[[0.0; LANES]; ROWS]; PLANES];
-    let a: [&[f64]; PLANES] = std::array::from_fn(|m| &planes[m * length..(m + 1) * length]);
-    let b: [&[f64]; ROWS] = std::array::from_fn(|r| &rows[r * length..(r + 1) * length]);
-    for at in (0..length / LANES).map(|at| at * LANES) {
-        for (sums, a) in sums.iter_mut().zip(a) {
-            for (sums, b) in sums.iter_mut().zip(b) {
-                let pairs = a[at..at + LANES].iter().zip(&b[at..at + LANES]);
-                for (sum, (a, b)) in sums.iter_mut().zip(pairs) {
-                    *sum += a * b;
-                }
+fn dots<S: Simd, const M: usize>(simd: S, planes: [&[f64]; M], row: &[f64]) -> [f64; M] {
+    let parts = LANES / S::F64_LANES;
+    let whole = row.len() - row.len() % LANES;
+    let (row, row_rest) = row.split_at(whole);
+    let rest = planes.map(|plane| {
+        let pairs = plane[whole..].iter().zip(row_rest);
+        pairs.map(|(a, b)| a * b).sum::<f64>()
+    });
+    let planes = planes.map(|plane| S::as_simd_f64s(&plane[..whole]).0);
+    let mut sums = [[simd.splat_f64s(0.0); LANES]; M];
+    for (at, b) in S::as_simd_f64s(row).0.chunks_exact(parts).enumerate() {
+        for (sums, plane) in sums.iter_mut().zip(planes) {
+            let a = &plane[at * parts..(at + 1) * parts];
+            for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+                *sum = simd.add_f64s(*sum, simd.mul_f64s(a, b));
             }
         }
     }
-    sums
-}
-
-/// A dot product from its partial sums and the elements they left out.
-#[inline(always)]
-fn finish(sums: &[f64; LANES], a: &[f64], b: &[f64]) -> f64 {
-    let rest: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
-    rest + sums.iter().sum::<f64>()
+    std::array::from_fn(|m| {
+        let sums: &[f64] = bytemuck::cast_slice(&sums[m][..parts]);
+        rest[m] + sums.iter().sum::<f64>()
+    })
 }
 
 #[cfg(test)]

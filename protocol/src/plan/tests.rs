@@ -202,3 +202,45 @@ fn designs_without_a_grid_are_refused() {
     choices.capacity = 0;
     assert!(PlanLiteral::design(&choices).is_err());
 }
+
+#[test]
+fn designs_take_the_smallest_primes_that_are_exact() {
+    let literal = literal();
+    let chosen = PRIMES.iter().position(|p| literal.he.log_q == p).unwrap();
+    for (at, primes) in PRIMES.iter().enumerate() {
+        let mut other = literal.clone();
+        other.he.log_q = primes.to_vec();
+        let plan = Plan::new(&other, &Limits::default());
+        assert!((at < chosen) == plan.is_err() || at > chosen, "{primes:?}");
+    }
+    let limits = Limits::default();
+    let mut large = PlanLiteral {
+        grid: GridLiteral {
+            capacity: 4000,
+            ..literal.grid.clone()
+        },
+        ..literal.clone()
+    };
+    assert!(
+        Plan::new(&large, &limits).is_err(),
+        "more records need more room"
+    );
+    large.he = standard_parameters();
+    assert!(Plan::new(&large, &limits).is_ok());
+}
+
+#[test]
+fn downloads_leave_out_bits_and_stay_exact() {
+    let plan = Plan::new(&literal(), &Limits::default()).unwrap();
+    let bits = plan.parameters().moduli()[0].bits();
+    for row in plan.exactness() {
+        let cut = plan.returned(row.phase, row.layer).truncation;
+        assert!(
+            row.holds(LOG2_FAILURE) && row.log2_failure <= -140.0,
+            "{row:?}"
+        );
+        assert!(cut.c0 >= 5 && cut.c0 < bits, "{row:?} {cut:?}");
+        let returned = plan.returned(row.phase, row.layer);
+        assert!(returned.degree == 2 || cut.masks >= 2, "{row:?} {cut:?}");
+    }
+}

@@ -8,7 +8,8 @@
 //! What must be true:
 //!
 //! - The ledger is charged before a step's update exists, so it is never behind a checkpoint; one
-//!   that is has been replaced, and [`Position::check`] refuses it.
+//!   that is, or whose first charges or settings are others, has been replaced, and
+//!   [`Position::check`] refuses it by the [`LedgerMark`] of the checkpoint.
 //! - A secret run never stores randomness. The steps between checkpoint and crash are done again
 //!   with fresh batches and fresh noise and **charged again**: the budget pays for both, and the run
 //!   ends that many steps earlier.
@@ -22,28 +23,37 @@ use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sphinx_dp::ledger::Ledger;
+use sphinx_dp::ledger::{Ledger, LedgerMark, MarkError};
 
 use super::StreamPosition;
 use super::state::{KeptError, State};
 
 /// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     /// Steps done.
     pub step: u64,
-    /// Charges in the ledger.
-    pub charges: u64,
+    /// How far the ledger had come, with a digest of its settings and charges.
+    pub ledger: LedgerMark,
     /// Where the streams of a seeded run stand; none for a secret run.
     pub streams: Option<StreamPosition>,
 }
 
 impl Position {
-    /// Whether `ledger` can be that of this position: not behind it.
+    /// How many charges there were.
     #[must_use]
-    pub fn check(&self, ledger: &Ledger) -> bool {
-        ledger.entries().len() as u64 >= self.charges
+    pub const fn charges(&self) -> u64 {
+        self.ledger.charges()
+    }
+
+    /// Checks that `ledger` is the one of this position, not behind it and with the same first
+    /// charges.
+    ///
+    /// # Errors
+    /// [`MarkError`] says how it differs.
+    pub fn check(&self, ledger: &Ledger) -> Result<(), MarkError> {
+        ledger.continues(&self.ledger)
     }
 }
 
@@ -125,7 +135,41 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), KeptError> {
 
 #[cfg(test)]
 mod tests {
+    use sphinx_dp::{Adjacency, DpEvent, LedgerBuilder, NoiseMultiplier};
+
     use super::*;
+
+    fn ledger_of(charges: u64) -> Ledger {
+        let mut ledger = LedgerBuilder::new(None, Adjacency::AddRemove).in_memory();
+        for step in 0..charges {
+            let noise = NoiseMultiplier::new(1.0 + step as f64).unwrap();
+            ledger.charge(step, &DpEvent::gaussian(noise)).unwrap();
+        }
+        ledger
+    }
+
+    #[test]
+    fn a_ledger_put_back_or_of_another_run_is_refused() {
+        let position = checkpoint(3).position;
+        assert_eq!(position.charges(), 4);
+        assert!(position.check(&ledger_of(4)).is_ok());
+        assert!(position.check(&ledger_of(6)).is_ok());
+        let error = position.check(&ledger_of(3)).unwrap_err();
+        assert!(matches!(
+            error,
+            MarkError::RolledBack {
+                found: 3,
+                marked: 4
+            }
+        ));
+        let mut other = LedgerBuilder::new(None, Adjacency::AddRemove).in_memory();
+        for step in 0..4 {
+            let noise = NoiseMultiplier::new(2.0).unwrap();
+            other.charge(step, &DpEvent::gaussian(noise)).unwrap();
+        }
+        let error = position.check(&other).unwrap_err();
+        assert!(matches!(error, MarkError::AnotherLedger { marked: 4 }));
+    }
 
     fn checkpoint(step: u64) -> Checkpoint {
         let mut state = State::new(step);
@@ -135,7 +179,7 @@ mod tests {
             state,
             position: Position {
                 step,
-                charges: step + 1,
+                ledger: ledger_of(step + 1).mark().unwrap(),
                 streams: None,
             },
             notes: "{\"curve\":[]}".to_owned(),

@@ -18,7 +18,7 @@ use sphinx_nn::tensor::Tensor;
 
 use super::average::{Average, Averaging};
 use super::schedule::Schedule;
-use super::{Kept, KeptError, Learn};
+use super::{Kept, KeptError, Learn, Views};
 use crate::error::Error;
 
 /// Rows that go through the network at once: their inputs stay in the cache between passes, and a
@@ -50,6 +50,7 @@ pub struct Float {
     velocity: Vec<f32>,
     average: Option<Average>,
     step: u64,
+    views: Option<Views>,
 }
 
 impl Float {
@@ -63,7 +64,19 @@ impl Float {
             clear,
             rule,
             step: 0,
+            views: None,
         }
+    }
+
+    /// Learns from views of each record instead of the record: its gradient is their mean, clipped
+    /// once.
+    ///
+    /// # Errors
+    /// [`ClearError`] for no views.
+    pub fn with_views(mut self, views: Views) -> Result<Self, ClearError> {
+        self.clear.average_views(views.settings.multiplicity)?;
+        self.views = Some(views);
+        Ok(self)
     }
 
     /// The engine with the last iterate.
@@ -204,6 +217,10 @@ impl Learn for Float {
 
     fn rows_at_once(&self) -> Option<usize> {
         Some(ROWS_AT_ONCE)
+    }
+
+    fn views(&self) -> Option<Views> {
+        self.views
     }
 }
 

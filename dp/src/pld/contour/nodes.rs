@@ -2,8 +2,8 @@
 
 use std::f64::consts::{PI, TAU};
 
+use crate::flat::Step;
 use crate::pld::Direction;
-use crate::rdp::Step;
 
 /// How far the integral runs beyond the outermost peaks, in standard deviations.
 const REACH: f64 = 9.5;
@@ -55,7 +55,7 @@ fn spacing(step: Step, direction: Direction, tilt: f64, frequency: f64) -> f64 {
         let b = part * widest;
         let turn = b / square;
         let shrunk = match direction {
-            Direction::Remove => 0.0,
+            Direction::Remove | Direction::Replace => 0.0,
             Direction::Add => -tilt * (0.5 * turn).cos().ln(),
         };
         let growth = 0.5 * b * turn + frequency * turn + shrunk;
@@ -68,7 +68,7 @@ fn spacing(step: Step, direction: Direction, tilt: f64, frequency: f64) -> f64 {
 fn range(step: Step, direction: Direction, tilt: f64) -> (f64, f64) {
     let z = step.noise_multiplier;
     match direction {
-        Direction::Remove => (-REACH * z, REACH.mul_add(z, 1.0 + tilt)),
+        Direction::Remove | Direction::Replace => (-REACH * z, REACH.mul_add(z, 1.0 + tilt)),
         Direction::Add => {
             // Log-concave, at least as curved as a Gaussian; the peak solves -x = tilt share(x).
             let (mut low, mut high) = (-tilt, 0.0);
@@ -120,7 +120,7 @@ impl Nodes {
             let x = i as f64 * spacing;
             let (ln_ratio, share) = output(step, x);
             let (power, loss) = match direction {
-                Direction::Remove => (1.0 + tilt, ln_ratio),
+                Direction::Remove | Direction::Replace => (1.0 + tilt, ln_ratio),
                 Direction::Add => (-tilt, -ln_ratio),
             };
             let base = -0.5 * (x / z) * (x / z);
@@ -145,7 +145,7 @@ impl Nodes {
             let mass = (ln - top).exp();
             total += mass;
             let pull = match direction {
-                Direction::Remove => (1.0 + tilt) * share,
+                Direction::Remove | Direction::Replace => (1.0 + tilt) * share,
                 Direction::Add => -tilt * share,
             };
             nodes.loss.push(loss);

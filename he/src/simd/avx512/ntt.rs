@@ -1,23 +1,24 @@
 //! The negacyclic transform with 52-bit products.
 //!
 //! The same network and the same order as [`crate::ntt`], in another schedule. The six innermost
-//! layers work on blocks of 64 values held in eight registers ([`block`]); those before them go
-//! through memory in passes of one to three layers ([`pass`]). The schedule is depth first: after a
-//! pass each of its parts is finished before the next is begun, so what fits in a cache is
-//! fetched into it once. Two ways to keep values below `2^52`:
+//! layers work on blocks of 64 values held in eight registers, three layers at a time ([`block`]);
+//! those before them go through memory in passes of one to three layers ([`pass`]). The schedule is
+//! depth first: after a pass each of its parts is finished before the next is begun, so what fits in
+//! a cache is fetched into it once. Two ways to keep values below `2^52`, told in [`forward`] and
+//! [`inverse`]:
 //!
 //! - *narrow*, `(2 log2 N + 1) q <= 2^52` and `q < 2^47`: nothing is reduced between the layers of
 //!   the forward transform, whose values grow by `2q` a layer; the inverse, whose sums double,
-//!   reduces those above `4q` at the end of a pass. Bits above 52 are not masked off: products do
-//!   not see them, and neither sums nor differences carry downwards.
-//! - *wide*, `q < 2^50`: Harvey's butterflies, values below `4q` forward and `2q` inverse.
+//!   reduces two registers of eight at the end of three layers. Bits above 52 are not masked off:
+//!   products do not see them, and neither sums nor differences carry downwards.
+//! - *wide*, `q < 2^50`: after Harvey's butterflies, values below `4q` forward and `2q` inverse.
 
-use std::arch::x86_64::*;
-
-use super::{Factor, Field, Lanes, MAX_BITS, add_low, high, reduce_once};
+use super::{Field, Lanes, MAX_BITS};
 use crate::zq::{Modulus, Shoup};
 
 mod block;
+mod forward;
+mod inverse;
 mod pass;
 
 use block::BlockRoots;
@@ -53,6 +54,20 @@ pub(crate) struct Roots {
 }
 
 impl Direction {
+    /// The roots of the inverse, those of right children negated where it is wide.
+    fn inverse(modulus: &Modulus, roots: &[Shoup], narrow: bool) -> Self {
+        if narrow {
+            return Self::new(roots);
+        }
+        let negated = |(node, &w): (usize, &Shoup)| match node {
+            0 | 1 => w,
+            _ if node % 2 == 0 => w,
+            _ => modulus.shoup(modulus.neg(w.value)),
+        };
+        let roots: Vec<Shoup> = roots.iter().enumerate().map(negated).collect();
+        Self::new(&roots)
+    }
+
     fn new(roots: &[Shoup]) -> Self {
         let pair = |w: &Shoup| [w.value, w.quotient >> 12];
         let count = roots.len() >> LOG_BLOCK;
@@ -87,11 +102,12 @@ impl Roots {
             return None;
         }
         let growth = 2 * u64::from(n.trailing_zeros()) + 1;
+        let narrow = modulus.bits() <= 47 && growth * modulus.value() <= 1 << 52;
         Some(Self {
             modulus,
-            narrow: modulus.bits() <= 47 && growth * modulus.value() <= 1 << 52,
+            narrow,
             forward: Direction::new(forward),
-            inverse: Direction::new(inverse),
+            inverse: Direction::inverse(&modulus, inverse, narrow),
             last,
         })
     }
@@ -168,12 +184,15 @@ impl Field {
             let roots = &tables.blocks[node - tables.blocks.len()..];
             let (pairs, _) = part.as_chunks_mut();
             for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
-                self.forward_blocks::<NARROW, LAZY>(blocks, roots);
+                self.forward_outer::<NARROW>(blocks, roots);
+            }
+            for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
+                self.forward_inner::<NARROW, LAZY>(blocks, roots);
             }
         }
     }
 
-    /// The layers up to `node`; values below `4q` narrow, `2q` wide, and residues where `LAST`.
+    /// The layers up to `node`; residues where `LAST`.
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn inverse_part<const NARROW: bool, const LAST: bool>(
         &self,
@@ -192,129 +211,13 @@ impl Field {
             let roots = &tables.blocks[below - tables.blocks.len()..];
             let (pairs, _) = part.as_chunks_mut();
             for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
-                self.inverse_blocks::<NARROW>(blocks, roots);
+                self.inverse_inner::<NARROW>(blocks, roots);
+            }
+            for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
+                self.inverse_outer::<NARROW>(blocks, roots);
             }
         }
         let part = part.as_flattened_mut();
         self.inverse_pass::<NARROW, LAST>(layers, part, &tables.roots, node, last);
-    }
-
-    /// Narrow: both results are `2q` above `x` at most. Wide: `x, y < 4q`, results below `4q`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn forward_butterfly<const NARROW: bool>(
-        &self,
-        x: __m512i,
-        y: __m512i,
-        w: Factor,
-    ) -> (__m512i, __m512i) {
-        if NARROW {
-            let estimate = high(y, w.quotient);
-            let sum = add_low(add_low(x, y, w.value), estimate, self.minus_q);
-            let twice = _mm512_add_epi64(_mm512_add_epi64(x, x), self.two_q);
-            (sum, _mm512_sub_epi64(twice, sum))
-        } else {
-            let x = reduce_once(x, self.two_q);
-            let t = self.scale_lazy(y, w);
-            let difference = _mm512_sub_epi64(_mm512_add_epi64(x, self.two_q), t);
-            (_mm512_add_epi64(x, t), difference)
-        }
-    }
-
-    /// `x, y < bound`, a multiple of `q`: the sum, and the product of the difference below `2q`.
-    /// Wide: `bound = 2q`, both results below.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inverse_butterfly<const NARROW: bool>(
-        &self,
-        x: __m512i,
-        y: __m512i,
-        w: Factor,
-        bound: __m512i,
-    ) -> (__m512i, __m512i) {
-        let sum = _mm512_add_epi64(x, y);
-        let difference = _mm512_sub_epi64(_mm512_add_epi64(x, bound), y);
-        if NARROW {
-            let product = add_low(_mm512_setzero_si512(), difference, w.value);
-            let estimate = high(difference, w.quotient);
-            (sum, add_low(product, estimate, self.minus_q))
-        } else {
-            (reduce_once(sum, self.two_q), self.scale_lazy(difference, w))
-        }
-    }
-
-    /// One layer on `U` times `W` registers, of pairs at distance `half`: the root of block `b` of
-    /// the layer with `c` blocks is `w[c + b]`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn forward_layer<const W: usize, const U: usize, const NARROW: bool>(
-        &self,
-        x: &mut [[__m512i; W]; U],
-        w: [&[Factor; W]; U],
-        half: usize,
-    ) {
-        for (x, w) in x.iter_mut().zip(w) {
-            for pair in 0..W / 2 {
-                let (b, i) = (pair / half, pair % half);
-                let (low, top) = (2 * b * half + i, (2 * b + 1) * half + i);
-                let root = w[W / (2 * half) + b];
-                (x[low], x[top]) = self.forward_butterfly::<NARROW>(x[low], x[top], root);
-            }
-        }
-    }
-
-    /// As [`Self::forward_layer`], on values below `bound`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inverse_layer<const W: usize, const U: usize, const NARROW: bool>(
-        &self,
-        x: &mut [[__m512i; W]; U],
-        w: [&[Factor; W]; U],
-        half: usize,
-        bound: __m512i,
-    ) {
-        for (x, w) in x.iter_mut().zip(w) {
-            for pair in 0..W / 2 {
-                let (b, i) = (pair / half, pair % half);
-                let (low, top) = (2 * b * half + i, (2 * b + 1) * half + i);
-                let root = w[W / (2 * half) + b];
-                (x[low], x[top]) = self.inverse_butterfly::<NARROW>(x[low], x[top], root, bound);
-            }
-        }
-    }
-
-    /// Bounds of values before a layer of the inverse: `q`, `2q` and so on to `16q`; wide, always
-    /// `2q`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn bounds<const NARROW: bool>(&self) -> [__m512i; 5] {
-        if NARROW {
-            [
-                self.q,
-                self.two_q,
-                _mm512_slli_epi64::<2>(self.q),
-                _mm512_slli_epi64::<3>(self.q),
-                _mm512_slli_epi64::<4>(self.q),
-            ]
-        } else {
-            [self.two_q; 5]
-        }
-    }
-
-    /// Reduces the first `count` registers of each column below `2q`; wide they are.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn reduce_some<const W: usize, const U: usize, const NARROW: bool>(
-        &self,
-        x: &mut [[__m512i; W]; U],
-        count: usize,
-    ) {
-        if NARROW {
-            for x in x {
-                for x in &mut x[..count] {
-                    *x = self.reduce_lazy(*x);
-                }
-            }
-        }
     }
 }

@@ -10,6 +10,7 @@
 
 use std::arch::x86_64::*;
 
+use super::inverse::{COLUMNS, LANES};
 use super::{Block, LOG_BLOCK, Root};
 use crate::simd::avx512::{Factor, Field, Lanes, load, reduce_once, splat, store};
 use crate::zq::Shoup;
@@ -21,8 +22,8 @@ pub(super) struct BlockRoots {
     /// Of the layers of whole registers; entry `2^l + b` is that of part `b` in layer `l`.
     outer: [Root; 8],
     /// Of the layers after the transposition: factors and quotients, lane `i` for the values
-    /// `8i..8i + 8`.
-    inner: [[Lanes; 2]; 8],
+    /// `8i..8i + 8`; entry `2^l + b - 1`.
+    inner: [[Lanes; 2]; 7],
 }
 
 impl BlockRoots {
@@ -32,16 +33,15 @@ impl BlockRoots {
         let root = |i: usize| [roots[i].value, roots[i].quotient >> 12];
         // entry 2^l + b, counted below `node`
         let below = |node: usize, entry: usize| {
-            let layer = entry.max(1).ilog2();
+            let layer = entry.ilog2();
             root((node << layer) + entry - (1 << layer))
         };
         let lanes = |entry: usize| {
             [0, 1].map(|half| std::array::from_fn(|lane| below(8 * node + lane, entry)[half]))
         };
-        let some = |entry: usize| entry.max(1);
         Self {
-            outer: std::array::from_fn(|entry| below(node, some(entry))),
-            inner: std::array::from_fn(|entry| lanes(some(entry))),
+            outer: std::array::from_fn(|entry| below(node, entry.max(1))),
+            inner: std::array::from_fn(|i| lanes(i + 1)),
         }
     }
 
@@ -70,7 +70,7 @@ impl BlockRoots {
             quotient: _mm512_setzero_si512(),
         }; 8];
         for i in 1..8 {
-            let [value, quotient] = &self.inner[i];
+            let [value, quotient] = &self.inner[i - 1];
             out[i] = Factor {
                 value: load(value),
                 quotient: load(quotient),
@@ -121,33 +121,51 @@ fn store_block(block: &mut Block, x: &[__m512i; 8]) {
 }
 
 impl Field {
-    /// The layers of distance 32 to 1, and the final reduction unless lazy.
-    ///
-    /// Two blocks at a time: the butterflies of one layer of one block do not hide their latency.
+    /// The layers of distance 32 to 8.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn forward_blocks<const NARROW: bool, const LAZY: bool>(
+    pub(super) fn forward_outer<const NARROW: bool>(
         &self,
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
         let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
         let w = [roots[0].outer(), roots[1].outer()];
-        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 4);
-        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 2);
-        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 1);
+        for half in [4, 2, 1] {
+            self.forward_layer::<8, 2, NARROW, false>(&mut x, [&w[0], &w[1]], half);
+        }
+        for (block, x) in blocks.iter_mut().zip(&x) {
+            store_block(block, x);
+        }
+    }
+
+    /// The layers of distance 4 to 1, and the final reduction unless lazy.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    pub(super) fn forward_inner<const NARROW: bool, const LAZY: bool>(
+        &self,
+        blocks: &mut [Block; 2],
+        roots: &[BlockRoots; 2],
+    ) {
+        let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
         transpose(&mut x[0]);
         transpose(&mut x[1]);
         let w = [roots[0].inner(), roots[1].inner()];
-        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 4);
-        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 2);
-        self.forward_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 1);
-        for x in x.as_flattened_mut() {
+        for half in [4, 2] {
+            self.forward_layer::<8, 2, NARROW, false>(&mut x, [&w[0], &w[1]], half);
+        }
+        if LAZY {
+            self.forward_layer::<8, 2, NARROW, false>(&mut x, [&w[0], &w[1]], 1);
+        } else {
+            self.forward_layer::<8, 2, NARROW, true>(&mut x, [&w[0], &w[1]], 1);
+        }
+        for (i, x) in x.as_flattened_mut().iter_mut().enumerate() {
             *x = match (NARROW, LAZY) {
                 (true, true) => _mm512_and_si512(*x, self.mask),
                 (true, false) => reduce_once(self.reduce_lazy(*x), self.q),
                 (false, true) => *x,
-                (false, false) => self.settle(*x),
+                (false, false) if i % 2 == 0 => self.settle(*x),
+                (false, false) => reduce_once(self.lift(*x), self.q),
             };
         }
         for (block, x) in blocks.iter_mut().zip(&mut x) {
@@ -156,31 +174,36 @@ impl Field {
         }
     }
 
-    /// The layers of distance 1 to 32 on residues, two blocks at a time. Narrow: results below
-    /// `4q`.
+    /// The layers of distance 1 to 4 on residues.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn inverse_blocks<const NARROW: bool>(
+    pub(super) fn inverse_inner<const NARROW: bool>(
         &self,
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
-        let [q, two_q, four_q, eight_q, sixteen_q] = self.bounds::<NARROW>();
         let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
         transpose(&mut x[0]);
         transpose(&mut x[1]);
         let w = [roots[0].inner(), roots[1].inner()];
-        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 1, q);
-        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 2, two_q);
-        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 4, four_q);
-        self.reduce_some::<8, 2, NARROW>(&mut x, 2);
-        transpose(&mut x[0]);
-        transpose(&mut x[1]);
+        self.inverse_layers::<8, 2, NARROW, true, LANES>(&mut x, [&w[0], &w[1]]);
+        for (block, x) in blocks.iter_mut().zip(&mut x) {
+            transpose(x);
+            store_block(block, x);
+        }
+    }
+
+    /// The layers of distance 8 to 32 of a left and a right child.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    pub(super) fn inverse_outer<const NARROW: bool>(
+        &self,
+        blocks: &mut [Block; 2],
+        roots: &[BlockRoots; 2],
+    ) {
+        let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
         let w = [roots[0].outer(), roots[1].outer()];
-        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 1, four_q);
-        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 2, eight_q);
-        self.inverse_layer::<8, 2, NARROW>(&mut x, [&w[0], &w[1]], 4, sixteen_q);
-        self.reduce_some::<8, 2, NARROW>(&mut x, 2);
+        self.inverse_layers::<8, 2, NARROW, false, COLUMNS>(&mut x, [&w[0], &w[1]]);
         for (block, x) in blocks.iter_mut().zip(&x) {
             store_block(block, x);
         }

@@ -8,7 +8,8 @@
 use std::arch::x86_64::*;
 
 use super::Root;
-use crate::simd::avx512::{Factor, Field, Lanes, load, reduce_once, splat, store};
+use super::inverse::{LEFT, RIGHT, Sides};
+use crate::simd::avx512::{Factor, Field, Lanes, load, splat, store};
 use crate::zq::Shoup;
 
 /// The roots of `W` registers below `node`: entry `2^l + b` is that of block `b` in layer `l`.
@@ -83,7 +84,8 @@ impl Field {
                 }
             }
             for layer in 0..W.trailing_zeros() {
-                self.forward_layer::<W, U, NARROW>(&mut x, [&w; U], W >> (layer + 1));
+                let half = W >> (layer + 1);
+                self.forward_layer::<W, U, NARROW, false>(&mut x, [&w; U], half);
             }
             for i in 0..W {
                 for u in 0..U {
@@ -93,8 +95,8 @@ impl Field {
         }
     }
 
-    /// The last `layers` layers of a part, one to three. Narrow: values below `4q`, again below `4q`
-    /// after it. Where `LAST`, with the factors of the last layer and the final reduction.
+    /// The last `layers` layers of a part, one to three. Where `LAST`, with the factors of the last
+    /// layer and the final reduction.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     pub(super) fn inverse_pass<const NARROW: bool, const LAST: bool>(
@@ -105,20 +107,27 @@ impl Field {
         node: usize,
         last: [Shoup; 2],
     ) {
-        match layers {
-            1 => self.inverse_pass_of::<2, 4, NARROW, LAST>(part, roots, node, last),
-            2 => self.inverse_pass_of::<4, 4, NARROW, LAST>(part, roots, node, last),
-            _ => self.inverse_pass_of::<8, 2, NARROW, LAST>(part, roots, node, last),
+        match (layers, node % 2) {
+            (1, 0) => self.inverse_pass_of::<2, 4, NARROW, LAST, LEFT>(part, roots, node, last),
+            (2, 0) => self.inverse_pass_of::<4, 4, NARROW, LAST, LEFT>(part, roots, node, last),
+            (_, 0) => self.inverse_pass_of::<8, 1, NARROW, LAST, LEFT>(part, roots, node, last),
+            (1, _) => self.inverse_pass_of::<2, 4, NARROW, LAST, RIGHT>(part, roots, node, last),
+            (2, _) => self.inverse_pass_of::<4, 4, NARROW, LAST, RIGHT>(part, roots, node, last),
+            (_, _) => self.inverse_pass_of::<8, 1, NARROW, LAST, RIGHT>(part, roots, node, last),
         }
     }
 
-    /// `U` columns of `W` registers at a time; where `LAST`, with the factors of the last layer.
-    ///
-    /// Narrow: at the end those registers are reduced that went through sums alone in the last two
-    /// layers, or in the only one.
+    /// `U` columns of `W` registers at a time; where `LAST`, with the
+    /// factors of the last layer.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inverse_pass_of<const W: usize, const U: usize, const NARROW: bool, const LAST: bool>(
+    fn inverse_pass_of<
+        const W: usize,
+        const U: usize,
+        const NARROW: bool,
+        const LAST: bool,
+        const SIDE: Sides,
+    >(
         &self,
         part: &mut [Lanes],
         roots: &[Root],
@@ -127,7 +136,6 @@ impl Field {
     ) {
         let w = roots_below::<W>(roots, node);
         let last = [Factor::new(last[0]), Factor::new(last[1])];
-        let [_, _, bounds @ ..] = self.bounds::<NARROW>();
         let (part, _) = part.as_chunks_mut::<U>();
         let stride = part.len() / W;
         let rows = split::<W, _>(part);
@@ -141,40 +149,15 @@ impl Field {
                     x[u][i] = load(&rows[i][j][u]);
                 }
             }
-            for layer in 0..W.trailing_zeros() - u32::from(LAST) {
-                let bound = bounds[layer as usize];
-                self.inverse_layer::<W, U, NARROW>(&mut x, [&w; U], 1 << layer, bound);
-            }
             if LAST {
-                let bound = bounds[W.trailing_zeros() as usize - 1];
-                self.inverse_end(&mut x, bound, last);
+                self.inverse_end::<W, U, NARROW>(&mut x, &w, last);
             } else {
-                self.reduce_some::<W, U, NARROW>(&mut x, W.div_ceil(4));
+                self.inverse_layers::<W, U, NARROW, false, SIDE>(&mut x, [&w; U]);
             }
             for i in 0..W {
                 for u in 0..U {
                     store(&mut rows[i][j][u], x[u][i]);
                 }
-            }
-        }
-    }
-
-    /// The last layer of all on values below `bound`, with `1/N` and the final reduction.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inverse_end<const W: usize, const U: usize>(
-        &self,
-        x: &mut [[__m512i; W]; U],
-        bound: __m512i,
-        [scale, scaled_root]: [Factor; 2],
-    ) {
-        for x in x {
-            for i in 0..W / 2 {
-                let (a, b) = (x[i], x[i + W / 2]);
-                let sum = _mm512_add_epi64(a, b);
-                let difference = _mm512_sub_epi64(_mm512_add_epi64(a, bound), b);
-                x[i] = reduce_once(self.scale_lazy(sum, scale), self.q);
-                x[i + W / 2] = reduce_once(self.scale_lazy(difference, scaled_root), self.q);
             }
         }
     }
