@@ -23,18 +23,18 @@
 //! to be measured beside the engines, through the same passes of `sphinx_nn`.
 
 mod counts;
+mod operands;
 
 pub use counts::{Counts, Times};
 
 use std::time::Instant;
 
+use operands::{Terms, at, bank, batch, columns, missing};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, Rng, SeedableRng};
 use rayon::prelude::*;
 use sphinx_he::ckks::circuit::{sum_slots, sum_steps};
-use sphinx_he::ckks::{
-    Bank, Ciphertext, Decryptor, Encoder, Evaluator, Level, Scale, SeededCiphertext,
-};
+use sphinx_he::ckks::{Ciphertext, Decryptor, Encoder, Evaluator, Level, Scale, SeededCiphertext};
 use sphinx_he::rlwe::{
     GaloisKeys, KeyGenerator, Parameters, ParametersLiteral, RelinearizationKey, SecretKey,
     Security, Workspace,
@@ -158,9 +158,6 @@ impl Client {
             .collect()
     }
 }
-
-/// Terms of one sum of products: places in two lists of ciphertexts.
-type Terms = Vec<(u32, u32)>;
 
 impl Server {
     /// For every list the sum of products of `a` and `b`, relinearised and rescaled: one level
@@ -319,49 +316,6 @@ impl Server {
         let down = |c: &Ciphertext| Ok(self.evaluator.drop_to(c.clone(), Level(level))?);
         all.iter().map(down).collect()
     }
-}
-
-fn at(all: &[Ciphertext], index: u32) -> Result<&Ciphertext, Error> {
-    all.get(index as usize).ok_or_else(|| missing(index))
-}
-
-fn missing(index: u32) -> Error {
-    Error::Unexpected {
-        expected: format!("operand {index} of a sum"),
-        got: "none".into(),
-    }
-}
-
-/// All ciphertexts of a list, side by side.
-fn bank(all: &[Ciphertext]) -> Result<Bank, Error> {
-    let first = all.first().ok_or_else(|| missing(0))?;
-    let mut bank = Bank::new(first.parameters(), first.level(), first.scale(), all.len())?;
-    all.iter()
-        .try_for_each(|ciphertext| bank.check(ciphertext))?;
-    let mut parts: Vec<_> = bank.parts_mut().collect();
-    parts.par_iter_mut().for_each(|part| part.put(0, all));
-    drop(parts);
-    Ok(bank)
-}
-
-/// The columns of a batch, times a factor.
-fn columns(x: &Tensor, factor: f64) -> Vec<Vec<f64>> {
-    let column = |k| {
-        let values = (0..x.rows()).map(|row| f64::from(x.row(row)[k]) * factor);
-        values.collect()
-    };
-    (0..x.columns()).map(column).collect()
-}
-
-/// Results, one per column, as a batch.
-fn batch(results: &[Vec<f64>], rows: usize, factor: f64) -> Tensor {
-    let mut out = Tensor::zeros(rows, results.len());
-    for (k, column) in results.iter().enumerate() {
-        for (row, value) in column.iter().enumerate().take(rows) {
-            out.as_mut_slice()[row * results.len() + k] = (value * factor) as f32;
-        }
-    }
-    out
 }
 
 impl PureHe {
