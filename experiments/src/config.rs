@@ -44,6 +44,8 @@ pub enum Engine {
     Clear,
     /// At the server, on packed ciphertexts.
     Packed,
+    /// At the server, one ciphertext per feature: the published protocol.
+    Paper,
 }
 
 impl Engine {
@@ -53,7 +55,14 @@ impl Engine {
         match self {
             Self::Clear => "clear",
             Self::Packed => "packed",
+            Self::Paper => "paper",
         }
+    }
+
+    /// Whether a server computes, on ciphertexts and so on the integer grid.
+    #[must_use]
+    pub const fn is_encrypted(self) -> bool {
+        matches!(self, Self::Packed | Self::Paper)
     }
 }
 
@@ -63,7 +72,7 @@ impl Engine {
 pub struct Config {
     /// Who computes the linear layers.
     pub engine: Engine,
-    /// Integer arithmetic; always true for [`Engine::Packed`].
+    /// Integer arithmetic; always true for the engines at a server.
     pub grid: bool,
     /// Name of the data set.
     pub dataset: String,
@@ -117,6 +126,10 @@ pub struct Config {
     pub seed: Option<u64>,
     /// Inference tickets that are prepared at once.
     pub tickets: usize,
+    /// Clip the finished gradient of every record and not its factors; always true for
+    /// [`Engine::Paper`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clip_samples: bool,
 }
 
 /// The accountant when nothing else is said; left out of files, where it was before it had a name.
@@ -160,6 +173,7 @@ impl Default for Config {
             learning: Learning::default(),
             seed: None,
             tickets: 32,
+            clip_samples: false,
         }
     }
 }
@@ -171,7 +185,7 @@ impl Config {
     /// [`UsageError`] for engines of other versions and for impossible combinations.
     pub fn resolve(args: &TrainingArgs, train_size: usize, test_size: usize) -> Result<Self> {
         let engine = engine(args.engine)?;
-        let grid = args.grid || engine == Engine::Packed;
+        let grid = args.grid || engine.is_encrypted();
         let private = !args.non_private;
         let epsilon = match (private, args.noise_multiplier) {
             (true, None) => Some(args.epsilon.unwrap_or(DEFAULT_EPSILON)),
@@ -201,6 +215,7 @@ impl Config {
             learning: args.learning(),
             seed: args.seed,
             tickets: args.tickets,
+            clip_samples: args.clip_samples || engine == Engine::Paper,
         };
         config.check()?;
         Ok(config)
@@ -230,6 +245,11 @@ impl Config {
                 "--clip",
                 self.clip.is_none_or(|c| c > 0.0 && c.is_finite()),
                 "must be positive",
+            ),
+            (
+                "--clip-samples",
+                !self.clip_samples || (self.grid && self.engine != Engine::Packed),
+                "is what the engine paper does, and clear with --grid if asked; packed clips factors",
             ),
             (
                 "--renyi-filter",
@@ -306,12 +326,12 @@ fn engine(name: EngineName) -> Result<Engine> {
     let what = match name {
         EngineName::Clear => return Ok(Engine::Clear),
         EngineName::Packed => return Ok(Engine::Packed),
-        EngineName::Paper => "the engine paper",
+        EngineName::Paper => return Ok(Engine::Paper),
         EngineName::PureHe => "the engine pure-he",
     };
     Err(UsageError::NotInThisVersion {
         what: what.to_owned(),
-        available: "clear, packed",
+        available: "clear, packed, paper",
     }
     .into())
 }

@@ -389,7 +389,8 @@ impl Definition {
         let private = epsilon.is_finite();
         let config = Config {
             engine: self.engine.name,
-            grid: self.engine.grid || self.engine.name == Engine::Packed,
+            grid: self.engine.grid || self.engine.name.is_encrypted(),
+            clip_samples: self.engine.name == Engine::Paper,
             dataset: self.data.set.clone(),
             data: None,
             train_size: train,

@@ -1,7 +1,7 @@
 //! One training run by any engine: the part that `train`, `demo` and the experiments share.
 //!
 //! A [`Job`] is a checked configuration with its data. [`Job::train_local`] runs it in this
-//! process (float, or integers on the grid), [`Job::train_packed`] at a server. Both use the one
+//! process (float, or integers on the grid), [`Job::train_packed`] and [`Job::train_paper`] at a server. All use the one
 //! private loop of `sphinx_protocol::train` and give the same [`Trained`].
 //!
 //! ```
@@ -34,6 +34,7 @@ use sphinx_nn::{Network, init, metrics, pass};
 use sphinx_protocol::grid::{Engine, Frozen, Local};
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{FrozenReplica, Replica};
+use sphinx_protocol::paper::{PaperLiteral, PaperPlan};
 use sphinx_protocol::plan::{GridLiteral, GridPlan, Limits, Plan, PlanChoices, PlanLiteral};
 use sphinx_protocol::train::{
     Float, KeptError, Position, Schedule, Streams, UpdateRule, Views, restore_replica,
@@ -107,6 +108,8 @@ pub struct Job {
     pub grid: Option<GridPlan>,
     /// Layouts on these grids, for products by a server; none if a layer has no layout.
     pub plan: Option<Plan>,
+    /// The plan of the engine `paper`, if that is the engine.
+    pub paper: Option<PaperPlan>,
 }
 
 /// A finished training run.
@@ -174,6 +177,9 @@ impl Job {
         let plan = (has_layouts || config.engine == crate::config::Engine::Packed)
             .then(|| design(&config, &network, &terms))
             .transpose()?;
+        let paper = (config.engine == crate::config::Engine::Paper)
+            .then(|| design_paper(&config, &network, &terms))
+            .transpose()?;
         Ok(Self {
             config,
             split,
@@ -181,6 +187,7 @@ impl Job {
             terms,
             grid,
             plan,
+            paper,
         })
     }
 
@@ -321,14 +328,30 @@ fn replica(grid: &GridPlan, begun: &Begun) -> Result<Replica> {
 /// [`UsageError`](crate::usage::UsageError) if no exact plan exists for it.
 pub fn design(config: &Config, network: &Network, terms: &Terms) -> Result<Plan> {
     let literal = PlanLiteral::design(&choices(config, network, terms));
-    let literal = literal.or_usage("planning the run")?;
+    let mut literal = literal.or_usage("planning the run")?;
+    if config.clip_samples {
+        literal.grid = literal.grid.clipping_samples();
+    }
     Plan::new(&literal, &Limits::default()).or_usage("planning the run")
+}
+
+/// The plan of the engine `paper` for a configuration.
+///
+/// # Errors
+/// [`UsageError`](crate::usage::UsageError) if no exact plan exists for it.
+pub fn design_paper(config: &Config, network: &Network, terms: &Terms) -> Result<PaperPlan> {
+    let literal = PaperLiteral::design(&choices(config, network, terms));
+    let literal = literal.or_usage("planning the run")?;
+    PaperPlan::new(&literal, &Limits::default()).or_usage("planning the run")
 }
 
 /// The grids alone.
 fn grids(config: &Config, network: &Network, terms: &Terms) -> Result<GridPlan> {
     let literal = GridLiteral::design(&choices(config, network, terms));
-    let literal = literal.or_usage("planning the run")?;
+    let mut literal = literal.or_usage("planning the run")?;
+    if config.clip_samples {
+        literal = literal.clipping_samples();
+    }
     GridPlan::new(&literal, &Limits::default()).or_usage("planning the run")
 }
 

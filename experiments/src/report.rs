@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sphinx_dp::PrivacyStatement;
 use sphinx_figures::record::{Record, label, metric, sample};
 use sphinx_figures::stats;
+use sphinx_protocol::paper::{Paper, StepCounts};
 
 use crate::config::{Config, Engine};
 use crate::environment;
@@ -138,8 +139,28 @@ const fn noise(config: &Config) -> &'static str {
 pub fn security(job: &Job) -> &'static str {
     match (&job.plan, job.config.engine) {
         (Some(plan), Engine::Packed) => plan.parameters().security().name(),
+        (_, Engine::Paper) => job
+            .paper
+            .as_ref()
+            .map_or("none", |plan| plan.parameters().security().name()),
         _ => "none",
     }
+}
+
+/// Median seconds of each phase of the steady steps, for engines that have phases.
+fn phase_seconds(steps: &[StepSample]) -> Value {
+    let phases = phases(steps).into_iter();
+    let medians =
+        phases.filter_map(|(name, all)| Some((name.to_owned(), stats::median(&all).ok()?)));
+    medians
+        .map(|(name, seconds)| (name, json!(seconds)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// The operations of one step, for engines that print them.
+fn counts(job: &Job) -> Option<StepCounts> {
+    job.paper.as_ref().map(Paper::counts_of)
 }
 
 /// All samples of a run, under the names of the figures.
@@ -234,6 +255,8 @@ pub fn training_object(
         "peak_rss_mb": summary.peak_rss_mb,
         "security": security(job),
         "bias_rule": "private",
+        "phase_seconds": phase_seconds(trained.history.steady()),
+        "operations_per_step": counts(job),
     })
 }
 

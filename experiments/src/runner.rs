@@ -160,6 +160,10 @@ impl<'a> Runner<'a> {
                 let server = self.server()?;
                 job.train_packed(&server, None, &randomness, &mut begun, &mut steps)
             }
+            Engine::Paper => {
+                let server = self.server()?;
+                job.train_paper(&server, &randomness, &mut begun, &mut steps)
+            }
         };
         steps.0.finish();
         trained

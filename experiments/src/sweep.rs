@@ -52,6 +52,8 @@ pub enum SweepEngine {
     Clear,
     /// At the server, on packed ciphertexts
     Packed,
+    /// At the server, by the published protocol
+    Paper,
 }
 
 impl From<SweepEngine> for Engine {
@@ -59,6 +61,7 @@ impl From<SweepEngine> for Engine {
         match engine {
             SweepEngine::Clear => Self::Clear,
             SweepEngine::Packed => Self::Packed,
+            SweepEngine::Paper => Self::Paper,
         }
     }
 }

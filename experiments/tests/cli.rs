@@ -216,13 +216,10 @@ fn bad_flags_are_refused_with_advice() {
     let with = |more: &[&'static str]| [&train[..], more].concat();
     refused(&["trian"], &["train"]);
     refused(
-        &with(&["--engine", "paper"]),
-        &["paper is not in this version", "clear, packed"],
-    );
-    refused(
         &with(&["--engine", "pure-he"]),
-        &["pure-he is not in this version"],
+        &["pure-he is not in this version", "clear, packed, paper"],
     );
+    refused(&with(&["--clip-samples"]), &["--clip-samples"]);
     refused(&with(&["--model", "resnet"]), &["resnet", "mlp-64"]);
     refused(&with(&["--epsilon", "-1"]), &["epsilon"]);
     refused(&with(&["--epsilon", "nan"]), &["epsilon"]);

@@ -47,6 +47,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bank;
 mod bytes;
 mod ciphertext;
 pub mod circuit;
@@ -55,15 +56,18 @@ mod encryptor;
 mod estimate;
 mod evaluator;
 mod precision;
+mod prepared;
 pub mod reference;
 pub mod sets;
 
+pub use bank::{Bank, BankPart};
 pub use ciphertext::{Ciphertext, Form, Level, Plaintext, Scale, SeededCiphertext};
 pub use encoder::{Encoder, EncoderScratch};
 pub use encryptor::{Decryptor, Encryptor};
 pub use estimate::{Estimate, TAIL};
 pub use evaluator::{Evaluator, HoistedCiphertext};
 pub use precision::Precision;
+pub use prepared::{SeededZero, largest_slot_squared};
 pub use rustfft::num_complex::Complex64;
 
 #[cfg(test)]

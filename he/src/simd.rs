@@ -247,6 +247,12 @@ impl Kernels {
         dispatch!(self, dot_add_assign(q, acc, terms));
     }
 
+    /// `acc += sum_t w_t a_t`, `w_t` a residue each, with one reduction for many terms.
+    pub fn weigh_add_assign(self, q: &Modulus, acc: &mut [u64], terms: &[(&[u64], u64)]) {
+        debug_assert!(terms.iter().all(|(a, _)| a.len() == acc.len()));
+        dispatch!(self, weigh_add_assign(q, acc, terms));
+    }
+
     /// `acc -= a b`, entry by entry.
     pub fn mul_sub_assign(self, q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
         debug_assert!(acc.len() == a.len() && a.len() == b.len());

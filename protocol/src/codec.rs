@@ -35,6 +35,7 @@ impl ToServer {
                 &mut w
             }
             Self::AttachModel { id, digest } => w.kind(0x04).raw(&id.0).raw(digest),
+            Self::OpenPaper { plan } => w.kind(0x05).raw(plan),
             Self::BeginStep { step } => w.kind(0x10).u64(*step),
             Self::Activation(place, sealed) => w.kind(0x11).place(*place).raw(sealed.bytes()),
             Self::OutputGradient(place, sealed) => w.kind(0x12).place(*place).raw(sealed.bytes()),
@@ -94,6 +95,7 @@ impl ToServer {
                 id: ModelId(r.array("model id")?),
                 digest: r.array("plan digest")?,
             },
+            0x05 => Self::OpenPaper { plan: r.rest() },
             0x10 => Self::BeginStep {
                 step: r.u64("step")?,
             },

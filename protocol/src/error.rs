@@ -199,6 +199,21 @@ pub enum Error {
         /// Layer of the gradient.
         got: usize,
     },
+    /// Every sample's gradient was asked of an engine that sees only clipped sums.
+    #[error(
+        "layer {layer}: this engine multiplies clipped factors and never has the gradient of a \
+         sample; use a plan that clips factors, or the engine paper"
+    )]
+    ClipsFactors {
+        /// Index of the linear layer.
+        layer: usize,
+    },
+    /// The product of clipped factors was asked of an engine that clips samples.
+    #[error("layer {layer}: this engine clips the gradients of samples; use a plan that says so")]
+    ClipsSamples {
+        /// Index of the linear layer.
+        layer: usize,
+    },
     /// A step out of order.
     #[error("the model's next step is {expected}, got {got}")]
     StepOrder {

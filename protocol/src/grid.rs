@@ -13,17 +13,20 @@ use sphinx_nn::tensor::Tensor;
 use crate::error::Error;
 use crate::format::Integers;
 use crate::model::{FrozenReplica, Replica};
-use crate::plan::GridPlan;
+use crate::plan::{Clipping, GridPlan};
 use crate::train::Learn;
 
 mod clip;
 mod conv;
 mod local;
 mod residues;
+mod samples;
 
 pub use clip::{ClippedLayer, UnclippedLayer, clip};
 pub use local::{Frozen, Local};
 pub(crate) use residues::product;
+pub(crate) use samples::channel_limit;
+pub use samples::{SAMPLE_LIMIT, SampleGradients, clip_samples, output_gradients};
 
 /// Who computes `W x + b` on the grid.
 pub trait Forward {
@@ -62,6 +65,22 @@ pub trait Multiplier: Forward {
     /// # Errors
     /// Whatever keeps the product from being computed.
     fn gradients(&mut self, work: &[ClippedLayer]) -> Result<Vec<Vec<i64>>, Error>;
+
+    /// Every sample's gradient `d_j x_j^T` of one layer, `[weight][row]`, for plans that clip
+    /// samples ([`Clipping::Samples`]); called after [`Self::backward`] with the same `d`, layer
+    /// by layer from the last.
+    ///
+    /// # Errors
+    /// [`Error::ClipsFactors`] by multipliers that never see the gradient of a sample; whatever
+    /// keeps the product from being computed.
+    fn sample_gradients(
+        &mut self,
+        layer: usize,
+        _x: &Integers,
+        _d: &Integers,
+    ) -> Result<Vec<i32>, Error> {
+        Err(Error::ClipsFactors { layer })
+    }
 
     /// Applies one released update on both sides.
     ///
@@ -137,9 +156,56 @@ pub struct Held {
     x: Integers,
 }
 
+/// A submitted gradient: what is clipped of it.
+#[derive(Debug)]
+pub enum Pending {
+    /// Its factors.
+    Factors(UnclippedLayer),
+    /// The gradients of all samples.
+    Samples(SampleGradients),
+}
+
+impl<M> Engine<M> {
+    /// The output gradients that are sent backward, on their grid.
+    fn quantise_outputs(&self, layer: usize, d: &Tensor) -> Integers {
+        match self.plan.literal().clipping {
+            Clipping::Factors => {
+                let format = &self.plan.formats()[layer];
+                Integers::quantised(d, format.d_shift, format.d_limit)
+            }
+            Clipping::Samples => output_gradients(&self.plan, layer, d),
+        }
+    }
+
+    fn sum(&self, values: Vec<i64>, norms_squared: Vec<u128>) -> GradientSum {
+        GradientSum {
+            values,
+            shift: self.plan.literal().gradient_shift,
+            norms_squared,
+        }
+    }
+}
+
+impl<M: Multiplier> Engine<M> {
+    /// The clipped sum of layers whose factors are clipped.
+    fn collect_factors(&mut self, pending: Vec<UnclippedLayer>) -> Result<GradientSum, Error> {
+        let literal = self.plan.literal();
+        let bound = ClipBound::new(literal.clip_bound)?;
+        let (work, norms_squared) = clip(&self.plan, pending, bound, literal.gradient_shift);
+        let sums = self.multiplier.gradients(&work)?;
+        let mut values = vec![0_i64; self.plan.network().parameter_count()];
+        for (layer, sum) in work.iter().zip(sums) {
+            let span = &self.plan.network().layout()[layer.layer];
+            values[span.weights.clone()].copy_from_slice(&sum);
+            layer.add_bias_sum(&self.plan, &mut values[span.biases.clone()]);
+        }
+        Ok(self.sum(values, norms_squared))
+    }
+}
+
 impl<M: Multiplier> Train for Engine<M> {
     type Held = Held;
-    type Pending = UnclippedLayer;
+    type Pending = Pending;
 
     fn begin(&mut self, step: u64, capacity: usize) -> Result<(), Error> {
         let expected = self.plan.capacity();
@@ -168,49 +234,41 @@ impl<M: Multiplier> Train for Engine<M> {
     }
 
     fn backward(&mut self, layer: usize, d: &Tensor, _held: &Held) -> Result<Tensor, Error> {
-        let format = &self.plan.formats()[layer];
-        let d = Integers::quantised(d, format.d_shift, format.d_limit);
-        Ok(self
-            .multiplier
-            .backward(layer, &d)?
-            .to_tensor(format.back_shift()))
+        let shift = self.plan.formats()[layer].back_shift();
+        let d = self.quantise_outputs(layer, d);
+        Ok(self.multiplier.backward(layer, &d)?.to_tensor(shift))
     }
 
-    fn submit_gradient(
-        &mut self,
-        layer: usize,
-        d: &Tensor,
-        held: Held,
-    ) -> Result<UnclippedLayer, Error> {
+    fn submit_gradient(&mut self, layer: usize, d: &Tensor, held: Held) -> Result<Pending, Error> {
         if layer != held.layer {
             return Err(Error::HeldLayer {
                 expected: held.layer,
                 got: layer,
             });
         }
-        Ok(UnclippedLayer {
-            layer,
-            x: held.x,
-            d: d.clone(),
-        })
+        if self.plan.literal().clipping == Clipping::Factors {
+            let (x, d) = (held.x, d.clone());
+            return Ok(Pending::Factors(UnclippedLayer { layer, x, d }));
+        }
+        let d = self.quantise_outputs(layer, d);
+        let weights = self.multiplier.sample_gradients(layer, &held.x, &d)?;
+        SampleGradients::new(&self.plan, layer, weights, &d).map(Pending::Samples)
     }
 
-    fn collect(&mut self, pending: Vec<UnclippedLayer>) -> Result<GradientSum, Error> {
-        let literal = self.plan.literal();
-        let bound = ClipBound::new(literal.clip_bound)?;
-        let (work, norms_squared) = clip(&self.plan, pending, bound, literal.gradient_shift);
-        let sums = self.multiplier.gradients(&work)?;
-        let mut values = vec![0_i64; self.plan.network().parameter_count()];
-        for (layer, sum) in work.iter().zip(sums) {
-            let span = &self.plan.network().layout()[layer.layer];
-            values[span.weights.clone()].copy_from_slice(&sum);
-            layer.add_bias_sum(&self.plan, &mut values[span.biases.clone()]);
+    fn collect(&mut self, pending: Vec<Pending>) -> Result<GradientSum, Error> {
+        let (mut factors, mut samples) = (Vec::new(), Vec::new());
+        for layer in pending {
+            match layer {
+                Pending::Factors(layer) => factors.push(layer),
+                Pending::Samples(layer) => samples.push(layer),
+            }
         }
-        Ok(GradientSum {
-            values,
-            shift: literal.gradient_shift,
-            norms_squared,
-        })
+        if samples.is_empty() {
+            return self.collect_factors(factors);
+        }
+        let bound = ClipBound::new(self.plan.literal().clip_bound)?;
+        let (values, norms_squared) = clip_samples(&self.plan, &samples, bound);
+        Ok(self.sum(values, norms_squared))
     }
 }
 

@@ -17,6 +17,8 @@
 //! - [`plan`] everything public about a run, checked at birth (shapes, parameters, exactness).
 //! - [`grid`] integer DP-SGD, with the linear algebra left to a [`grid::Multiplier`].
 //! - [`packed`] a multiplier whose products are computed by the server on ciphertexts.
+//! - [`paper`] a multiplier for the published protocol, one ciphertext per feature.
+//! - [`pure_he`] the baseline with encrypted weights, both parties in one process.
 //! - [`shared`] private inference: masks prepared under encryption, an online phase without it.
 //! - [`message`], [`codec`], [`transport`] what crosses the wire, its bytes, and the wire.
 //! - [`party`] the server as a state machine without IO; [`link`] the client's end of the wire.
@@ -39,8 +41,10 @@ pub mod link;
 pub mod message;
 pub mod model;
 pub mod packed;
+pub mod paper;
 pub mod party;
 pub mod plan;
+pub mod pure_he;
 pub mod serve;
 pub mod shared;
 pub mod train;

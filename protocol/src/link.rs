@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::message::{ModelId, ToClient, ToServer, WIRE_VERSION};
 use crate::model::ModelVersion;
+use crate::paper::PaperPlan;
 use crate::plan::Plan;
 use crate::transport::{Closer, LONGEST_FRAME, Meter, Wire};
 
@@ -47,6 +48,16 @@ impl Link {
     pub fn open(&mut self, id: ModelId, plan: &Plan) -> Result<Standing, Error> {
         let plan = serde_json::to_vec(plan.literal()).map_err(|_| Error::PlanText)?;
         self.send(&ToServer::OpenModel { id, plan })?;
+        self.standing()
+    }
+
+    /// Opens a model of the engine `paper` for training.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the plan is unacceptable.
+    pub fn open_paper(&mut self, plan: &PaperPlan) -> Result<Standing, Error> {
+        let plan = serde_json::to_vec(plan.literal()).map_err(|_| Error::PlanText)?;
+        self.send(&ToServer::OpenPaper { plan })?;
         self.standing()
     }
 

@@ -9,6 +9,7 @@
 use std::fmt;
 
 use sphinx_dp::mechanism::Noised;
+use sphinx_he::ckks;
 use sphinx_he::exact::{SeededCiphertext, SelectedCiphertext};
 use sphinx_he::rlwe::Parameters;
 
@@ -59,6 +60,20 @@ impl Sealed {
         Self(ciphertext.to_bytes())
     }
 
+    /// Serialises a ciphertext of slots.
+    #[must_use]
+    pub fn slots(ciphertext: &ckks::SeededCiphertext) -> Self {
+        Self(ciphertext.to_bytes())
+    }
+
+    /// Parses a ciphertext of slots.
+    ///
+    /// # Errors
+    /// [`Error::Ciphertext`] names what is wrong with the bytes.
+    pub fn open_slots(&self, parameters: &Parameters) -> Result<ckks::SeededCiphertext, Error> {
+        Ok(ckks::SeededCiphertext::from_bytes(&self.0, parameters)?)
+    }
+
     /// Parses the ciphertext.
     ///
     /// # Errors
@@ -82,7 +97,7 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// Selected coefficients of a result ciphertext on their way down; which ones, the plan says.
+/// A result ciphertext on its way down: the coefficients that the plan names, or all slots.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Returned(Vec<u8>);
 
@@ -91,6 +106,20 @@ impl Returned {
     #[must_use]
     pub fn new(ciphertext: &SelectedCiphertext) -> Self {
         Self(ciphertext.to_bytes_bare())
+    }
+
+    /// Serialises a result in slots, whole.
+    #[must_use]
+    pub fn slots(ciphertext: &ckks::Ciphertext) -> Self {
+        Self(ciphertext.to_bytes())
+    }
+
+    /// Parses a result in slots.
+    ///
+    /// # Errors
+    /// [`Error::Ciphertext`] names what is wrong with the bytes.
+    pub fn open_slots(&self, parameters: &Parameters) -> Result<ckks::Ciphertext, Error> {
+        Ok(ckks::Ciphertext::from_bytes(&self.0, parameters)?)
     }
 
     /// Parses the result, which must carry the coefficients at `positions`.
@@ -188,6 +217,11 @@ pub enum ToServer {
         /// The plan literal in JSON.
         plan: Vec<u8>,
     },
+    /// Reveals: the public plan. Opens a model of the engine `paper` for training.
+    OpenPaper {
+        /// The plan literal in JSON.
+        plan: Vec<u8>,
+    },
     /// Reveals: released values. Loads a model that was trained before.
     LoadModel(ReleasedModel),
     /// Reveals: that a requester uses this model. Joins a model for inference.
@@ -265,7 +299,8 @@ pub enum ToClient {
     ForwardProduct(Place, Returned),
     /// `W^T d` of one chunk and input tile.
     BackwardProduct(Place, Returned),
-    /// `sum d x^T` of one output tile (`tile`) and input tile (`chunk`).
+    /// `sum d x^T` of one output tile (`tile`) and input tile (`chunk`); by the engine `paper` the
+    /// gradients of one weight (`tile`) in one block of samples (`chunk`).
     GradientProduct(Place, Returned),
     /// The update was applied.
     Updated {
@@ -361,6 +396,7 @@ impl ToServer {
             Self::Request { .. } => Reveals::Masked,
             Self::Hello { .. }
             | Self::OpenModel { .. }
+            | Self::OpenPaper { .. }
             | Self::AttachModel { .. }
             | Self::BeginStep { .. }
             | Self::FetchBiases
@@ -375,6 +411,7 @@ impl ToServer {
         match self {
             Self::Hello { .. } => "Hello",
             Self::OpenModel { .. } => "OpenModel",
+            Self::OpenPaper { .. } => "OpenPaper",
             Self::LoadModel(_) => "LoadModel",
             Self::AttachModel { .. } => "AttachModel",
             Self::BeginStep { .. } => "BeginStep",
@@ -393,6 +430,19 @@ impl ToServer {
 }
 
 impl ToClient {
+    /// Length of the frame's content, without copying a ciphertext.
+    pub(crate) fn content_length(&self) -> usize {
+        /// Kind and place.
+        const PLACE: usize = 1 + 2 + 4 + 4;
+        match self {
+            Self::ForwardProduct(_, result)
+            | Self::BackwardProduct(_, result)
+            | Self::GradientProduct(_, result)
+            | Self::MaskProduct(_, result) => PLACE + result.bytes().len(),
+            _ => self.to_bytes().len(),
+        }
+    }
+
     /// The name of the variant, for errors and transcripts.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -9,6 +9,10 @@
 //!              Preparing --Mask*--> Ready        Answering --Request per layer--> Ready
 //! ```
 //!
+//! `OpenPaper` leads to the machine of [`crate::paper`] instead, whose model lives as long as the
+//! connection. Its replies are too many to be held: between two messages the caller asks for
+//! them with [`Server::proceed`] as long as the machine [is busy](Server::is_busy).
+//!
 //! A state is consumed by the message it takes, so a step cannot be replayed. A message that the
 //! protocol does not allow ends the connection with a [`Refusal`]; a stale version or a used
 //! ticket is refused and the connection goes on. Nothing here knows a secret.
@@ -18,6 +22,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::message::{Refusal, ToClient, ToServer, WIRE_VERSION};
 use crate::packed::{StepWork, Upload, script};
+use crate::paper::Session;
 
 mod hub;
 mod tenant;
@@ -44,6 +49,7 @@ enum State {
     Training(Box<Training>),
     Preparing(Lease, Box<Preparation>),
     Answering(Lease, Box<Query>),
+    Paper(Box<Session>),
     Closed,
 }
 
@@ -100,7 +106,7 @@ impl Server {
     fn expects(&self) -> String {
         match &self.state {
             State::ExpectHello => "Hello".into(),
-            State::ExpectModel => "OpenModel or AttachModel".into(),
+            State::ExpectModel => "OpenModel, OpenPaper or AttachModel".into(),
             State::Ready(lease) if lease.trains() => {
                 "BeginStep, LoadModel, FetchBiases, BeginTickets, Request or Bye".into()
             }
@@ -109,8 +115,34 @@ impl Server {
             State::Training(t) => t.expects(),
             State::Preparing(_, p) => format!("Mask at {:?}", p.expects()),
             State::Answering(_, q) => format!("Request for layer {}", q.expects()),
+            State::Paper(session) => session.expects(),
             State::Closed => "nothing".into(),
         }
+    }
+
+    /// Whether there are replies that [`Self::proceed`] gives, before the next message may be taken:
+    /// results that are too many to be held at a time.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(&self.state, State::Paper(session) if session.is_busy())
+    }
+
+    /// Computes and gives the next replies.
+    ///
+    /// # Errors
+    /// A [`Fault`] if what was uploaded does not fit the plan.
+    pub fn proceed(self) -> Result<Step, Fault> {
+        let Self { hub, state } = self;
+        let State::Paper(mut session) = state else {
+            let (server, replies) = (Self { hub, state }, Vec::new());
+            return Ok(Step { server, replies });
+        };
+        let replies = session.proceed().map_err(protocol)?;
+        let state = State::Paper(session);
+        Ok(Step {
+            server: Self { hub, state },
+            replies,
+        })
     }
 
     /// Takes one message.
@@ -194,6 +226,16 @@ fn advance(hub: &Arc<Hub>, state: State, message: ToServer) -> Next {
             let ready = lease.ready()?;
             Ok((State::Ready(lease), vec![ready]))
         }
+        (State::ExpectModel, ToServer::OpenPaper { plan }) => {
+            let session = Session::open(&plan, &hub.limits().plan);
+            let session = session.map_err(|cause| Stop::Refused(Refusal::Plan, cause.into()))?;
+            let ready = session.ready();
+            Ok((State::Paper(Box::new(session)), vec![ready]))
+        }
+        (State::Paper(mut session), message) => match session.take(message)? {
+            Some(replies) => Ok((State::Paper(session), replies)),
+            None => Err(Stop::Unexpected),
+        },
         (State::ReceivingBiases(lease, part), message) => biases(lease, part, message),
         (State::Ready(lease), message) => ready(lease, &message),
         (State::Training(training), message) => training.take(message),

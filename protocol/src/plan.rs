@@ -24,7 +24,8 @@ mod returns;
 
 use exactness::Analysis;
 pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
-pub use grid::{GridLiteral, GridPlan};
+pub use grid::{Clipping, GridLiteral, GridPlan};
+pub(crate) use grid::{backward_bound, forward_bound};
 pub use returns::{LayerReturns, Return};
 
 /// log2 of the encryption scale of layer inputs.
@@ -506,7 +507,7 @@ fn lay_out(
 }
 
 /// SHA-256 of a literal's canonical text, under a name of its kind and version.
-fn digest<L: Serialize>(kind: &[u8], literal: &L) -> Result<[u8; 32], Error> {
+pub(crate) fn digest<L: Serialize>(kind: &[u8], literal: &L) -> Result<[u8; 32], Error> {
     let canonical = serde_json::to_vec(literal).map_err(|_| Error::PlanText)?;
     let mut hash = Sha256::new();
     hash.update(kind);

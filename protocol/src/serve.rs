@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::message::{Refusal, ToClient, ToServer};
 use crate::party::{Fault, Hub, HubLimits, Server};
-use crate::transport::{LONGEST_FRAME, LONGEST_GREETING, Traffic, Wire, wrap};
+use crate::transport::{LONGEST_FRAME, LONGEST_GREETING, Outgoing, Traffic, Wire, wrap};
 use crate::view::View;
 
 /// How a service behaves.
@@ -115,12 +115,18 @@ fn converse_inner(
         match server.step(message) {
             Ok(step) => {
                 server = step.server;
+                let said = |reply: &ToClient, bytes: usize| {
+                    if let Some(view) = view {
+                        view.said(connection, reply, bytes);
+                    }
+                };
                 for reply in &step.replies {
                     let bytes = reply.to_bytes();
-                    if let Some(view) = view {
-                        view.said(connection, reply, bytes.len());
-                    }
+                    said(reply, bytes.len());
                     wire.outgoing.send(&bytes)?;
+                }
+                if server.is_busy() {
+                    server = stream(server, wire.outgoing.as_mut(), &said)?;
                 }
             }
             Err(Fault { reply, cause }) => {
@@ -130,6 +136,55 @@ fn converse_inner(
         }
     }
     Ok(())
+}
+
+/// Sends what the machine has to give: one batch of replies travels while the next is computed.
+fn stream(
+    server: Server,
+    outgoing: &mut dyn Outgoing,
+    said: &dyn Fn(&ToClient, usize),
+) -> Result<Server, Error> {
+    std::thread::scope(|scope| {
+        let (batches, queue) = std::sync::mpsc::sync_channel::<Vec<ToClient>>(1);
+        let sender = scope.spawn(move || -> Result<(), Error> {
+            for reply in queue.iter().flatten() {
+                outgoing.send(&reply.to_bytes())?;
+            }
+            Ok(())
+        });
+        let mut busy = Ok(server);
+        while let Ok(server) = busy {
+            if !server.is_busy() {
+                busy = Ok(server);
+                break;
+            }
+            busy = match server.proceed() {
+                Ok(step) => {
+                    for reply in &step.replies {
+                        said(reply, reply.content_length());
+                    }
+                    // A sender that stopped says why when it is joined.
+                    let stopped = batches.send(step.replies).is_err();
+                    let done = Error::Disconnected("sending results");
+                    if stopped { Err(done) } else { Ok(step.server) }
+                }
+                Err(Fault { reply, cause }) => {
+                    // If the peer is gone already, the cause is reported all the same.
+                    let _ = batches.send(vec![reply]);
+                    Err(*cause)
+                }
+            };
+        }
+        drop(batches);
+        let sent = sender
+            .join()
+            .unwrap_or(Err(Error::Disconnected("sending results")));
+        match (busy, sent) {
+            (Err(Error::Disconnected(_)), Err(cause)) => Err(cause),
+            (Ok(server), sent) => sent.map(|()| server),
+            (Err(cause), _) => Err(cause),
+        }
+    })
 }
 
 /// A server listening on a socket.

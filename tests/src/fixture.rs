@@ -19,8 +19,9 @@ use sphinx_protocol::link::Link;
 use sphinx_protocol::message::{ModelId, Sealed};
 use sphinx_protocol::model::Replica;
 use sphinx_protocol::packed::Packed;
+use sphinx_protocol::paper::{Paper, PaperLiteral, PaperPlan};
 use sphinx_protocol::party::{Hub, HubLimits};
-use sphinx_protocol::plan::{Limits, Plan, PlanChoices, PlanLiteral};
+use sphinx_protocol::plan::{GridPlan, Limits, Plan, PlanChoices, PlanLiteral};
 use sphinx_protocol::serve::converse;
 use sphinx_protocol::train::{Learn, Outcome, Setup, Streams, Trainer};
 use sphinx_protocol::transport::{Wire, loopback};
@@ -152,6 +153,36 @@ pub fn packed_with(
     )?))
 }
 
+/// A checked toy plan of the engine `paper`.
+///
+/// # Panics
+/// If the choices make no plan.
+#[must_use]
+pub fn toy_paper_plan(choices: &PlanChoices, log_n: u32) -> PaperPlan {
+    let he = ParametersLiteral {
+        log_n,
+        security: Security::Toy,
+        ..sphinx_protocol::paper::standard_parameters()
+    };
+    let literal = PaperLiteral::design_with(choices, he).expect("a plan");
+    PaperPlan::new(&literal, &Limits::default()).expect("an exact plan")
+}
+
+/// The engine `paper` over an in-process wire, with key and encryption randomness from `seed`.
+///
+/// # Errors
+/// Whatever keeps the model from being opened.
+pub fn paper_with(
+    plan: &PaperPlan,
+    replica: Replica,
+    view: Option<View>,
+    seed: u64,
+) -> Result<Engine<Paper>, Error> {
+    let link = Link::greet(serve_in_process(&hub(), view))?;
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    Ok(Engine::new(Paper::open(link, plan, replica, &mut rng)?))
+}
+
 /// The oracle.
 #[must_use]
 pub fn local(plan: &Plan) -> Engine<Local> {
@@ -220,13 +251,35 @@ pub fn train_recorded<E: Learn>(
 where
     Error: From<E::Error>,
 {
+    train_on_grid(engine, plan.grid(), data, first_step, steps, z, seed)
+}
+
+/// As [`train_recorded`], for engines whose plan has other ciphertexts or none.
+///
+/// # Errors
+/// Whatever stops the training.
+///
+/// # Panics
+/// If the fixed settings are refused.
+pub fn train_on_grid<E: Learn>(
+    engine: E,
+    grid: &GridPlan,
+    data: &Dataset,
+    first_step: u64,
+    steps: u64,
+    z: Option<f64>,
+    seed: u64,
+) -> Result<(E, Ledger), Error>
+where
+    Error: From<E::Error>,
+{
     let mut ledger = Ledger::in_memory(None, Adjacency::AddRemove);
     let setup = Setup {
-        network: plan.network(),
+        network: grid.network(),
         data,
-        sampler: sampler(plan, data),
-        mechanism: mechanism(plan, data, z),
-        capacity: plan.capacity(),
+        sampler: sampler(grid, data),
+        mechanism: mechanism(grid, data, z),
+        capacity: grid.capacity(),
         streams: Streams::seeded_for_experiments(seed),
         ledger: &mut ledger,
         first_step,
@@ -246,7 +299,7 @@ where
 /// # Panics
 /// Never: the rate is right by construction.
 #[must_use]
-pub fn rate(plan: &Plan, data: &Dataset) -> SamplingRate {
+pub fn rate(plan: &GridPlan, data: &Dataset) -> SamplingRate {
     let (mean, records) = (plan.capacity() as f64 / 2.0, data.labels.len());
     SamplingRate::from_mean(mean.min(records as f64), records as u64).expect("rate")
 }
@@ -256,7 +309,7 @@ pub fn rate(plan: &Plan, data: &Dataset) -> SamplingRate {
 /// # Panics
 /// Never: the rate is right by construction.
 #[must_use]
-pub fn sampler(plan: &Plan, data: &Dataset) -> PoissonSampler {
+pub fn sampler(plan: &GridPlan, data: &Dataset) -> PoissonSampler {
     PoissonSampler::new(rate(plan, data), plan.capacity() as u64)
 }
 
@@ -265,8 +318,8 @@ pub fn sampler(plan: &Plan, data: &Dataset) -> PoissonSampler {
 /// # Panics
 /// If the noise multiplier is refused.
 #[must_use]
-pub fn mechanism(plan: &Plan, data: &Dataset, z: Option<f64>) -> GaussianMechanism {
-    let bound = ClipBound::new(plan.grid().literal().clip_bound).expect("bound");
+pub fn mechanism(plan: &GridPlan, data: &Dataset, z: Option<f64>) -> GaussianMechanism {
+    let bound = ClipBound::new(plan.literal().clip_bound).expect("bound");
     let z = z.map(|z| NoiseMultiplier::new(z).expect("z"));
     GaussianMechanism::new(bound, z, rate(plan, data)).expect("mechanism")
 }

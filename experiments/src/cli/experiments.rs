@@ -55,12 +55,16 @@ pub struct ReportArgs {
 /// `sphinx bench`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   sphinx bench --json
+  sphinx bench --pure-he                             the baseline with encrypted weights, about a minute
 
 About ten seconds. Each line is a median; ratios are against the plain reference of the same
 computation, or against the same step in the clear. For careful measurements: cargo bench.")]
 pub struct BenchArgs {
+    /// Measure training steps with everything encrypted instead, both styles
+    #[arg(long)]
+    pub pure_he: bool,
     /// How results are told.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -61,7 +61,7 @@ pub enum EngineName {
     Clear,
     /// At the server, on packed ciphertexts
     Packed,
-    /// The published protocol
+    /// The published protocol: at the server, in slots
     Paper,
     /// Everything encrypted
     PureHe,
@@ -198,6 +198,9 @@ pub struct TrainingArgs {
     /// The model is the mean of the weights over this last share of the steps (float engine)
     #[arg(long, value_name = "SHARE")]
     pub tail_average: Option<f64>,
+    /// With --engine clear --grid: clip the finished gradient of every record, as the engine paper does
+    #[arg(long)]
+    pub clip_samples: bool,
     /// Clip each layer by itself, to the bound over the root of their number (float engine)
     #[arg(long)]
     pub clip_per_layer: bool,
@@ -266,6 +269,7 @@ Examples:
   sphinx train --epsilon 8 --steps 80
   sphinx train --dataset mnist --data ~/data/mnist --epsilon 2 --epochs 5 --json
   sphinx train --engine clear --grid --seed 1        the oracle of the encrypted engine
+  sphinx train --engine paper --steps 3              the published protocol, step by step
   sphinx train --connect 127.0.0.1:7878              with a server started by `sphinx serve`
   sphinx train --engine clear --model scatter-linear --batch 8192 --epochs 60 --lr 8 --clip 0.1
   sphinx train --run-dir my-run --resume             go on with an interrupted run
@@ -289,6 +293,7 @@ pub struct TrainArgs {
         "noise_multiplier", "non_private", "delta", "clip", "batch", "epochs", "steps", "lr",
         "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "views", "view_shift",
         "view_mirror", "seed",
+        "clip_samples",
         "tickets", "accountant", "renyi_filter",
     ])]
     pub resume: bool,

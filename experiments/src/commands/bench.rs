@@ -27,6 +27,8 @@ use crate::output::Output;
 use crate::table::{Table, seconds};
 use crate::usage::OrUsage;
 
+mod pure_he;
+
 /// Steps of each kind, the first of which does not count.
 const STEPS: u64 = 4;
 /// Requests that are timed.
@@ -48,6 +50,9 @@ impl Line {
 
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let out = Output::new(args.output.json, args.output.quiet);
+    if args.pure_he {
+        return pure_he::run(out);
+    }
     out.remark("measuring; about ten seconds");
     let config = Config {
         train_size: 4000,

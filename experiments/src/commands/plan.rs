@@ -6,12 +6,14 @@ use sphinx_nn::Network;
 use sphinx_protocol::plan::Plan;
 
 use crate::cli::{DataArgs, Dataset, PlanArgs};
-use crate::config::{Config, load_split};
-use crate::job::design;
+use crate::config::{Config, Engine, load_split};
+use crate::job::{design, design_paper};
 use crate::output::Output;
 use crate::privacy::Terms;
 use crate::table::Table;
 use crate::usage::OrUsage;
+
+mod paper;
 
 /// Records of a set when neither files nor flags say how many.
 const RECORDS: usize = 60_000;
@@ -26,8 +28,18 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     let network = Network::new(&config.architecture(args.training.data.dataset.shape(), CLASSES)?)
         .or_usage("--model")?;
     let terms = Terms::resolve(&config)?;
-    let plan = design(&config, &network, &terms)?;
     let epsilon = terms.epsilon_of_run(&config)?;
+    if config.engine == Engine::Paper {
+        let plan = design_paper(&config, &network, &terms)?;
+        out.say(paper::overview(&config, &terms, &plan, epsilon));
+        out.say("\noperations of one step, by formula");
+        out.say(paper::operations(&plan));
+        out.say("\nevery slot is an exact integer (over 2^40 decoded slots)");
+        out.say(paper::exactness(plan.exactness()));
+        out.object(&paper::object(&config, &terms, &plan, epsilon));
+        return Ok(());
+    }
+    let plan = design(&config, &network, &terms)?;
     out.say(overview(&config, &terms, &plan, epsilon));
     out.say(format_args!(
         "\nlayouts (tiles of the training batch, then of a batch of tickets)"

@@ -41,13 +41,18 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         out.remark(standing(&begun));
     }
     let mut bar = Bar::new(out, &job);
-    let trained = if engine == Engine::Packed {
-        let log = run.path().join("server.log");
-        let server = Server::obtain(args.connect.as_deref(), &log)?;
-        job.train_packed(&server, None, &randomness, &mut begun, &mut bar)?
-    } else {
-        job.train_local(&randomness, &mut begun, &mut bar)?
+    let server = engine
+        .is_encrypted()
+        .then(|| Server::obtain(args.connect.as_deref(), &run.path().join("server.log")))
+        .transpose()?;
+    let trained = match &server {
+        Some(server) if engine == Engine::Packed => {
+            job.train_packed(server, None, &randomness, &mut begun, &mut bar)?
+        }
+        Some(server) => job.train_paper(server, &randomness, &mut begun, &mut bar)?,
+        None => job.train_local(&randomness, &mut begun, &mut bar)?,
     };
+    drop(server);
     bar.finish();
     keep_model(&job, &trained, &run)?;
     let statement = job.terms.statement(&begun.ledger, &job.config)?;
@@ -84,7 +89,7 @@ fn start(args: &TrainArgs) -> Result<(Job, RunDir)> {
 }
 
 fn refuse_server(args: &TrainArgs, engine: Engine) -> Result<()> {
-    if args.connect.is_some() && engine != Engine::Packed {
+    if args.connect.is_some() && !engine.is_encrypted() {
         let problem = "the engine clear needs no server";
         return Err(UsageError::flag("--connect", problem));
     }

@@ -8,6 +8,7 @@ use sphinx_nn::engine::Infer;
 use sphinx_protocol::grid::{Engine, Local};
 use sphinx_protocol::model::FrozenReplica;
 use sphinx_protocol::packed::{Packed, PhaseTimes};
+use sphinx_protocol::paper::Paper;
 use sphinx_protocol::train::{Checkpoint, Float, Kept, Learn, Outcome, Report, Setup, Trainer};
 
 use super::saving::{Begun, Notes};
@@ -130,6 +131,20 @@ impl Observed for Engine<Local> {
 }
 
 impl Observed for Engine<Packed> {
+    fn frozen(&self) -> Option<Arc<FrozenReplica>> {
+        Some(self.freeze())
+    }
+
+    fn accuracy(&self, job: &Job) -> Result<f64> {
+        job.accuracy_frozen(&self.freeze())
+    }
+
+    fn phases(&self) -> Option<PhaseTimes> {
+        Some(self.multiplier().times())
+    }
+}
+
+impl Observed for Engine<Paper> {
     fn frozen(&self) -> Option<Arc<FrozenReplica>> {
         Some(self.freeze())
     }

@@ -8,6 +8,7 @@ use rand::Rng;
 use sphinx_protocol::grid::Engine;
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::packed::Packed;
+use sphinx_protocol::paper::Paper;
 
 use super::{Begun, Job, Model, Randomness, Trained, Watch, drive};
 use crate::child::Server;
@@ -61,6 +62,44 @@ impl Job {
             client_cpu_s: offline_cpu + history.cpu_s(),
             server_cpu_s: after - before,
             id: Some(id),
+            history,
+            model,
+        })
+    }
+
+    /// Trains at `server` by the published protocol; the model lives there as long as the
+    /// connection.
+    ///
+    /// # Errors
+    /// Whatever stops the run, above all a server that is gone.
+    pub fn train_paper(
+        &self,
+        server: &Server,
+        randomness: &Randomness,
+        begun: &mut Begun,
+        watch: &mut dyn Watch,
+    ) -> Result<Trained> {
+        let before = server.cpu_seconds()?;
+        let (start, cpu) = (Instant::now(), ProcessTime::now());
+        let plan = self.paper.as_ref().context("this run has no slots")?;
+        let replica = super::replica(plan.grid(), begun)?;
+        let paper = Paper::open(server.link()?, plan, replica, &mut rand::rng())
+            .context("opening the model at the server")?;
+        let (offline_seconds, offline_cpu) =
+            (start.elapsed().as_secs_f64(), cpu.elapsed().as_secs_f64());
+        let (engine, history) = drive::drive(self, Engine::new(paper), randomness, begun, watch)?;
+        let paper = engine.into_multiplier();
+        let meter = paper.link().meter().clone();
+        let (after, replica) = paper.close().context("ending the training at the server")?;
+        let model = Model::Grid(Box::new(replica));
+        Ok(Trained {
+            accuracy: self.accuracy(&model)?,
+            offline_seconds,
+            seconds: offline_seconds + history.seconds(),
+            traffic: meter.read(),
+            client_cpu_s: offline_cpu + history.cpu_s(),
+            server_cpu_s: after - before,
+            id: None,
             history,
             model,
         })

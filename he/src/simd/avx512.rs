@@ -358,6 +358,26 @@ pub(super) fn dot_add_assign(q: &Modulus, acc: &mut [u64], terms: &[(&[u64], &[u
     }
 }
 
+/// `acc += sum_t w_t a_t`, as [`dot_add_assign`] with one word in the place of a row.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+pub(super) fn weigh_add_assign(q: &Modulus, acc: &mut [u64], terms: &[(&[u64], u64)]) {
+    let sums = Sums::new(q);
+    let whole = acc.len() / 64 * 64;
+    for terms in terms.chunks(DOT_ROOM) {
+        let (body, end) = acc.split_at_mut(whole);
+        let (body, _) = body.as_chunks_mut();
+        sums.weigh::<8>(body, 0, terms);
+        let (registers, _) = end.as_chunks_mut();
+        sums.weigh::<1>(registers, whole / 8, terms);
+    }
+    let vectors = acc.len() / 8 * 8;
+    for (a, w) in terms {
+        for (x, &y) in acc[vectors..].iter_mut().zip(&a[vectors..]) {
+            *x = q.mul_add(*x, y, *w);
+        }
+    }
+}
+
 /// The reduction of a sum of products: `low + 2^52 high`.
 struct Sums {
     field: Field,
@@ -399,6 +419,31 @@ impl Sums {
                     let (x, y) = (load(a), load(b));
                     low[k] = add_low(low[k], x, y);
                     top[k] = _mm512_madd52hi_epu64(top[k], x, y);
+                }
+            }
+            for ((x, &low), &top) in block.iter_mut().zip(&low).zip(&top) {
+                store(x, self.reduce(low, top));
+            }
+        }
+    }
+
+    /// As [`Self::add`] with one word for each term.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn weigh<const V: usize>(&self, acc: &mut [Lanes], first: usize, terms: &[(&[u64], u64)]) {
+        for (i, block) in acc.chunks_exact_mut(V).enumerate() {
+            let (from, to) = ((first + i * V) * 8, (first + (i + 1) * V) * 8);
+            let mut low = [_mm512_setzero_si512(); V];
+            let mut top = [_mm512_setzero_si512(); V];
+            for (sum, x) in low.iter_mut().zip(block.iter()) {
+                *sum = load(x);
+            }
+            for (a, w) in terms {
+                let ((a, _), w) = (a[from..to].as_chunks(), splat(*w));
+                for (k, a) in a.iter().enumerate().take(V) {
+                    let x = load(a);
+                    low[k] = add_low(low[k], x, w);
+                    top[k] = _mm512_madd52hi_epu64(top[k], x, w);
                 }
             }
             for ((x, &low), &top) in block.iter_mut().zip(&low).zip(&top) {

@@ -90,6 +90,30 @@ pub(super) fn dot_add_assign(q: &Modulus, acc: &mut [u64], terms: &[(&[u64], &[u
     }
 }
 
+/// `acc += sum_t w_t a_t`, `w_t` a residue each, as [`dot_add_assign`].
+pub(super) fn weigh_add_assign(q: &Modulus, acc: &mut [u64], terms: &[(&[u64], u64)]) {
+    debug_assert!(terms.iter().all(|(a, _)| a.len() == acc.len()));
+    let room = 1usize << (127 - 2 * q.bits()).min(usize::BITS - 2);
+    for terms in terms.chunks(room) {
+        for (i, block) in acc.chunks_mut(DOT_BLOCK).enumerate() {
+            let range = i * DOT_BLOCK..i * DOT_BLOCK + block.len();
+            let mut sums = [0u128; DOT_BLOCK];
+            sums.iter_mut()
+                .zip(block.iter())
+                .for_each(|(sum, &x)| *sum = x.into());
+            for (a, w) in terms {
+                for (sum, &x) in sums.iter_mut().zip(&a[range.clone()]) {
+                    *sum = sum.wrapping_add(u128::from(x) * u128::from(*w));
+                }
+            }
+            block
+                .iter_mut()
+                .zip(&sums)
+                .for_each(|(x, &sum)| *x = q.reduce_u128(sum));
+        }
+    }
+}
+
 /// `acc -= a b`, entry by entry.
 pub(super) fn mul_sub_assign(q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
     debug_assert!(acc.len() == a.len() && a.len() == b.len());

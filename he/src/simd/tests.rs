@@ -188,6 +188,7 @@ fn all_kernels(kernels: Kernels, q: &Modulus, a: &[u64], b: &[u64], c: &[u64]) -
         on(&|a| kernels.mul_sub_assign(q, a, b, c)),
         on(&|a| kernels.dot_add_assign(q, a, &[(b, c)])),
         on(&|a| kernels.dot_add_assign(q, a, &[(b, c), (c, c), (b, b)])),
+        on(&|a| kernels.weigh_add_assign(q, a, &[(b, c[0]), (c, 0), (b, q.value() - 1)])),
         on(&|a| kernels.add_signed_assign(q, a, &signed(b))),
         on(&|a| kernels.add_signed_assign(q, a, &vec![i64::MIN; a.len()])),
     ];
@@ -229,9 +230,11 @@ fn back_ends_agree_on_long_sums() {
         for count in [0, 1, 2047, 2048, 2049, 4500] {
             let mut terms: Vec<(&[u64], &[u64])> = vec![(&rows[2], &rows[2]); count];
             terms.push((&rows[4], &rows[5]));
+            let weighted: Vec<_> = terms.iter().map(|(a, b)| (*a, b[0])).collect();
             let run = |kernels: Kernels| {
                 let mut acc = rows[2].clone();
                 kernels.dot_add_assign(&q, &mut acc, &terms);
+                kernels.weigh_add_assign(&q, &mut acc, &weighted);
                 acc
             };
             let expected = run(scalar_kernels());

@@ -37,6 +37,9 @@ fn to_server() -> Vec<ToServer> {
             id: ModelId([2; 16]),
             digest: [7; 32],
         },
+        ToServer::OpenPaper {
+            plan: b"{}".to_vec(),
+        },
         ToServer::BeginStep { step: u64::MAX },
         ToServer::Activation(place(), sealed()),
         ToServer::OutputGradient(place(), sealed()),

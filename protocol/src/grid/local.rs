@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use sphinx_dp::mechanism::Noised;
 
 use sphinx_nn::conv::ConvShape;
-use sphinx_nn::network::LinearKind;
+use sphinx_nn::network::{LinearKind, LinearShape};
 
 use super::conv::Patches;
 use super::{ClippedLayer, Forward, Multiplier};
@@ -139,6 +139,15 @@ impl Multiplier for Local {
         Ok(work.iter().map(sum).collect())
     }
 
+    fn sample_gradients(
+        &mut self,
+        layer: usize,
+        x: &Integers,
+        d: &Integers,
+    ) -> Result<Vec<i32>, Error> {
+        Ok(per_sample(&self.plan().network().linears()[layer], x, d))
+    }
+
     fn learn(&mut self, noised: &Noised) -> Result<(), Error> {
         self.replica.apply(noised)?;
         self.frozen = self.replica.freeze();
@@ -148,6 +157,36 @@ impl Multiplier for Local {
     fn replica(&self) -> &Replica {
         &self.replica
     }
+}
+
+/// `d_j x_j^T` of every sample, `[weight][row]`; a plan keeps it within 32 bits.
+fn per_sample(shape: &LinearShape, x: &Integers, d: &Integers) -> Vec<i32> {
+    let rows = x.rows();
+    let gradients: Vec<Vec<i32>> = (0..rows)
+        .into_par_iter()
+        .map_init(Patches::default, |patches, j| match shape.kind {
+            LinearKind::Dense => {
+                let row = d.row(j).iter();
+                row.flat_map(|&d| x.row(j).iter().map(move |&x| d * x))
+                    .collect()
+            }
+            LinearKind::Conv(conv) => {
+                let real: Vec<f64> = d.row(j).iter().map(|&d| f64::from(d)).collect();
+                let mut gradient = vec![0.0; conv.weights()];
+                patches.spread(conv, x.row(j));
+                patches.gradient(conv, &real, &mut gradient);
+                gradient.iter().map(|&g| g as i32).collect()
+            }
+        })
+        .collect();
+    let mut out = vec![0; shape.weights() * rows];
+    let columns = out.par_chunks_mut(rows.max(1)).enumerate();
+    columns.for_each(|(weight, column)| {
+        for (out, gradient) in column.iter_mut().zip(&gradients) {
+            *out = gradient[weight];
+        }
+    });
+    out
 }
 
 /// `sum_j d_j x_j^T`, row-major `[out][in]`.

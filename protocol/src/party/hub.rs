@@ -85,6 +85,12 @@ impl Hub {
         }
     }
 
+    /// How much this server takes on.
+    #[must_use]
+    pub const fn limits(&self) -> &HubLimits {
+        &self.limits
+    }
+
     /// CPU seconds of this process since the hub was made.
     #[must_use]
     pub fn cpu_seconds(&self) -> f64 {

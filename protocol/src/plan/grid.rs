@@ -15,6 +15,27 @@ use crate::error::Error;
 use crate::format::{LayerFormat, formats};
 use crate::model::StepRule;
 
+/// What the client clips, sample by sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clipping {
+    /// The output gradients, before they are multiplied: only the clipped sum is computed.
+    #[default]
+    Factors,
+    /// The finished gradient of every sample, as in the published protocol.
+    Samples,
+}
+
+impl Clipping {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature serde asks for"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What people write down of the grids: unchecked, serialisable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +52,9 @@ pub struct GridLiteral {
     pub rule: StepRule,
     /// Seed of the public initialisation.
     pub init_seed: u64,
+    /// What is clipped.
+    #[serde(default, skip_serializing_if = "Clipping::is_default")]
+    pub clipping: Clipping,
 }
 
 impl GridLiteral {
@@ -54,7 +78,17 @@ impl GridLiteral {
                 gradient_shift,
             )?,
             init_seed: choices.init_seed,
+            clipping: Clipping::Factors,
         })
+    }
+
+    /// The same grids with the gradients of samples clipped.
+    #[must_use]
+    pub fn clipping_samples(self) -> Self {
+        Self {
+            clipping: Clipping::Samples,
+            ..self
+        }
     }
 }
 
@@ -201,14 +235,14 @@ fn check_limits(literal: &GridLiteral, network: &Network, limits: &Limits) -> Re
 }
 
 /// Largest |`W x + b`| of a layer, in units of its product grid.
-pub(super) fn forward_bound(shape: &LinearShape, format: &LayerFormat) -> f64 {
+pub(crate) fn forward_bound(shape: &LinearShape, format: &LayerFormat) -> f64 {
     let (fan_in, _) = shape.fans();
     fan_in as f64 * f64::from(format.x_limit) * f64::from(format.w_limit)
         + bias_bound(format) as f64
 }
 
 /// Largest |`W^T d`| of a layer, in units of its backward grid.
-pub(super) fn backward_bound(shape: &LinearShape, format: &LayerFormat) -> f64 {
+pub(crate) fn backward_bound(shape: &LinearShape, format: &LayerFormat) -> f64 {
     let (_, fan_out) = shape.fans();
     fan_out as f64 * f64::from(format.d_limit) * f64::from(format.w_limit)
 }

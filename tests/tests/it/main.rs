@@ -12,6 +12,7 @@ mod exactness;
 mod grid;
 mod hostile;
 mod inference;
+mod paper;
 mod recovery;
 mod tidy;
 mod transcript;

@@ -71,7 +71,7 @@ fn shape(seen: &[Seen]) -> Vec<(bool, &'static str, usize)> {
 
 /// The first frame by whose kind, place in the order or size the server could tell two views
 /// apart.
-fn difference(one: &[Seen], other: &[Seen]) -> Option<String> {
+pub(crate) fn difference(one: &[Seen], other: &[Seen]) -> Option<String> {
     let (one, other) = (shape(one), shape(other));
     let at = (0..one.len().max(other.len())).find(|&at| one.get(at) != other.get(at))?;
     Some(format!(
@@ -93,7 +93,7 @@ fn order_and_sizes_do_not_depend_on_the_data() {
 /// A trainer that really leaks: its capacity is what the draw gave, so it sends no padding.
 fn view_without_padding(seed: u64) -> (usize, Vec<Seen>) {
     let data = random_data(30, 10, 3, seed);
-    let honest = sampler(&plan(CAPACITY), &data);
+    let honest = sampler(plan(CAPACITY).grid(), &data);
     let drawn = honest
         .draw(data.labels.len(), &mut ChaCha20Rng::seed_from_u64(seed))
         .len();
@@ -161,7 +161,7 @@ fn updates(seen: &[Seen]) -> Vec<(u64, usize)> {
 fn ledger_and_updates_agree_one_to_one() {
     let (plan, data) = (plan(CAPACITY), random_data(30, 10, 3, 9));
     let (seen, ledger) = run(&plan, &data, 9, 99);
-    let event = mechanism(&plan, &data, Some(1.0)).event();
+    let event = mechanism(plan.grid(), &data, Some(1.0)).event();
     let entries = ledger.entries();
     assert!(entries.iter().all(|e| e.event == event), "{entries:?}");
     // One charge pays for weights and biases; the server is told the weights.
@@ -185,7 +185,7 @@ fn ciphertexts(seen: &[Seen]) -> Vec<[u8; 32]> {
 }
 
 /// How many of `digests` were there before.
-fn repeated(digests: &[[u8; 32]]) -> usize {
+pub(crate) fn repeated(digests: &[[u8; 32]]) -> usize {
     let mut known = HashSet::new();
     digests.iter().filter(|d| !known.insert(**d)).count()
 }
