@@ -30,6 +30,9 @@ pub use returns::{LayerReturns, Return};
 
 /// log2 of the encryption scale of layer inputs.
 const LOG2_SCALE_X: u32 = 30;
+/// Bits that the scale of gradient sums leaves below the kept prime; toy primes may be so small
+/// that this decides.
+const SUM_BITS: u32 = 27;
 /// log2 of the scale that gradient sums have after the drop; others are near it.
 const LOG2_SCALE_RESULT: u32 = 16;
 
@@ -50,9 +53,10 @@ impl Scales {
     fn of(parameters: &Parameters) -> Self {
         let bits = |at: usize| parameters.moduli().get(at).map_or(0, |q| q.bits());
         let (kept, dropped) = (bits(0), bits(1));
+        let result = LOG2_SCALE_RESULT.min(kept.saturating_sub(SUM_BITS));
         Self {
             x: LOG2_SCALE_X,
-            d: (dropped + LOG2_SCALE_RESULT).saturating_sub(LOG2_SCALE_X),
+            d: (dropped + result).saturating_sub(LOG2_SCALE_X),
             bias: (dropped + kept).saturating_sub(30),
             dropped,
         }
