@@ -86,6 +86,19 @@ impl Link {
         }
     }
 
+    /// Waits until the server stands at the version `ours`.
+    ///
+    /// # Errors
+    /// As [`Self::standing`], and [`Error::VersionMismatch`].
+    pub(crate) fn confirm(&mut self, ours: ModelVersion) -> Result<(), Error> {
+        let theirs = self.standing()?.version;
+        if ours == theirs {
+            Ok(())
+        } else {
+            Err(Error::VersionMismatch { ours, theirs })
+        }
+    }
+
     /// Says goodbye; gives the CPU seconds the server process spent meanwhile.
     ///
     /// # Errors

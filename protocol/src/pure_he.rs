@@ -463,6 +463,21 @@ impl PureHe {
         Products::new(self.network.linears()[layer])
     }
 
+    /// The products that make each result of a phase: operand, weight. A weight stands for its own
+    /// number.
+    fn lists(&self, layer: usize, phase: Phase) -> Vec<Terms> {
+        let products = self.products(layer);
+        let count = self.network.linears()[layer].weights();
+        let places: Vec<i32> = (0..count as i32).collect();
+        let terms = |result| match phase {
+            Phase::Forward => products.forward(&places, result),
+            _ => products.backward(&places, result),
+        };
+        (0..products.results(phase) as u32)
+            .map(|result| terms(result).iter().map(|t| (t.1 as u32, t.0)).collect())
+            .collect()
+    }
+
     fn count_sums(&mut self, lists: &[Terms]) {
         let terms = lists.iter().map(|list| list.len() as u64).sum();
         self.counts.add_sums(self.style, lists.len() as u64, terms);
@@ -480,19 +495,7 @@ impl PureHe {
     }
 
     fn linear(&mut self, layer: usize, x: &[Ciphertext]) -> Result<Vec<Ciphertext>, Error> {
-        let products = self.products(layer);
-        let count = self.network.linears()[layer].weights();
-        // A weight stands for its own number.
-        let places: Vec<i32> = (0..count as i32).collect();
-        let outputs = 0..products.results(Phase::Forward) as u32;
-        let terms = |y| {
-            products
-                .forward(&places, y)
-                .iter()
-                .map(|t| (t.1 as u32, t.0))
-                .collect()
-        };
-        let lists: Vec<Terms> = outputs.map(terms).collect();
+        let lists = self.lists(layer, Phase::Forward);
         self.count_sums(&lists);
         let Self {
             server,
@@ -613,18 +616,7 @@ impl Train for PureHe {
 
     fn backward(&mut self, layer: usize, d: &Tensor, _held: &Inputs) -> Result<Tensor, Error> {
         let encrypted = self.encrypt_outputs(d)?;
-        let products = self.products(layer);
-        let count = self.network.linears()[layer].weights();
-        let places: Vec<i32> = (0..count as i32).collect();
-        let inputs = 0..products.results(Phase::Backward) as u32;
-        let terms = |x| {
-            products
-                .backward(&places, x)
-                .iter()
-                .map(|t| (t.1 as u32, t.0))
-                .collect()
-        };
-        let lists: Vec<Terms> = inputs.map(terms).collect();
+        let lists = self.lists(layer, Phase::Backward);
         self.count_sums(&lists);
         let Self {
             server,

@@ -63,7 +63,7 @@ pub enum EngineName {
     Packed,
     /// The published protocol: at the server, in slots
     Paper,
-    /// Everything encrypted
+    /// Everything encrypted; measured by `sphinx bench --pure-he`, training is not in this version
     PureHe,
 }
 
@@ -101,8 +101,8 @@ pub struct TrainingArgs {
     /// The data.
     #[command(flatten)]
     pub data: DataArgs,
-    /// The network: linear, mlp, mlp-64, mlp-relu; with --engine clear also minionn-mnist,
-    /// minionn-mnist-tanh, minionn-cifar10, minionn-cifar10-tanh, papernot-tanh, scatter-linear
+    /// The network: linear, mlp, mlp-64, mlp-relu, minionn-mnist, minionn-mnist-tanh, minionn-cifar10,
+    /// minionn-cifar10-tanh, papernot-tanh, scatter-linear; an engine that cannot carry one says so
     #[arg(long, value_name = "NAME", default_value = "mlp")]
     pub model: String,
     /// For scatter-linear: how far features are decorrelated by procedural images; 0.5 whitens

@@ -102,7 +102,7 @@ impl Packed {
             times: PhaseTimes::default(),
         };
         packed.send_biases(&packed.replica.master_biases())?;
-        packed.confirm()?;
+        packed.link.confirm(packed.replica.public().version())?;
         Ok(packed)
     }
 
@@ -158,19 +158,6 @@ impl Packed {
             })?;
         }
         Ok(())
-    }
-
-    /// Waits until the server is where we are.
-    fn confirm(&mut self) -> Result<(), Error> {
-        let (ours, theirs) = (
-            self.replica.public().version(),
-            self.link.standing()?.version,
-        );
-        if ours == theirs {
-            Ok(())
-        } else {
-            Err(Error::VersionMismatch { ours, theirs })
-        }
     }
 
     /// One phase of one layer: encrypt and send every tile, take every result.
@@ -403,7 +390,7 @@ impl Multiplier for Packed {
             gradient: weights,
         })?;
         self.send_biases(&biases)?;
-        self.confirm()?;
+        self.link.confirm(self.replica.public().version())?;
         self.times.update += start.elapsed().as_secs_f64();
         Ok(())
     }

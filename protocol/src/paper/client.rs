@@ -226,7 +226,7 @@ impl Paper {
         };
         let biases: Vec<i32> = paper.biases();
         paper.send_biases(&biases)?;
-        paper.confirm()?;
+        paper.link.confirm(paper.replica.public().version())?;
         Ok(paper)
     }
 
@@ -294,17 +294,6 @@ impl Paper {
             }
         }
         Ok(())
-    }
-
-    /// Waits until the server is where we are.
-    fn confirm(&mut self) -> Result<(), Error> {
-        let ours = self.replica.public().version();
-        let theirs = self.link.standing()?.version;
-        if ours == theirs {
-            Ok(())
-        } else {
-            Err(Error::VersionMismatch { ours, theirs })
-        }
     }
 
     /// Sends a matrix, one ciphertext per column and block, and takes the results of a phase.
@@ -499,7 +488,7 @@ impl Multiplier for Paper {
         let after = self.biases();
         let changes: Vec<i32> = after.iter().zip(before).map(|(a, b)| a - b).collect();
         self.send_biases(&changes)?;
-        self.confirm()?;
+        self.link.confirm(self.replica.public().version())?;
         self.times.update += start.elapsed().as_secs_f64();
         Ok(())
     }
