@@ -59,6 +59,22 @@ fn mills_drop(z1: f64, z2: f64) -> f64 {
     })
 }
 
+/// The logarithm of the probability that a standard normal is above `z`, also far out.
+pub(crate) fn ln_above(z: f64) -> f64 {
+    if z >= 0.0 {
+        ln_density(z) + mills_right(z).ln()
+    } else if z > -9.5 {
+        (-(ln_density(z).exp() * mills_right(-z))).ln_1p()
+    } else {
+        0.0
+    }
+}
+
+/// How fast [`ln_above`] falls at `z`.
+pub(crate) fn hazard(z: f64) -> f64 {
+    (ln_density(z) - ln_above(z)).exp()
+}
+
 /// `ln E[(1 - e^-y)+ e^(-tilt y)]` over a centred normal `y` of standard deviation `deviation`.
 pub(crate) fn ln_tilted_tail(tilt: f64, deviation: f64) -> f64 {
     mills_drop(tilt * deviation, (tilt + 1.0) * deviation).ln() - 0.5 * TAU.ln()

@@ -42,6 +42,7 @@
 mod account;
 mod contour;
 mod grid;
+mod largest;
 mod outcomes;
 mod single;
 mod target;

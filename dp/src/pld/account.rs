@@ -8,8 +8,9 @@ use crate::accountant::{
 use crate::event::DpEvent;
 use crate::flat::{Flat, Piece, Step};
 use crate::gaussian;
-use crate::pld::contour::{Composed, Contour, WAYS};
+use crate::pld::contour::{Composed, Contour, Part, Slice, WAYS, Way};
 use crate::pld::grid::{Grid, Steps, at_the_end};
+use crate::pld::largest::Largest;
 use crate::pld::target::Target;
 use crate::pld::{Direction, PldError, single};
 use crate::quantity::{Adjacency, Delta};
@@ -77,6 +78,7 @@ pub struct PldAccountant {
 #[derive(Debug)]
 enum Composition {
     Contour(Contour),
+    Largest(Largest),
     Grid(Grid),
 }
 
@@ -84,6 +86,7 @@ impl Composition {
     const fn tilt(&self) -> f64 {
         match self {
             Self::Contour(contour) => contour.tilt,
+            Self::Largest(largest) => largest.tilt,
             Self::Grid(grid) => grid.tilt,
         }
     }
@@ -91,6 +94,7 @@ impl Composition {
     fn epsilons(&self, ln_delta: f64) -> Option<[f64; 3]> {
         match self {
             Self::Contour(contour) => contour.epsilons(ln_delta),
+            Self::Largest(largest) => largest.epsilons(ln_delta),
             Self::Grid(grid) => grid.epsilons(ln_delta),
         }
     }
@@ -98,6 +102,7 @@ impl Composition {
     fn deltas(&self, epsilon: f64) -> Option<[f64; 3]> {
         match self {
             Self::Contour(contour) => contour.deltas(epsilon),
+            Self::Largest(largest) => largest.deltas(epsilon),
             Self::Grid(grid) => grid.deltas(epsilon),
         }
     }
@@ -417,7 +422,11 @@ impl PldAccountant {
                 composition: Arc::new(composition),
             });
         };
-        if let Some((found, composition)) = self.along(direction, target) {
+        let (first, others) = WAYS.split_at(1);
+        let found = self.along(direction, target, first);
+        let found = found.or_else(|| self.by_largest(direction, target));
+        let found = found.or_else(|| self.along(direction, target, others));
+        if let Some((found, composition)) = found {
             let tilt = composition.tilt();
             keep(composition);
             return Ok((found, tilt));
@@ -447,19 +456,50 @@ impl PldAccountant {
         result
     }
 
-    /// The answer of the first way along the contour that has one.
-    fn along(&self, direction: Direction, target: Target) -> Option<([f64; 3], Composition)> {
-        let steps = self.gaussians()?;
+    /// The answer of the first of the ways along the contour that has one.
+    fn along(
+        &self,
+        direction: Direction,
+        target: Target,
+        ways: &[Way],
+    ) -> Option<([f64; 3], Composition)> {
+        let part = Part::Whole;
+        let whole = |(step, count)| (Slice { step, part }, count);
+        let steps: Vec<_> = self.gaussians()?.into_iter().map(whole).collect();
         let composed = Composed {
             steps: &steps,
             precision: self.precision,
         };
-        WAYS.into_iter().find_map(|way| {
-            let contour = Contour::new(composed, direction, target, way).ok()?;
+        ways.iter().find_map(|way| {
+            let contour = Contour::new(composed, direction, target, *way).ok()?;
             let composition = Composition::Contour(contour);
             let (found, _) = composition.answer(target)?;
             Some((found, composition))
         })
+    }
+
+    /// The sharp answer by the number of large losses, if there is one.
+    fn by_largest(
+        &self,
+        direction: Direction,
+        target: Target,
+    ) -> Option<([f64; 3], Composition)> {
+        if direction != Direction::Remove {
+            return None;
+        }
+        let composition = |largest: Largest| Composition::Largest(largest);
+        let sharp = |largest: &Largest| {
+            let (found, sharp) = composition(largest.clone()).answer(target)?;
+            let epsilon = match target {
+                Target::LnDelta(_) => found[2],
+                Target::Epsilon(epsilon) => epsilon,
+            };
+            Some((epsilon, sharp))
+        };
+        let largest = Largest::new(&self.gaussians()?, self.precision, target, sharp).ok()?;
+        let composition = composition(largest);
+        let (found, sharp) = composition.answer(target)?;
+        sharp.then_some((found, composition))
     }
 
     /// Delta at `epsilon` for all that was composed: from below, an estimate, and from above.

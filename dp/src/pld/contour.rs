@@ -19,9 +19,9 @@ use std::f64::consts::PI;
 
 use self::decay::Decay;
 use self::nodes::Nodes;
+pub(super) use self::nodes::{Cut, Part, Slice};
 use super::target::Target;
 use super::{Direction, PldError};
-use crate::flat::Step;
 use crate::gaussian::ln_tilted_tail;
 use crate::special::search;
 
@@ -29,7 +29,7 @@ use crate::special::search;
 /// unsampled ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Composed<'a> {
-    pub(super) steps: &'a [(Step, u64)],
+    pub(super) steps: &'a [(Slice, u64)],
     pub(super) precision: f64,
 }
 
@@ -122,9 +122,37 @@ impl Composed<'_> {
         Ok(all)
     }
 
+    /// The logarithm of the probability of the outcomes that count.
+    pub(super) fn ln_mass(&self, direction: Direction) -> Result<f64, PldError> {
+        let whole = |(slice, _): &(Slice, u64)| matches!(slice.part, Part::Whole);
+        if self.steps.iter().all(whole) {
+            return Ok(0.0);
+        }
+        Ok(self.cumulants(direction, 0.0)?.k + 1e-9)
+    }
+
+    /// A bound on `ln delta(epsilon)` of the outcomes that count, by Chernoff's inequality at a few tilts
+    /// around this one.
+    pub(super) fn ln_chernoff(&self, direction: Direction, epsilon: f64, tilt: f64) -> (f64, f64) {
+        let mut best = (0.0, tilt);
+        for k in 0..8 {
+            let tilt = tilt * f64::from(k).exp2();
+            let Ok(here) = self.cumulants(direction, tilt) else {
+                break;
+            };
+            let ln = ln_peak(tilt) + here.k - tilt * epsilon;
+            if ln < best.0 {
+                best = (ln, tilt);
+            } else if k > 0 && here.mean > epsilon {
+                break;
+            }
+        }
+        best
+    }
+
     /// Bounds on the decay of every kind of step under a tilt.
     fn decays(&self, direction: Direction, tilt: f64) -> Result<Vec<Decay>, PldError> {
-        let one = |(step, count): &(Step, u64)| {
+        let one = |(step, count): &(Slice, u64)| {
             let nodes = Nodes::new(*step, direction, tilt, 0.0, FINE).ok_or(PldError::TooWide)?;
             Ok(Decay::new(&nodes, *count as f64))
         };
@@ -186,6 +214,8 @@ pub(super) struct Contour {
     relative: f64,
     above: Aside,
     below: Aside,
+    /// Logarithm of the mass of the outcomes that count.
+    ln_mass: f64,
     /// The square of the distance of the Gaussian release on top.
     smoothing: f64,
     /// How wide a bracket is accepted.
@@ -264,8 +294,9 @@ impl Contour {
             Ok(best)
         };
         let (above, below) = (aside(1.0)?, aside(-1.0)?);
-        // Delta is at most one: another bound on the values below.
-        let certain = (tilt * here.mean - here.k - left_out) / tilt;
+        // Delta is at most all the mass: another bound on the values below.
+        let ln_mass = composed.ln_mass(direction)?;
+        let certain = (tilt * here.mean - here.k + ln_mass - left_out) / tilt;
         let length = 1.1 * above.0.max(below.0.min(certain)) + 0.1 * deviation;
         let dt = 2.0 * PI / length;
         let count = (end / dt).ceil() + 1.0;
@@ -283,6 +314,7 @@ impl Contour {
             relative: 0.0,
             above: above.1,
             below: below.1,
+            ln_mass,
             smoothing,
             wide: way.wide,
         };
@@ -389,12 +421,12 @@ impl Contour {
             let ln = ln_peak(aside.tilt) + aside.k - aside.by * epsilon;
             geometric(ln, aside.by.abs())
         };
-        let certain = geometric(self.tilt * epsilon - self.k, self.tilt);
+        let certain = geometric(self.tilt * epsilon - self.k + self.ln_mass, self.tilt);
         tail(&self.above) + tail(&self.below).min(certain)
     }
 
     /// `ln delta(epsilon)` from below, in between and from above.
-    fn ln_deltas(&self, epsilon: f64) -> [f64; 3] {
+    pub(super) fn ln_deltas(&self, epsilon: f64) -> [f64; 3] {
         let (value, raised) = self.value(epsilon);
         let rounding = self.absolute + 1e-14 * value.abs();
         // The rest of the density has no denominator, but the small factor.

@@ -3,6 +3,7 @@
 use std::f64::consts::{PI, TAU};
 
 use crate::flat::Step;
+use crate::gaussian::{hazard, ln_above};
 use crate::pld::Direction;
 
 /// How far the integral runs beyond the outermost peaks, in standard deviations.
@@ -17,6 +18,57 @@ const NEGLIGIBLE: f64 = 45.0;
 /// More nodes than this are refused.
 const MOST: f64 = 1_000_000.0;
 
+/// Where outputs are told apart, smoothly, so that everything stays analytic: an output `x` counts as
+/// high with the probability that a normal variable of mean `centre` and deviation `width` is below it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::pld) struct Cut {
+    pub(in crate::pld) centre: f64,
+    pub(in crate::pld) width: f64,
+}
+
+/// Which outputs of a step count.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::pld) enum Part {
+    /// All.
+    Whole,
+    /// The low ones.
+    Below(Cut),
+    /// The high ones.
+    Above(Cut),
+}
+
+impl Part {
+    /// The logarithm of the share of the output `x` that counts, and how fast it rises.
+    fn ln_share(self, x: f64) -> (f64, f64) {
+        match self {
+            Self::Whole => (0.0, 0.0),
+            Self::Below(cut) => {
+                let u = (x - cut.centre) / cut.width;
+                (ln_above(u), -hazard(u) / cut.width)
+            }
+            Self::Above(cut) => {
+                let u = (cut.centre - x) / cut.width;
+                (ln_above(u), hazard(u) / cut.width)
+            }
+        }
+    }
+
+    /// The width of the cut, if there is one.
+    const fn width(self) -> f64 {
+        match self {
+            Self::Whole => f64::INFINITY,
+            Self::Below(cut) | Self::Above(cut) => cut.width,
+        }
+    }
+}
+
+/// A step, or the part of it with high or low outputs.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::pld) struct Slice {
+    pub(in crate::pld) step: Step,
+    pub(in crate::pld) part: Part,
+}
+
 /// One step's privacy loss under a tilt, as weighted nodes in ascending order of the output.
 pub(super) struct Nodes {
     /// Losses.
@@ -25,8 +77,10 @@ pub(super) struct Nodes {
     pub(super) mass: Vec<f64>,
     /// `|d loss / d x|` there.
     pub(super) slope: Vec<f64>,
-    /// How fast the logarithm of the mass changes, per unit of the output, at most.
+    /// How fast the logarithm of the mass rises, per unit of the output.
     pub(super) steepness: Vec<f64>,
+    /// How fast the logarithm of the density of the loss rises, per unit of the output.
+    pub(super) bend: Vec<f64>,
     /// Spacing in units of the output.
     pub(super) spacing: f64,
     /// Logarithm of the moment generating function at the tilt.
@@ -46,10 +100,12 @@ pub(super) struct Moments {
 ///
 /// At height `b` off the real axis, `b < pi z^2`, the ratio `r` turns by at most `b / z^2` and keeps
 /// `cos(b / (2 z^2))` of its modulus, so the integrand grows by at most
-/// `exp(b^2 / (2 z^2) + t b / z^2)`, times `cos(b / (2 z^2))^-tilt` when adding.
-fn spacing(step: Step, direction: Direction, tilt: f64, frequency: f64) -> f64 {
-    let square = step.noise_multiplier * step.noise_multiplier;
-    let widest = (0.95 * PI * square).min(8.6 * step.noise_multiplier);
+/// `exp(b^2 / (2 z^2) + t b / z^2)`, times `cos(b / (2 z^2))^-tilt` when adding, and times
+/// `exp(b^2 / (2 w^2))` where outputs are cut off within a width `w`.
+fn spacing(slice: Slice, direction: Direction, tilt: f64, frequency: f64) -> f64 {
+    let (z, width) = (slice.step.noise_multiplier, slice.part.width());
+    let square = z * z;
+    let widest = (0.95 * PI * square).min(8.6 * z).min(16.0 * width);
     let mut best: f64 = 0.0;
     for part in [1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.005] {
         let b = part * widest;
@@ -58,14 +114,41 @@ fn spacing(step: Step, direction: Direction, tilt: f64, frequency: f64) -> f64 {
             Direction::Remove | Direction::Replace => 0.0,
             Direction::Add => -tilt * (0.5 * turn).cos().ln(),
         };
-        let growth = 0.5 * b * turn + frequency * turn + shrunk;
+        let cut = 0.5 * (b / width) * (b / width);
+        let growth = 0.5 * b * turn + frequency * turn + shrunk + cut;
         best = best.max(TAU * b / (growth + EXACT));
     }
     best
 }
 
 /// Where the tilted density of the output lives.
-fn range(step: Step, direction: Direction, tilt: f64) -> (f64, f64) {
+///
+/// Where high outputs are cut off, every peak beyond the centre `c` of the cut lies below
+/// `c + (1 + tilt) share(x) w^2 / z^2` for any `x` that is beyond it.
+fn range(slice: Slice, direction: Direction, tilt: f64) -> (f64, f64) {
+    let (low, high) = whole_range(slice.step, direction, tilt);
+    let z = slice.step.noise_multiplier;
+    match slice.part {
+        Part::Whole => (low, high),
+        Part::Below(cut) => {
+            let pull = (1.0 + tilt) * (cut.width / z) * (cut.width / z);
+            let mut last = high;
+            for _ in 0..60 {
+                last = last.min(pull.mul_add(output(slice.step, last).1, cut.centre));
+            }
+            (low, high.min(last + 2.0 * REACH * cut.width))
+        }
+        Part::Above(cut) => {
+            let back = REACH + cut.width * cut.centre.abs() / (z * z);
+            (
+                low.max(cut.width.mul_add(-back, cut.centre)),
+                high.max(REACH.mul_add(z, cut.centre)),
+            )
+        }
+    }
+}
+
+fn whole_range(step: Step, direction: Direction, tilt: f64) -> (f64, f64) {
     let z = step.noise_multiplier;
     match direction {
         Direction::Remove | Direction::Replace => (-REACH * z, REACH.mul_add(z, 1.0 + tilt)),
@@ -100,15 +183,17 @@ fn output(step: Step, x: f64) -> (f64, f64) {
 impl Nodes {
     /// The nodes for `tilt + i t`, `|t| <= frequency`; none if there are too many.
     pub(super) fn new(
-        step: Step,
+        slice: Slice,
         direction: Direction,
         tilt: f64,
         frequency: f64,
         finest: f64,
     ) -> Option<Self> {
+        let Slice { step, part } = slice;
         let z = step.noise_multiplier;
-        let spacing = spacing(step, direction, tilt, frequency).min(finest * z.min(z * z));
-        let (low, high) = range(step, direction, tilt);
+        let fine = finest * z.min(z * z).min(part.width());
+        let spacing = spacing(slice, direction, tilt, frequency).min(fine);
+        let (low, high) = range(slice, direction, tilt);
         let count = (high - low) / spacing;
         if count.is_nan() || count >= MOST {
             return None;
@@ -124,21 +209,24 @@ impl Nodes {
                 Direction::Add => (-tilt, -ln_ratio),
             };
             let base = -0.5 * (x / z) * (x / z);
-            let ln = power.mul_add(ln_ratio, base + constant);
+            let (cut, rise) = part.ln_share(x);
+            let ln = power.mul_add(ln_ratio, base + constant) + cut;
             top = top.max(ln);
-            all.push((ln, x, loss, share, base.abs() + (power * ln_ratio).abs()));
+            let magnitude = base.abs() + (power * ln_ratio).abs() + cut.abs();
+            all.push((ln, x, loss, share, magnitude, rise));
         }
         let mut nodes = Self {
             loss: Vec::with_capacity(all.len()),
             mass: Vec::with_capacity(all.len()),
             slope: Vec::with_capacity(all.len()),
             steepness: Vec::with_capacity(all.len()),
+            bend: Vec::with_capacity(all.len()),
             spacing,
             ln_moment: 0.0,
             magnitude: 0.0,
         };
         let mut total = 0.0;
-        for (ln, x, loss, share, magnitude) in all {
+        for (ln, x, loss, share, magnitude, rise) in all {
             if ln < top - NEGLIGIBLE {
                 continue;
             }
@@ -151,7 +239,9 @@ impl Nodes {
             nodes.loss.push(loss);
             nodes.mass.push(mass);
             nodes.slope.push(share / (z * z));
-            nodes.steepness.push((pull - x).abs() / (z * z));
+            let steepness = (pull - x) / (z * z) + rise;
+            nodes.steepness.push(steepness);
+            nodes.bend.push(steepness - (1.0 - share) / (z * z));
             if ln > top - 25.0 {
                 nodes.magnitude = nodes.magnitude.max(magnitude);
             }
