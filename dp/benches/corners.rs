@@ -53,6 +53,19 @@ impl Cell {
     fn width(&self) -> f64 {
         (self.upper - self.lower) / (1.0 + self.upper)
     }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "  {:9.2e}  {}: {:.6e} .. {:.6e}, Renyi {:.6e}, {:.1} ms",
+            self.width(),
+            self.name,
+            self.lower,
+            self.upper,
+            self.renyi,
+            1e3 * self.seconds
+        )
+    }
 }
 
 fn sweep(every: usize, first: usize, out: &mut impl Write) -> io::Result<()> {
@@ -98,22 +111,22 @@ fn sweep(every: usize, first: usize, out: &mut impl Write) -> io::Result<()> {
     cells.sort_by(|a, b| b.width().total_cmp(&a.width()));
     writeln!(out, "widest:")?;
     for c in cells.iter().take(40) {
-        let (width, renyi) = (c.width(), c.renyi);
-        writeln!(
-            out,
-            "  {width:9.2e}  {}: {:.6e} .. {:.6e}, Renyi {renyi:.6e}, {:.0} ms",
-            c.name,
-            c.lower,
-            c.upper,
-            1e3 * c.seconds
-        )?;
+        c.print(out)?;
     }
     Ok(())
 }
 
 fn main() -> io::Result<()> {
-    let mut numbers = std::env::args().filter_map(|arg| arg.parse::<usize>().ok());
-    let every = numbers.next().unwrap_or(1).max(1);
-    let first = numbers.next().unwrap_or(0);
-    sweep(every, first, &mut io::stdout())
+    let numbers = std::env::args().filter_map(|arg| arg.parse::<f64>().ok());
+    let numbers: Vec<f64> = numbers.collect();
+    let out = &mut io::stdout();
+    match numbers[..] {
+        [q, z, steps, delta] => match Cell::new(q, z, steps as u64, delta) {
+            Some(cell) => cell.print(out),
+            None => writeln!(out, "no answer"),
+        },
+        [every, first] => sweep((every as usize).max(1), first as usize, out),
+        [every] => sweep((every as usize).max(1), 0, out),
+        _ => sweep(1, 0, out),
+    }
 }

@@ -463,7 +463,7 @@ impl PldAccountant {
         target: Target,
         ways: &[Way],
     ) -> Option<([f64; 3], Composition)> {
-        let part = Part::Whole;
+        let part = Part::WHOLE;
         let whole = |(step, count)| (Slice { step, part }, count);
         let steps: Vec<_> = self.gaussians()?.into_iter().map(whole).collect();
         let composed = Composed {

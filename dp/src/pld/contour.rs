@@ -19,7 +19,7 @@ use std::f64::consts::PI;
 
 use self::decay::Decay;
 use self::nodes::Nodes;
-pub(super) use self::nodes::{Cut, Part, Slice};
+pub(super) use self::nodes::{Part, Slice};
 use super::target::Target;
 use super::{Direction, PldError};
 use crate::gaussian::ln_tilted_tail;
@@ -56,6 +56,18 @@ pub(super) struct Way {
     smoother: f64,
     /// How wide a bracket on epsilon is accepted, in units of `SMOOTHED (1 + epsilon)`.
     wide: f64,
+    /// Smoothing is for a profile that falls at least this fast.
+    steep: f64,
+}
+
+impl Way {
+    /// For a part of a profile that falls at this rate as a whole.
+    pub(super) const fn part(steep: f64) -> Self {
+        Self {
+            steep,
+            ..way(1.0, 1e-2, 1.0, 8.0)
+        }
+    }
 }
 
 const fn way(stretch: f64, closer: f64, smoother: f64, wide: f64) -> Way {
@@ -64,6 +76,7 @@ const fn way(stretch: f64, closer: f64, smoother: f64, wide: f64) -> Way {
         closer,
         smoother,
         wide,
+        steep: 0.0,
     }
 }
 
@@ -87,10 +100,10 @@ const TILTS: (f64, f64) = (1e-6, 1e7);
 const FINE: f64 = 0.125;
 
 /// `K` and its first two derivatives at a real tilt.
-struct Cumulants {
+pub(super) struct Cumulants {
     k: f64,
     mean: f64,
-    variance: f64,
+    pub(super) variance: f64,
 }
 
 impl Cumulants {
@@ -104,7 +117,7 @@ impl Cumulants {
 }
 
 impl Composed<'_> {
-    fn cumulants(&self, direction: Direction, tilt: f64) -> Result<Cumulants, PldError> {
+    pub(super) fn cumulants(&self, direction: Direction, tilt: f64) -> Result<Cumulants, PldError> {
         let p = self.precision;
         let mut all = Cumulants {
             k: 0.5 * p * tilt * (tilt + 1.0),
@@ -124,7 +137,7 @@ impl Composed<'_> {
 
     /// The logarithm of the probability of the outcomes that count.
     pub(super) fn ln_mass(&self, direction: Direction) -> Result<f64, PldError> {
-        let whole = |(slice, _): &(Slice, u64)| matches!(slice.part, Part::Whole);
+        let whole = |(slice, _): &(Slice, u64)| slice.part.is_whole();
         if self.steps.iter().all(whole) {
             return Ok(0.0);
         }
@@ -238,7 +251,7 @@ impl Contour {
         let here = composed.cumulants(direction, tilt)?;
         let (start, enough) = here.scales(tilt, way.closer);
         let allowed = way.smoother * SMOOTHED * (1.0 + here.mean.max(0.0));
-        let smoothing = 2.0 * allowed / (tilt + 1.0);
+        let smoothing = 2.0 * allowed / (tilt.max(way.steep) + 1.0);
         // Where the Gaussian on top alone would end.
         let latest = 7.0 / smoothing.sqrt();
         if let Some(end) = decay::end(&decays, composed.precision, start, latest, enough) {
@@ -404,6 +417,7 @@ impl Contour {
         (sum, bump * density.max(0.0))
     }
 
+    pub(super) fn debug(&self) -> String { format!("tilt {:e} middle {:e} dev {:e} n {} smooth {:e} abs {:e} rel {:e} k {}", self.tilt, self.middle, self.deviation, self.terms.len(), self.smoothing, self.absolute, self.relative, self.k) }
     /// `s (s + 1)` at `s = tilt + i t`.
     fn pole(&self, t: f64) -> (f64, f64) {
         let tilt = self.tilt;

@@ -5,13 +5,16 @@
 //! still. So every output of every step is called high or low, by an independent coin whose bias rises
 //! smoothly with the output around a cut, and the profile is taken apart by the number of steps
 //! with high outputs. Low outputs have bounded losses, and high ones are so rare that two or three
-//! suffice; each part is inverted along its own line ([`super::contour`]), and what is left is bounded
+//! suffice; outputs that are higher still hardly ever happen at all. Each part is inverted along its own line ([`super::contour`]), and what is left is bounded
 //! by its probability. The proof is in [`crate::pld`].
 
-use super::contour::{Composed, Contour, Cut, Part, Slice, WAYS};
+use super::contour::{Composed, Contour, Part, Slice, Way};
 use super::target::Target;
 use super::{Direction, PldError, single};
 use crate::flat::Step;
+use crate::gaussian::{self, ln_above};
+use crate::pld::outcomes::{ln_mixture, unmixed};
+use crate::quantity::Delta;
 use crate::special::{LogSum, ln_choose, ln_factorial, search};
 
 /// What is only bounded, not computed, may be this much of delta.
@@ -44,49 +47,113 @@ pub(super) struct Largest {
     pub(super) tilt: f64,
 }
 
-/// One kind of step, with its cut and the logarithm of the probability of a high output.
+/// Nothing below this loss is resolved.
+const LEAST: f64 = 3e-5;
+
+/// One kind of step, with its cuts and the logarithm of the probability of a high output.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     step: Step,
     count: u64,
-    cut: Cut,
+    /// Outputs beyond are high.
+    cut: f64,
+    /// Outputs beyond hardly happen.
+    far: f64,
+    width: f64,
     ln_high: f64,
+    ln_far: f64,
 }
 
 impl Kind {
-    /// Outputs are high where the loss of a removed record is above `loss`.
-    fn new(step: Step, count: u64, loss: f64) -> Result<Self, PldError> {
-        let (q, z) = (step.rate, step.noise_multiplier);
-        let square = z * z;
-        // ln (1 - q + q e^t) = loss
-        let t = if loss > 600.0 {
-            loss - q.ln()
-        } else {
-            (loss.exp_m1() / q).ln_1p()
-        };
-        let cut = Cut {
-            centre: square.mul_add(t, 0.5),
-            width: WIDTH * z.min(square),
-        };
+    /// Outputs are high where the loss of a removed record is above `loss`, and too far where even
+    /// in all the steps together they have a probability of about `e^ln_far`; `tilt` is the largest that
+    /// the low ones should bear.
+    fn new(
+        (step, count): (Step, u64),
+        (loss, tilt): (f64, f64),
+        ln_far: f64,
+    ) -> Result<Self, PldError> {
+        let z = step.noise_multiplier;
+        let cut = z.mul_add(z * unmixed(step.rate, loss), 0.5);
         let mut this = Self {
             step,
             count,
             cut,
+            far: 0.0,
+            width: WIDTH * z.min(z * z),
             ln_high: 0.0,
+            ln_far: 0.0,
         };
-        let one = [(this.slice(Part::Above(cut)), 1)];
+        for _ in 0..60 {
+            if this.overshoot(loss, tilt) < 4.0 {
+                break;
+            }
+            this.width *= 0.7;
+        }
+        let one = ln_far - (count as f64).ln();
+        // The mixture reaches as far as its second part.
+        let beyond = |x: f64| {
+            let (base, other) = (ln_above(x / z), ln_above((x - 1.0) / z));
+            Ok::<_, PldError>(base.max(step.rate.ln() + other) - one)
+        };
+        let reach = z * (2.0 - 2.0 * one).max(2.0).sqrt() + 2.0;
+        let found = search(beyond, 0.5 * reach, z, (0.0, reach), 0.01 * z)?;
+        let far = found.map_or(reach, |(_, high)| high) + 4.0 * this.width;
+        this.far = far.max(cut + 8.0 * this.width);
+        this.ln_high = this.ln_mass(cut)?;
+        this.ln_far = this.ln_mass(this.far)?;
+        Ok(this)
+    }
+
+    /// How much the tilt favours an output beyond the cut over one at it, at most.
+    fn overshoot(&self, loss: f64, tilt: f64) -> f64 {
+        let square = self.step.noise_multiplier.powi(2);
+        let last = 2.0 * tilt * self.width * self.width / square + 8.0 * self.width;
+        let mut worst = 0.0f64;
+        let mut off = 0.25 * self.width;
+        while off < 2.0 * last {
+            let there = ln_mixture(self.step.rate, (self.cut + off - 0.5) / square);
+            let u = off / self.width;
+            worst = worst.max(tilt * (there - loss) - 0.5 * u * u);
+            off *= 1.25;
+        }
+        worst
+    }
+
+    /// The logarithm of the probability of outputs from here on.
+    fn ln_mass(&self, from: f64) -> Result<f64, PldError> {
+        let part = Part {
+            from,
+            ..self.low()
+        };
+        let to = f64::INFINITY;
         let high = Composed {
-            steps: &one,
+            steps: &[(self.slice(Part { to, ..part }), 1)],
             precision: 0.0,
         };
-        this.ln_high = high.ln_mass(Direction::Remove)?;
-        Ok(this)
+        high.ln_mass(Direction::Remove)
     }
 
     const fn slice(&self, part: Part) -> Slice {
         Slice {
             step: self.step,
             part,
+        }
+    }
+
+    const fn low(&self) -> Part {
+        Part {
+            from: f64::NEG_INFINITY,
+            to: self.cut,
+            width: self.width,
+        }
+    }
+
+    const fn high(&self) -> Part {
+        Part {
+            from: self.cut,
+            to: self.far,
+            width: self.width,
         }
     }
 }
@@ -105,8 +172,9 @@ impl Largest {
     ) -> Result<Self, PldError> {
         let mut epsilon = match target {
             Target::Epsilon(epsilon) => epsilon,
-            Target::LnDelta(ln) => guess(steps, ln),
+            Target::LnDelta(ln) => guess(steps, precision, ln)?,
         };
+        epsilon = epsilon.max(LEAST);
         let mut result = Err(PldError::Precision);
         for _ in 0..TRIES {
             let ln_delta = match target {
@@ -116,16 +184,19 @@ impl Largest {
             match Self::at(steps, precision, epsilon, ln_delta) {
                 Ok(this) => {
                     let found = sharp(&this);
+                    if std::env::var_os("DBG").is_some() { eprintln!("ok eps {epsilon:e} found {found:?} parts {} negl {} rest {} lndelta {ln_delta} at {:?} eps {:?}", this.parts.len(), this.negligible.len(), this.ln_rest, this.ln_deltas(epsilon), this.epsilons(ln_delta));
+for (c, k) in &this.parts { eprintln!("   choices {c} {:?} {}", k.ln_deltas(epsilon), k.debug()); } }
                     result = Ok(this);
                     match found {
                         Some((_, true)) => break,
                         Some((next, false)) if (next / epsilon - 1.0).abs() > 0.02 => {
-                            epsilon = next;
+                            epsilon = next.max(LEAST);
                         }
-                        _ => epsilon *= 1.4,
+                        _ => epsilon *= 2.0,
                     }
                 }
                 Err(error) => {
+                    if std::env::var_os("DBG").is_some() { eprintln!("eps {epsilon:e} {error:?}"); }
                     result = result.or(Err(error));
                     epsilon *= 1.4;
                 }
@@ -144,21 +215,24 @@ impl Largest {
         if !(epsilon > 0.0 && epsilon.is_finite()) {
             return Err(PldError::Precision);
         }
+        let bounded = BOUNDED.ln() + ln_delta;
+        let tilt = (10.0 - ln_delta) / epsilon;
         let kinds = steps
             .iter()
-            .map(|(step, count)| Kind::new(*step, *count, epsilon));
+            .map(|kind| Kind::new(*kind, (epsilon, tilt), bounded - 3.0));
         let kinds: Vec<Kind> = kinds.collect::<Result<_, _>>()?;
-        let mut expected = LogSum::new();
+        let (mut expected, mut rest) = (LogSum::new(), LogSum::new());
         for kind in &kinds {
-            expected.add((kind.count as f64).ln() + kind.ln_high);
+            let count = (kind.count as f64).ln();
+            expected.add(count + kind.ln_high);
+            rest.add(count + kind.ln_far);
         }
         let ln_expected = expected.ln();
+                    if std::env::var_os("DBG").is_some() { eprintln!("ln expected {ln_expected} rest {} cut {:?}", rest.ln(), kinds[0]); }
         // Of n or more high outputs: at most expected^n / n!.
         let more = |n: usize| n as f64 * ln_expected - ln_factorial(n as u64);
-        let bounded = BOUNDED.ln() + ln_delta;
         let most = (0..=MOST_HIGH).find(|most| more(most + 1) < bounded);
         let most = most.ok_or(PldError::TooWide)?;
-        let mut rest = LogSum::new();
         rest.add(more(most + 1));
         let mut this = Self {
             parts: Vec::new(),
@@ -212,8 +286,8 @@ impl Largest {
         let (mut slices, mut ln_choices, mut ln_mass) = (Vec::new(), 0.0, 0.0);
         for (kind, high) in kinds.iter().zip(chosen) {
             for (part, count) in [
-                (Part::Below(kind.cut), kind.count - high),
-                (Part::Above(kind.cut), *high),
+                (kind.low(), kind.count - high),
+                (kind.high(), *high),
             ] {
                 if count > 0 {
                     slices.push((kind.slice(part), count));
@@ -241,6 +315,7 @@ impl Largest {
                 return Ok(());
             }
         }
+        let steep = 10.0 / epsilon;
         if self.parts.len() == MOST_PARTS {
             return Err(PldError::TooWide);
         }
@@ -248,8 +323,10 @@ impl Largest {
             composed,
             Direction::Remove,
             Target::Epsilon(epsilon),
-            WAYS[0],
-        )?;
+            Way::part(steep),
+        );
+                    if std::env::var_os("DBG").is_some() { eprintln!("chosen {chosen:?} {:?}", contour.as_ref().err()); }
+        let contour = contour?;
         self.parts.push((ln_choices, contour));
         Ok(())
     }
@@ -297,13 +374,25 @@ impl Largest {
     }
 }
 
-/// Epsilon, if one large loss were all that counts.
-fn guess(steps: &[(Step, u64)], ln_delta: f64) -> f64 {
+/// Epsilon, if one large loss were all that counts, or if all the small ones were a Gaussian.
+fn guess(steps: &[(Step, u64)], precision: f64, ln_delta: f64) -> Result<f64, PldError> {
     let one = |(step, count): &(Step, u64)| {
         let ln_delta = ln_delta - (*count as f64).ln();
         single::epsilon_of(*step, Direction::Remove, ln_delta)
     };
-    steps.iter().map(one).fold(0.0, f64::max)
+    let alone = steps.iter().map(one).fold(LEAST, f64::max);
+    let low = |kind: &(Step, u64)| {
+        let kind = Kind::new(*kind, (alone, 0.0), ln_delta)?;
+        Ok((kind.slice(kind.low()), kind.count))
+    };
+    let low: Vec<_> = steps.iter().map(low).collect::<Result<_, PldError>>()?;
+    let low = Composed {
+        steps: &low,
+        precision,
+    };
+    let deviation = low.cumulants(Direction::Remove, 0.0)?.variance.sqrt();
+    let delta = Delta::new(ln_delta.exp()).map_err(|_| PldError::Precision)?;
+    Ok(alone.max(gaussian::epsilon(deviation, delta)))
 }
 
 /// A bound on `ln delta(epsilon)` from below: of one step alone.

@@ -18,51 +18,48 @@ const NEGLIGIBLE: f64 = 45.0;
 /// More nodes than this are refused.
 const MOST: f64 = 1_000_000.0;
 
-/// Where outputs are told apart, smoothly, so that everything stays analytic: an output `x` counts as
-/// high with the probability that a normal variable of mean `centre` and deviation `width` is below it.
+/// Which outputs of a step count, smoothly, so that everything stays analytic: an output `x` with the
+/// probability that a normal variable of mean `from` and deviation `width` is below it, times that of
+/// one of mean `to` being above it. Infinite ends are none.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::pld) struct Cut {
-    pub(in crate::pld) centre: f64,
+pub(in crate::pld) struct Part {
+    pub(in crate::pld) from: f64,
+    pub(in crate::pld) to: f64,
     pub(in crate::pld) width: f64,
 }
 
-/// Which outputs of a step count.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::pld) enum Part {
-    /// All.
-    Whole,
-    /// The low ones.
-    Below(Cut),
-    /// The high ones.
-    Above(Cut),
-}
-
 impl Part {
+    /// All outputs.
+    pub(in crate::pld) const WHOLE: Self = Self {
+        from: f64::NEG_INFINITY,
+        to: f64::INFINITY,
+        width: f64::INFINITY,
+    };
+
+    pub(super) const fn is_whole(self) -> bool {
+        self.width.is_infinite()
+    }
+
     /// The logarithm of the share of the output `x` that counts, and how fast it rises.
     fn ln_share(self, x: f64) -> (f64, f64) {
-        match self {
-            Self::Whole => (0.0, 0.0),
-            Self::Below(cut) => {
-                let u = (x - cut.centre) / cut.width;
-                (ln_above(u), -hazard(u) / cut.width)
-            }
-            Self::Above(cut) => {
-                let u = (cut.centre - x) / cut.width;
-                (ln_above(u), hazard(u) / cut.width)
+        let (mut ln, mut rise) = (0.0, 0.0);
+        for (end, sign) in [(self.from, 1.0), (self.to, -1.0)] {
+            if end.is_finite() {
+                let u = sign * (end - x) / self.width;
+                ln += ln_above(u);
+                rise += sign * hazard(u) / self.width;
             }
         }
+        (ln, rise)
     }
 
-    /// The width of the cut, if there is one.
-    const fn width(self) -> f64 {
-        match self {
-            Self::Whole => f64::INFINITY,
-            Self::Below(cut) | Self::Above(cut) => cut.width,
-        }
+    /// How many cuts there are.
+    fn cuts(self) -> f64 {
+        f64::from(u8::from(self.from.is_finite()) + u8::from(self.to.is_finite()))
     }
 }
 
-/// A step, or the part of it with high or low outputs.
+/// A step, or the part of it with these outputs.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::pld) struct Slice {
     pub(in crate::pld) step: Step,
@@ -101,9 +98,9 @@ pub(super) struct Moments {
 /// At height `b` off the real axis, `b < pi z^2`, the ratio `r` turns by at most `b / z^2` and keeps
 /// `cos(b / (2 z^2))` of its modulus, so the integrand grows by at most
 /// `exp(b^2 / (2 z^2) + t b / z^2)`, times `cos(b / (2 z^2))^-tilt` when adding, and times
-/// `exp(b^2 / (2 w^2))` where outputs are cut off within a width `w`.
+/// `exp(b^2 / (2 w^2))` for every cut of width `w`.
 fn spacing(slice: Slice, direction: Direction, tilt: f64, frequency: f64) -> f64 {
-    let (z, width) = (slice.step.noise_multiplier, slice.part.width());
+    let (z, width) = (slice.step.noise_multiplier, slice.part.width);
     let square = z * z;
     let widest = (0.95 * PI * square).min(8.6 * z).min(16.0 * width);
     let mut best: f64 = 0.0;
@@ -114,7 +111,7 @@ fn spacing(slice: Slice, direction: Direction, tilt: f64, frequency: f64) -> f64
             Direction::Remove | Direction::Replace => 0.0,
             Direction::Add => -tilt * (0.5 * turn).cos().ln(),
         };
-        let cut = 0.5 * (b / width) * (b / width);
+        let cut = 0.5 * slice.part.cuts() * (b / width) * (b / width);
         let growth = 0.5 * b * turn + frequency * turn + shrunk + cut;
         best = best.max(TAU * b / (growth + EXACT));
     }
@@ -128,24 +125,22 @@ fn spacing(slice: Slice, direction: Direction, tilt: f64, frequency: f64) -> f64
 fn range(slice: Slice, direction: Direction, tilt: f64) -> (f64, f64) {
     let (low, high) = whole_range(slice.step, direction, tilt);
     let z = slice.step.noise_multiplier;
-    match slice.part {
-        Part::Whole => (low, high),
-        Part::Below(cut) => {
-            let pull = (1.0 + tilt) * (cut.width / z) * (cut.width / z);
-            let mut last = high;
-            for _ in 0..60 {
-                last = last.min(pull.mul_add(output(slice.step, last).1, cut.centre));
-            }
-            (low, high.min(last + 2.0 * REACH * cut.width))
-        }
-        Part::Above(cut) => {
-            let back = REACH + cut.width * cut.centre.abs() / (z * z);
-            (
-                low.max(cut.width.mul_add(-back, cut.centre)),
-                high.max(REACH.mul_add(z, cut.centre)),
-            )
-        }
+    let Part { from, to, width } = slice.part;
+    let (mut low, mut high) = (low, high);
+    if from.is_finite() {
+        let back = REACH + width * from.abs() / (z * z);
+        low = low.max(width.mul_add(-back, from));
+        high = high.max(REACH.mul_add(z, from));
     }
+    if to.is_finite() {
+        let pull = (1.0 + tilt) * (width / z) * (width / z);
+        let mut last = high;
+        for _ in 0..60 {
+            last = last.min(pull.mul_add(output(slice.step, last).1, to));
+        }
+        high = high.min(last + 2.0 * REACH * width);
+    }
+    (low, high)
 }
 
 fn whole_range(step: Step, direction: Direction, tilt: f64) -> (f64, f64) {
@@ -191,7 +186,7 @@ impl Nodes {
     ) -> Option<Self> {
         let Slice { step, part } = slice;
         let z = step.noise_multiplier;
-        let fine = finest * z.min(z * z).min(part.width());
+        let fine = finest * z.min(z * z).min(part.width);
         let spacing = spacing(slice, direction, tilt, frequency).min(fine);
         let (low, high) = range(slice, direction, tilt);
         let count = (high - low) / spacing;
