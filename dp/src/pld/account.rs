@@ -10,7 +10,7 @@ use crate::flat::{Flat, Piece, Step};
 use crate::gaussian;
 use crate::pld::contour::{Composed, Contour, Part, Slice, WAYS, Way};
 use crate::pld::grid::{Grid, Steps, at_the_end};
-use crate::pld::largest::Largest;
+use crate::pld::largest::{LEAST, Largest};
 use crate::pld::target::Target;
 use crate::pld::{Direction, PldError, single};
 use crate::quantity::{Adjacency, Delta};
@@ -423,9 +423,16 @@ impl PldAccountant {
             });
         };
         let (first, others) = WAYS.split_at(1);
+        let t0=std::time::Instant::now();
         let found = self.along(direction, target, first);
+        if std::env::var_os("DBG").is_some() { eprintln!("{direction:?} first {} {:?}", found.is_some(), t0.elapsed()); }
+        if found.is_none() && self.is_tiny(direction, target) {
+            return Ok(([0.0, 0.0, LEAST], f64::INFINITY));
+        }
         let found = found.or_else(|| self.by_largest(direction, target));
+        if std::env::var_os("DBG").is_some() { eprintln!("{direction:?} largest {} {:?}", found.is_some(), t0.elapsed()); }
         let found = found.or_else(|| self.along(direction, target, others));
+        if std::env::var_os("DBG").is_some() { eprintln!("{direction:?} others {} {:?}", found.is_some(), t0.elapsed()); }
         if let Some((found, composition)) = found {
             let tilt = composition.tilt();
             keep(composition);
@@ -476,6 +483,21 @@ impl PldAccountant {
             let (found, _) = composition.answer(target)?;
             Some((found, composition))
         })
+    }
+
+    /// Whether even the least epsilon that is resolved is more than what is spent.
+    fn is_tiny(&self, direction: Direction, target: Target) -> bool {
+        let (Target::LnDelta(ln), Some(steps)) = (target, self.gaussians()) else {
+            return false;
+        };
+        let part = Part::WHOLE;
+        let whole = |(step, count)| (Slice { step, part }, count);
+        let steps: Vec<_> = steps.into_iter().map(whole).collect();
+        let composed = Composed {
+            steps: &steps,
+            precision: self.precision,
+        };
+        composed.ln_chernoff(direction, LEAST, 2.0 / LEAST).0 < ln
     }
 
     /// The sharp answer by the number of large losses, if there is one.

@@ -39,6 +39,9 @@ const LEFT_OUT: f64 = 1e-9;
 /// What smoothing may add to epsilon, relative to one plus epsilon.
 const SMOOTHED: f64 = 4e-6;
 
+/// The largest square of the distance of the Gaussian on top: what it adds is bounded well up to here.
+const MOST_SMOOTHED: f64 = 0.25;
+
 /// More frequencies than this are refused.
 const MOST: f64 = 262_144.0;
 
@@ -247,11 +250,12 @@ impl Contour {
         way: Way,
     ) -> Result<Self, PldError> {
         let tilt = way.stretch * composed.tilt(direction, target)?;
+                    if std::env::var_os("DBG").is_some() { eprintln!("    tilt {tilt:e}"); }
         let decays = composed.decays(direction, tilt)?;
         let here = composed.cumulants(direction, tilt)?;
         let (start, enough) = here.scales(tilt, way.closer);
         let allowed = way.smoother * SMOOTHED * (1.0 + here.mean.max(0.0));
-        let smoothing = 2.0 * allowed / (tilt.max(way.steep) + 1.0);
+        let smoothing = (2.0 * allowed / (tilt.max(way.steep) + 1.0)).min(MOST_SMOOTHED);
         // Where the Gaussian on top alone would end.
         let latest = 7.0 / smoothing.sqrt();
         if let Some(end) = decay::end(&decays, composed.precision, start, latest, enough) {
@@ -313,6 +317,7 @@ impl Contour {
         let length = 1.1 * above.0.max(below.0.min(certain)) + 0.1 * deviation;
         let dt = 2.0 * PI / length;
         let count = (end / dt).ceil() + 1.0;
+                    if std::env::var_os("DBG").is_some() { eprintln!("    tilt {tilt:e} mean {:e} dev {deviation:e} k {} length {length:e} count {count:e} end {end:e} smooth {smoothing:e} above {:?} below {:?} certain {certain:e}", here.mean, here.k, above, below); }
         if !(dt > 0.0 && count < MOST) {
             return Err(PldError::TooWide);
         }

@@ -48,7 +48,10 @@ pub(super) struct Largest {
 }
 
 /// Nothing below this loss is resolved.
-const LEAST: f64 = 3e-5;
+pub(super) const LEAST: f64 = 3e-5;
+
+/// Losses beyond this are so far apart that a single tilt is good.
+const LARGEST: f64 = 100.0;
 
 /// One kind of step, with its cuts and the logarithm of the probability of a high output.
 #[derive(Debug, Clone, Copy)]
@@ -175,6 +178,9 @@ impl Largest {
             Target::LnDelta(ln) => guess(steps, precision, ln)?,
         };
         epsilon = epsilon.max(LEAST);
+        if epsilon > LARGEST {
+            return Err(PldError::TooWide);
+        }
         let mut result = Err(PldError::Precision);
         for _ in 0..TRIES {
             let ln_delta = match target {

@@ -112,16 +112,58 @@ fn spacing(slice: Slice, direction: Direction, tilt: f64, frequency: f64) -> f64
             Direction::Add => -tilt * (0.5 * turn).cos().ln(),
         };
         let cut = 0.5 * slice.part.cuts() * (b / width) * (b / width);
-        let growth = 0.5 * b * turn + frequency * turn + shrunk + cut;
+        let turned = turned(slice, tilt, frequency * turn);
+        let growth = 0.5 * b * turn + turned + shrunk + cut;
         best = best.max(TAU * b / (growth + EXACT));
     }
     best
 }
 
+/// How much the turning of the ratio by at most `most` at all outputs lets the integrand grow: at an
+/// output at which the second part of the mixture has the share `S < 1/4` it turns only by a part `2 S`
+/// of it, and beyond a cut the density falls.
+fn turned(slice: Slice, tilt: f64, most: f64) -> f64 {
+    let Part { to, width, .. } = slice.part;
+    if !to.is_finite() || most <= 0.0 {
+        return most;
+    }
+    let at = |off: f64| {
+        let (ln_ratio, share) = output(slice.step, to + off);
+        let part = if share < 0.25 { 2.0 * share } else { 1.0 };
+        most * part + (1.0 + tilt) * ln_ratio - 0.5 * (off / width) * (off / width)
+    };
+    let here = (1.0 + tilt) * output(slice.step, to).0;
+    // Where the fall alone is larger than everything else.
+    let z = slice.step.noise_multiplier;
+    let pull = (1.0 + tilt) * width / (z * z);
+    let last = width * (2.0 * most + 4.0 * pull * pull).sqrt().max(1.0);
+    let (mut worst, mut off) = (at(0.0), 0.3 * width);
+    while off < 1.5 * last {
+        worst = worst.max(at(off));
+        off *= 1.2;
+    }
+    // Between the outputs that were tried.
+    (1.05 * (worst - here) + 4.0).min(most)
+}
+
+/// How far beyond a cut the tilted density lives.
+fn beyond(slice: Slice, tilt: f64) -> f64 {
+    let Part { to, width, .. } = slice.part;
+    let here = output(slice.step, to).0;
+    let fall = |off: f64| {
+        let gain = (1.0 + tilt) * (output(slice.step, to + off).0 - here);
+        gain - 0.5 * (off / width) * (off / width)
+    };
+    let z = slice.step.noise_multiplier;
+    // From here on half the fall is more than the gain, and the other half enough.
+    let mut off = (4.0 * (1.0 + tilt) * (width / z) * (width / z)).max(15.0 * width);
+    while off > 2.0 * width && fall(off / 1.1) < -NEGLIGIBLE - 5.0 {
+        off /= 1.1;
+    }
+    off
+}
+
 /// Where the tilted density of the output lives.
-///
-/// Where high outputs are cut off, every peak beyond the centre `c` of the cut lies below
-/// `c + (1 + tilt) share(x) w^2 / z^2` for any `x` that is beyond it.
 fn range(slice: Slice, direction: Direction, tilt: f64) -> (f64, f64) {
     let (low, high) = whole_range(slice.step, direction, tilt);
     let z = slice.step.noise_multiplier;
@@ -133,12 +175,7 @@ fn range(slice: Slice, direction: Direction, tilt: f64) -> (f64, f64) {
         high = high.max(REACH.mul_add(z, from));
     }
     if to.is_finite() {
-        let pull = (1.0 + tilt) * (width / z) * (width / z);
-        let mut last = high;
-        for _ in 0..60 {
-            last = last.min(pull.mul_add(output(slice.step, last).1, to));
-        }
-        high = high.min(last + 2.0 * REACH * width);
+        high = high.min(to + beyond(slice, tilt));
     }
     (low, high)
 }
