@@ -14,9 +14,7 @@ use sphinx_dp::{
 
 const RATES: [f64; 9] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5, 0.95, 1.0];
 const NOISE: [f64; 7] = [0.3, 0.5, 1.0, 2.0, 5.0, 20.0, 100.0];
-const STEPS: [u64; 9] = [
-    1, 2, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000,
-];
+const STEPS: [u64; 9] = [1, 2, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
 const DELTAS: [f64; 6] = [1e-15, 1e-12, 1e-9, 1e-5, 1e-2, 0.1];
 
 /// One cell: its name, both bounds, the Renyi bound, and the seconds that the bracket took.

@@ -282,6 +282,13 @@ impl PldAccountant {
             {
                 continue;
             }
+            // At low rates the other direction is far below.
+            let below = |worst: Bracket| {
+                worst.upper < 1.0 && self.is_within(*direction, worst.upper, delta.get().ln())
+            };
+            if worst.is_some_and(below) {
+                continue;
+            }
             let here = match (self.one_direction(*direction, &steps, delta), bound) {
                 (Err(_), Some(bound)) => widened([0.0, bound, bound], f64::INFINITY),
                 (here, _) => here?,
@@ -332,6 +339,13 @@ impl PldAccountant {
             _ => None,
         };
         self.pieces.iter().map(step).collect()
+    }
+
+    /// The same as parts of themselves.
+    fn whole_steps(&self) -> Option<Vec<(Slice, u64)>> {
+        let part = Part::WHOLE;
+        let whole = |(step, count)| (Slice { step, part }, count);
+        Some(self.gaussians()?.into_iter().map(whole).collect())
     }
 
     /// The distance of a single unsampled Laplace release, in scales: it has a closed form, too.
@@ -423,16 +437,15 @@ impl PldAccountant {
             });
         };
         let (first, others) = WAYS.split_at(1);
-        let t0=std::time::Instant::now();
         let found = self.along(direction, target, first);
-        if std::env::var_os("DBG").is_some() { eprintln!("{direction:?} first {} {:?}", found.is_some(), t0.elapsed()); }
-        if found.is_none() && self.is_tiny(direction, target) {
+        if found.is_none()
+            && let Target::LnDelta(ln) = target
+            && self.is_within(direction, LEAST, ln)
+        {
             return Ok(([0.0, 0.0, LEAST], f64::INFINITY));
         }
         let found = found.or_else(|| self.by_largest(direction, target));
-        if std::env::var_os("DBG").is_some() { eprintln!("{direction:?} largest {} {:?}", found.is_some(), t0.elapsed()); }
         let found = found.or_else(|| self.along(direction, target, others));
-        if std::env::var_os("DBG").is_some() { eprintln!("{direction:?} others {} {:?}", found.is_some(), t0.elapsed()); }
         if let Some((found, composition)) = found {
             let tilt = composition.tilt();
             keep(composition);
@@ -470,9 +483,7 @@ impl PldAccountant {
         target: Target,
         ways: &[Way],
     ) -> Option<([f64; 3], Composition)> {
-        let part = Part::WHOLE;
-        let whole = |(step, count)| (Slice { step, part }, count);
-        let steps: Vec<_> = self.gaussians()?.into_iter().map(whole).collect();
+        let steps = self.whole_steps()?;
         let composed = Composed {
             steps: &steps,
             precision: self.precision,
@@ -485,27 +496,20 @@ impl PldAccountant {
         })
     }
 
-    /// Whether even the least epsilon that is resolved is more than what is spent.
-    fn is_tiny(&self, direction: Direction, target: Target) -> bool {
-        let (Target::LnDelta(ln), Some(steps)) = (target, self.gaussians()) else {
+    /// Whether Chernoff's inequality alone shows that `epsilon` is enough in this direction.
+    fn is_within(&self, direction: Direction, epsilon: f64, ln_delta: f64) -> bool {
+        let Some(steps) = self.whole_steps() else {
             return false;
         };
-        let part = Part::WHOLE;
-        let whole = |(step, count)| (Slice { step, part }, count);
-        let steps: Vec<_> = steps.into_iter().map(whole).collect();
         let composed = Composed {
             steps: &steps,
             precision: self.precision,
         };
-        composed.ln_chernoff(direction, LEAST, 2.0 / LEAST).0 < ln
+        composed.ln_chernoff(direction, epsilon, 2.0 / epsilon).0 < ln_delta
     }
 
     /// The sharp answer by the number of large losses, if there is one.
-    fn by_largest(
-        &self,
-        direction: Direction,
-        target: Target,
-    ) -> Option<([f64; 3], Composition)> {
+    fn by_largest(&self, direction: Direction, target: Target) -> Option<([f64; 3], Composition)> {
         if direction != Direction::Remove {
             return None;
         }

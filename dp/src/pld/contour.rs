@@ -42,8 +42,8 @@ const SMOOTHED: f64 = 4e-6;
 /// The largest square of the distance of the Gaussian on top: what it adds is bounded well up to here.
 const MOST_SMOOTHED: f64 = 0.25;
 
-/// More frequencies than this are refused.
-const MOST: f64 = 262_144.0;
+/// More frequencies than this are refused, at first and at last.
+const MOST: (f64, f64) = (16_384.0, 262_144.0);
 
 /// Errors in `ln delta` above which an answer is refused.
 const REFUSED: f64 = 1e-2;
@@ -61,6 +61,8 @@ pub(super) struct Way {
     wide: f64,
     /// Smoothing is for a profile that falls at least this fast.
     steep: f64,
+    /// More frequencies than this are refused.
+    most: f64,
 }
 
 impl Way {
@@ -80,13 +82,17 @@ const fn way(stretch: f64, closer: f64, smoother: f64, wide: f64) -> Way {
         smoother,
         wide,
         steep: 0.0,
+        most: MOST.1,
     }
 }
 
 /// The ways that are tried, one after the other: with few steps of two very different outcomes the
 /// middle of the tilted loss may be far from the target.
 pub(super) const WAYS: [Way; 7] = [
-    way(1.0, 1.0, 1.0, 8.0),
+    Way {
+        most: MOST.0,
+        ..way(1.0, 1.0, 1.0, 8.0)
+    },
     way(0.8, 1e-5, 0.1, 8.0),
     way(1.25, 1e-3, 0.1, 8.0),
     way(1.0, 1e-3, 1.0, 40.0),
@@ -250,12 +256,13 @@ impl Contour {
         way: Way,
     ) -> Result<Self, PldError> {
         let tilt = way.stretch * composed.tilt(direction, target)?;
-                    if std::env::var_os("DBG").is_some() { eprintln!("    tilt {tilt:e}"); }
         let decays = composed.decays(direction, tilt)?;
         let here = composed.cumulants(direction, tilt)?;
         let (start, enough) = here.scales(tilt, way.closer);
         let allowed = way.smoother * SMOOTHED * (1.0 + here.mean.max(0.0));
-        let smoothing = (2.0 * allowed / (tilt.max(way.steep) + 1.0)).min(MOST_SMOOTHED);
+        let steep = tilt.max(way.steep) + 1.0;
+        let most = MOST_SMOOTHED.min(0.5 / (steep * steep));
+        let smoothing = (2.0 * allowed / steep).min(most);
         // Where the Gaussian on top alone would end.
         let latest = 7.0 / smoothing.sqrt();
         if let Some(end) = decay::end(&decays, composed.precision, start, latest, enough) {
@@ -317,8 +324,7 @@ impl Contour {
         let length = 1.1 * above.0.max(below.0.min(certain)) + 0.1 * deviation;
         let dt = 2.0 * PI / length;
         let count = (end / dt).ceil() + 1.0;
-                    if std::env::var_os("DBG").is_some() { eprintln!("    tilt {tilt:e} mean {:e} dev {deviation:e} k {} length {length:e} count {count:e} end {end:e} smooth {smoothing:e} above {:?} below {:?} certain {certain:e}", here.mean, here.k, above, below); }
-        if !(dt > 0.0 && count < MOST) {
+        if !(dt > 0.0 && count < way.most) {
             return Err(PldError::TooWide);
         }
         let mut contour = Self {
@@ -422,7 +428,6 @@ impl Contour {
         (sum, bump * density.max(0.0))
     }
 
-    pub(super) fn debug(&self) -> String { format!("tilt {:e} middle {:e} dev {:e} n {} smooth {:e} abs {:e} rel {:e} k {}", self.tilt, self.middle, self.deviation, self.terms.len(), self.smoothing, self.absolute, self.relative, self.k) }
     /// `s (s + 1)` at `s = tilt + i t`.
     fn pole(&self, t: f64) -> (f64, f64) {
         let tilt = self.tilt;

@@ -125,10 +125,7 @@ impl Kind {
 
     /// The logarithm of the probability of outputs from here on.
     fn ln_mass(&self, from: f64) -> Result<f64, PldError> {
-        let part = Part {
-            from,
-            ..self.low()
-        };
+        let part = Part { from, ..self.low() };
         let to = f64::INFINITY;
         let high = Composed {
             steps: &[(self.slice(Part { to, ..part }), 1)],
@@ -190,8 +187,7 @@ impl Largest {
             match Self::at(steps, precision, epsilon, ln_delta) {
                 Ok(this) => {
                     let found = sharp(&this);
-                    if std::env::var_os("DBG").is_some() { eprintln!("ok eps {epsilon:e} found {found:?} parts {} negl {} rest {} lndelta {ln_delta} at {:?} eps {:?}", this.parts.len(), this.negligible.len(), this.ln_rest, this.ln_deltas(epsilon), this.epsilons(ln_delta));
-for (c, k) in &this.parts { eprintln!("   choices {c} {:?} {}", k.ln_deltas(epsilon), k.debug()); } }
+
                     result = Ok(this);
                     match found {
                         Some((_, true)) => break,
@@ -202,7 +198,6 @@ for (c, k) in &this.parts { eprintln!("   choices {c} {:?} {}", k.ln_deltas(epsi
                     }
                 }
                 Err(error) => {
-                    if std::env::var_os("DBG").is_some() { eprintln!("eps {epsilon:e} {error:?}"); }
                     result = result.or(Err(error));
                     epsilon *= 1.4;
                 }
@@ -234,7 +229,6 @@ for (c, k) in &this.parts { eprintln!("   choices {c} {:?} {}", k.ln_deltas(epsi
             rest.add(count + kind.ln_far);
         }
         let ln_expected = expected.ln();
-                    if std::env::var_os("DBG").is_some() { eprintln!("ln expected {ln_expected} rest {} cut {:?}", rest.ln(), kinds[0]); }
         // Of n or more high outputs: at most expected^n / n!.
         let more = |n: usize| n as f64 * ln_expected - ln_factorial(n as u64);
         let most = (0..=MOST_HIGH).find(|most| more(most + 1) < bounded);
@@ -248,10 +242,19 @@ for (c, k) in &this.parts { eprintln!("   choices {c} {:?} {}", k.ln_deltas(epsi
             tilt: 0.0,
         };
         let mut chosen = vec![0; kinds.len()];
-        this.fill(&kinds, precision, bounded, (most, 0, &mut chosen), &mut rest)?;
+        this.fill(
+            &kinds,
+            precision,
+            bounded,
+            (most, 0, &mut chosen),
+            &mut rest,
+        )?;
         this.ln_rest = rest.ln();
         let step = 1e-3 * epsilon;
-        let (near, far) = (this.ln_deltas(epsilon)[1], this.ln_deltas(epsilon + step)[1]);
+        let (near, far) = (
+            this.ln_deltas(epsilon)[1],
+            this.ln_deltas(epsilon + step)[1],
+        );
         this.tilt = ((near - far) / step).max(0.0);
         Ok(this)
     }
@@ -291,10 +294,7 @@ for (c, k) in &this.parts { eprintln!("   choices {c} {:?} {}", k.ln_deltas(epsi
     ) -> Result<(), PldError> {
         let (mut slices, mut ln_choices, mut ln_mass) = (Vec::new(), 0.0, 0.0);
         for (kind, high) in kinds.iter().zip(chosen) {
-            for (part, count) in [
-                (kind.low(), kind.count - high),
-                (kind.high(), *high),
-            ] {
+            for (part, count) in [(kind.low(), kind.count - high), (kind.high(), *high)] {
                 if count > 0 {
                     slices.push((kind.slice(part), count));
                 }
@@ -317,7 +317,8 @@ for (c, k) in &this.parts { eprintln!("   choices {c} {:?} {}", k.ln_deltas(epsi
             let (_, tilt) = composed.ln_chernoff(Direction::Remove, epsilon, 2.0 / epsilon);
             let here = composed.ln_chernoff(Direction::Remove, 0.9 * epsilon, tilt);
             if here.0 < bounded {
-                self.negligible.push((here.1.mul_add(0.9 * epsilon, here.0), here.1));
+                self.negligible
+                    .push((here.1.mul_add(0.9 * epsilon, here.0), here.1));
                 return Ok(());
             }
         }
@@ -331,7 +332,6 @@ for (c, k) in &this.parts { eprintln!("   choices {c} {:?} {}", k.ln_deltas(epsi
             Target::Epsilon(epsilon),
             Way::part(steep),
         );
-                    if std::env::var_os("DBG").is_some() { eprintln!("chosen {chosen:?} {:?}", contour.as_ref().err()); }
         let contour = contour?;
         self.parts.push((ln_choices, contour));
         Ok(())
@@ -351,7 +351,11 @@ for (c, k) in &this.parts { eprintln!("   choices {c} {:?} {}", k.ln_deltas(epsi
             sums[2].add(ln - tilt * epsilon);
         }
         // Nothing at all is minus infinity.
-        sums.map(|sum| Some(sum.ln()).filter(|ln| !ln.is_nan()).unwrap_or(f64::NEG_INFINITY))
+        sums.map(|sum| {
+            Some(sum.ln())
+                .filter(|ln| !ln.is_nan())
+                .unwrap_or(f64::NEG_INFINITY)
+        })
     }
 
     /// `(lower, estimate, upper)` for delta at `epsilon`; none if they are too far apart.

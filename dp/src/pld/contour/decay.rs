@@ -35,7 +35,10 @@ impl Decay {
         // The integral of the modulus of the derivative of the density.
         let slopes = nodes.bend.iter().zip(&nodes.slope);
         let slopes = slopes.map(|(bend, slope)| bend.abs() / slope.max(1e-300));
-        let variation: f64 = slopes.zip(&nodes.mass).map(|(rise, mass)| rise * mass).sum();
+        let variation: f64 = slopes
+            .zip(&nodes.mass)
+            .map(|(rise, mass)| rise * mass)
+            .sum();
         let usable = |i: &usize| nodes.steepness[*i].abs() * nodes.spacing < STEEPEST;
         let mut pairs: Vec<(f64, f64)> = (0..n)
             .filter(usable)
