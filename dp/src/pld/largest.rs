@@ -231,9 +231,12 @@ impl Largest {
         let ln_expected = expected.ln();
         // Of n or more high outputs: at most expected^n / n!.
         let more = |n: usize| n as f64 * ln_expected - ln_factorial(n as u64);
-        let most = (0..=MOST_HIGH).find(|most| more(most + 1) < bounded);
-        let most = most.ok_or(PldError::TooWide)?;
-        rest.add(more(most + 1));
+        let total: u64 = kinds.iter().map(|kind| kind.count).sum();
+        let enough = |most: &usize| *most as u64 >= total || more(most + 1) < bounded;
+        let most = (0..=MOST_HIGH).find(enough).ok_or(PldError::TooWide)?;
+        if (most as u64) < total {
+            rest.add(more(most + 1));
+        }
         let mut this = Self {
             parts: Vec::new(),
             negligible: Vec::new(),
