@@ -48,8 +48,8 @@ const MARGIN: (f64, f64) = (2e-6, 5e-7);
 /// Where a bracket is wider than this, relatively and absolutely, the Renyi bound is asked as well.
 const WIDEST: (f64, f64) = (1.01, 0.01);
 
-/// Brackets wider than this part of one plus epsilon are tried on a finer grid.
-const FINE: f64 = 5e-5;
+/// Brackets wider than this part of one plus epsilon are tried in another way, or on a finer grid.
+const FINE: (f64, f64) = (5e-5, 8e-5);
 
 /// The grids that are tried: by how much the tilt is stretched, and how much finer they are made.
 const GRIDS: [(f64, f64); 5] = [(1.0, 1.0), (0.8, 1.0), (0.6, 1.0), (1.0, 4.0), (0.8, 4.0)];
@@ -107,17 +107,28 @@ impl Composition {
         }
     }
 
+    /// How sharp an answer has to be.
+    const fn fine(&self) -> f64 {
+        match self {
+            Self::Grid(_) => FINE.1,
+            _ => FINE.0,
+        }
+    }
+
     /// The answer to a target, and whether it is sharp.
     fn answer(&self, target: Target) -> Option<([f64; 3], bool)> {
         let (found, sharp) = match target {
             Target::LnDelta(ln) => {
                 let found = self.epsilons(ln)?;
-                (found, found[2] - found[0] <= FINE * (1.0 + found[2]))
+                (found, found[2] - found[0] <= self.fine() * (1.0 + found[2]))
             }
             Target::Epsilon(epsilon) => {
                 let found = self.deltas(epsilon)?;
                 let width = (found[2] / found[0]).ln();
-                (found, width <= FINE * (1.0 + epsilon) * (1.0 + self.tilt()))
+                (
+                    found,
+                    width <= self.fine() * (1.0 + epsilon) * (1.0 + self.tilt()),
+                )
             }
         };
         Some((found, sharp || matches!(self, Self::Contour(_))))
@@ -320,7 +331,10 @@ impl PldAccountant {
                 continue;
             }
             let here = match (self.one_direction(*direction, &steps, delta), bound) {
-                (Err(_), Some(bound)) => widened([0.0, bound, bound], f64::INFINITY),
+                (Err(_), Some(bound)) => {
+                    let bound = bound.min(self.within(*direction, delta.get().ln()));
+                    widened([0.0, bound, bound], f64::INFINITY)
+                }
                 (here, _) => here?,
             };
             worst = Some(worst.map_or(here, |worst| Bracket {
@@ -536,6 +550,19 @@ impl PldAccountant {
             precision: self.precision,
         };
         composed.ln_chernoff(direction, epsilon, 2.0 / epsilon).0 < ln_delta
+    }
+
+    /// An epsilon that is enough by Chernoff's inequality alone, up to a twentieth; infinite where none
+    /// below one is.
+    fn within(&self, direction: Direction, ln_delta: f64) -> f64 {
+        let mut epsilon = LEAST;
+        while epsilon < 1.0 {
+            if self.is_within(direction, epsilon, ln_delta) {
+                return epsilon;
+            }
+            epsilon *= 1.05;
+        }
+        f64::INFINITY
     }
 
     /// The sharp answer by the number of large losses, if there is one.

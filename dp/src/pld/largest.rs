@@ -18,10 +18,10 @@ use crate::quantity::Delta;
 use crate::special::{LogSum, ln_choose, ln_factorial, search};
 
 /// What is only bounded, not computed, may be this much of delta.
-const BOUNDED: f64 = 1e-7;
+const BOUNDED: f64 = 3e-7;
 
 /// The most steps with high outputs that are told apart.
-const MOST_HIGH: usize = 4;
+const MOST_HIGH: usize = 10;
 
 /// The most parts.
 const MOST_PARTS: usize = 24;
@@ -30,7 +30,7 @@ const MOST_PARTS: usize = 24;
 const WIDTH: f64 = 0.1;
 
 /// How often the cut is moved to the epsilon that was found.
-const TRIES: usize = 4;
+const TRIES: usize = 6;
 
 /// Steps of several kinds by which of them have high outputs.
 #[derive(Debug, Clone)]
@@ -217,7 +217,7 @@ impl Largest {
             return Err(PldError::Precision);
         }
         let bounded = BOUNDED.ln() + ln_delta;
-        let tilt = (10.0 - ln_delta) / epsilon;
+        let tilt = 2.0 * (15.0 - ln_delta) / epsilon;
         let kinds = steps
             .iter()
             .map(|kind| Kind::new(*kind, (epsilon, tilt), bounded - 3.0));
