@@ -40,6 +40,7 @@
 #![doc = include_str!("../proofs/pld.md")]
 
 mod account;
+mod bracket;
 mod contour;
 mod grid;
 mod largest;
@@ -47,7 +48,8 @@ mod outcomes;
 mod single;
 mod target;
 
-pub use account::{Bracket, PldAccountant};
+pub use account::PldAccountant;
+pub use bracket::Bracket;
 use thiserror::Error;
 
 #[cfg(doc)]
