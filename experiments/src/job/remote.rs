@@ -42,7 +42,7 @@ impl Job {
         let (start, cpu) = (Instant::now(), ProcessTime::now());
         let id = id.unwrap_or_else(new_id);
         let plan = self.plan()?;
-        let replica = super::replica(plan.grid(), begun)?;
+        let replica = self.replica(plan.grid(), begun)?;
         let packed = Packed::open(server.link()?, id, plan, replica, &mut rand::rng())
             .context("opening the model at the server")?;
         let (offline_seconds, offline_cpu) =
@@ -82,7 +82,7 @@ impl Job {
         let before = server.cpu_seconds()?;
         let (start, cpu) = (Instant::now(), ProcessTime::now());
         let plan = self.paper.as_ref().context("this run has no slots")?;
-        let replica = super::replica(plan.grid(), begun)?;
+        let replica = self.replica(plan.grid(), begun)?;
         let paper = Paper::open(server.link()?, plan, replica, &mut rand::rng())
             .context("opening the model at the server")?;
         let (offline_seconds, offline_cpu) =
