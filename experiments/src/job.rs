@@ -44,6 +44,7 @@ use sphinx_protocol::transport::Traffic;
 use crate::config::Config;
 use crate::learning::Clipping;
 use crate::privacy::Terms;
+use crate::start::Found;
 use crate::usage::OrUsage;
 
 mod drive;
@@ -110,8 +111,8 @@ pub struct Job {
     pub plan: Option<Plan>,
     /// The plan of the engine `paper`, if that is the engine.
     pub paper: Option<PaperPlan>,
-    /// The first parameters once somebody asked; nothing inside for the drawn ones.
-    start: OnceLock<Option<Arc<Vec<f32>>>>,
+    /// The first parameters once somebody asked.
+    start: OnceLock<Found>,
 }
 
 /// A finished training run.
@@ -194,23 +195,31 @@ impl Job {
         })
     }
 
-    /// The first parameters, if they are not the drawn ones; found when first asked for.
+    /// The first parameters; found when first asked for.
     ///
     /// # Errors
     /// Whatever stops the training on procedural images.
-    pub fn start(&self) -> Result<Option<Arc<Vec<f32>>>> {
-        if let Some(start) = self.start.get() {
-            return Ok(start.clone());
+    pub fn start(&self) -> Result<&Found> {
+        match self.start.get() {
+            Some(found) => Ok(found),
+            None => {
+                let found = self.config.start.find(&self.config)?;
+                Ok(self.start.get_or_init(|| found))
+            }
         }
-        let start = self.config.start.parameters(&self.config)?.map(Arc::new);
-        Ok(self.start.get_or_init(|| start).clone())
     }
 
-    /// Takes first parameters that an equal configuration, but for the budget, has found before.
+    /// The first parameters, if anybody has asked for them.
     #[must_use]
-    pub fn starting_from(self, start: Option<Arc<Vec<f32>>>) -> Self {
+    pub fn found(&self) -> Option<&Found> {
+        self.start.get()
+    }
+
+    /// Takes the first parameters that a configuration with another budget has found before.
+    #[must_use]
+    pub fn starting_from(self, found: Found) -> Self {
         Self {
-            start: OnceLock::from(start),
+            start: OnceLock::from(found),
             ..self
         }
     }
@@ -296,8 +305,8 @@ impl Job {
             let mut engine = self.float_engine()?;
             if let Some(checkpoint) = &begun.from {
                 engine.restore(&checkpoint.state)?;
-            } else if let Some(start) = self.start()? {
-                engine.start_from(&start)?;
+            } else if let Some(start) = &self.start()?.parameters {
+                engine.start_from(start)?;
             }
             let (engine, history) = drive::drive(self, engine, randomness, begun, watch)?;
             (history, Model::Float(Box::new(engine.model())))
@@ -320,8 +329,8 @@ impl Job {
         if let Some(checkpoint) = &begun.from {
             return Ok(restore_replica(grid, &checkpoint.state)?);
         }
-        Ok(match self.start()? {
-            Some(start) => Replica::starting_from(grid, &start)?,
+        Ok(match &self.start()?.parameters {
+            Some(start) => Replica::starting_from(grid, start)?,
             None => Replica::initial(grid),
         })
     }

@@ -107,6 +107,8 @@ pub fn training_record(
         ("client_cpu_s", trained.client_cpu_s),
         ("server_cpu_s", trained.server_cpu_s),
     ];
+    let found = job.found().filter(|found| found.parameters.is_some());
+    metrics.extend(found.map(|found| ("start_seconds", found.seconds)));
     metrics.extend(job.terms.noise.map(|z| ("noise_multiplier", z.get())));
     metrics.push(("sampling_rate", job.terms.rate.get()));
     if summary.is_none() {

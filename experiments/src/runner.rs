@@ -26,6 +26,7 @@ use crate::job::{Job, Randomness, Saving, StepSample, Trained, Watch};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
+use crate::start::Found;
 use crate::usage::{OrUsage, UsageError};
 
 mod accuracy;
@@ -71,7 +72,7 @@ struct Runner<'a> {
     /// The data of the last seed: the same for all seeds if they come from files.
     split: Option<(u64, Arc<Split>)>,
     /// First parameters by seed: budgets share them.
-    starts: BTreeMap<u64, Option<Arc<Vec<f32>>>>,
+    starts: BTreeMap<u64, Found>,
 }
 
 impl<'a> Runner<'a> {

@@ -20,6 +20,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,20 @@ impl Start {
             problem,
         }
         .into())
+    }
+
+    /// What a run begins with.
+    ///
+    /// # Errors
+    /// Whatever stops the training.
+    pub fn find(&self, config: &Config) -> Result<Found> {
+        let start = Instant::now();
+        let parameters = self.parameters(config)?.map(Arc::new);
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Found {
+            parameters,
+            seconds,
+        })
     }
 
     /// The parameters after training on procedural images; `None` for drawn ones. The same on every
@@ -129,6 +144,15 @@ impl Start {
             ..Config::default()
         }
     }
+}
+
+/// First parameters and what it took to find them.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The parameters; nothing for the drawn ones.
+    pub parameters: Option<Arc<Vec<f32>>>,
+    /// Wall seconds of the training on procedural images.
+    pub seconds: f64,
 }
 
 impl fmt::Display for Start {

@@ -38,7 +38,9 @@ pub(super) fn run(runner: &mut Runner<'_>) -> Result<()> {
             job = job.starting_from(start.clone());
         }
         let trained = runner.train(&job, &name).context(name.clone())?;
-        runner.starts.insert(seed, job.start()?);
+        if let Some(found) = job.found() {
+            runner.starts.insert(seed, found.clone());
+        }
         let record = report::training_record(&runner.definition.name, &job, &trained, None);
         runner.append(record)?;
         runner.run.clear_work(&trial)?;
