@@ -71,8 +71,8 @@ fn mills_fast(z: f64) -> f64 {
         }
         return 0.5 * (-ln_density(z)).exp() - sum;
     }
-    // 1 / (z + 1 / (z + 2 / (z + ..))); what is left falls like e^(-2 z sqrt(2 n)).
-    let terms = 6 + (180.0 / (z * z)) as u32;
+    // 1 / (z + 1 / (z + 2 / (z + ..))); what is left falls like e^(-2 z sqrt(n)).
+    let terms = 10 + (400.0 / (z * z)) as u32;
     let below = (1..=terms)
         .rev()
         .fold(z, |below, k| z + f64::from(k) / below);
