@@ -115,36 +115,42 @@ fn store_block(block: &mut Block, x: &[__m512i; 8]) {
     }
 }
 
-/// Two blocks through layers of whole registers.
+/// Two blocks, and their roots, for layers of whole registers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn outer(
-    blocks: &mut [Block; 2],
+fn load_outer(
+    blocks: &[Block; 2],
     roots: &[BlockRoots; 2],
-    layers: impl Fn(&mut [[__m512i; 8]; 2], [&[Factor; 8]; 2]),
-) {
+) -> ([[__m512i; 8]; 2], [[Factor; 8]; 2]) {
+    let x = [load_block(&blocks[0]), load_block(&blocks[1])];
+    (x, [roots[0].outer(), roots[1].outer()])
+}
+
+/// For layers within eight values, which lie in one lane of the registers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn load_inner(
+    blocks: &[Block; 2],
+    roots: &[BlockRoots; 2],
+) -> ([[__m512i; 8]; 2], [[Factor; 8]; 2]) {
     let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
-    let w = [roots[0].outer(), roots[1].outer()];
-    layers(&mut x, [&w[0], &w[1]]);
-    for (block, x) in blocks.iter_mut().zip(&x) {
+    transpose(&mut x[0]);
+    transpose(&mut x[1]);
+    (x, [roots[0].inner(), roots[1].inner()])
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn store_outer(blocks: &mut [Block; 2], x: &[[__m512i; 8]; 2]) {
+    for (block, x) in blocks.iter_mut().zip(x) {
         store_block(block, x);
     }
 }
 
-/// Two blocks through layers within eight values, which lie in one lane of eight registers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn inner(
-    blocks: &mut [Block; 2],
-    roots: &[BlockRoots; 2],
-    layers: impl Fn(&mut [[__m512i; 8]; 2], [&[Factor; 8]; 2]),
-) {
-    let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
-    transpose(&mut x[0]);
-    transpose(&mut x[1]);
-    let w = [roots[0].inner(), roots[1].inner()];
-    layers(&mut x, [&w[0], &w[1]]);
-    for (block, x) in blocks.iter_mut().zip(&mut x) {
+fn store_inner(blocks: &mut [Block; 2], x: &mut [[__m512i; 8]; 2]) {
+    for (block, x) in blocks.iter_mut().zip(x) {
         transpose(x);
         store_block(block, x);
     }
@@ -159,11 +165,11 @@ impl Field {
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
-        outer(blocks, roots, |x, w| {
-            for half in [4, 2, 1] {
-                self.forward_layer::<8, 2, KIND, false>(x, w, half);
-            }
-        });
+        let (mut x, w) = load_outer(blocks, roots);
+        for half in [4, 2, 1] {
+            self.forward_layer::<8, 2, KIND, false>(&mut x, [&w[0], &w[1]], half);
+        }
+        store_outer(blocks, &x);
     }
 
     /// The layers of distance 4 to 1, and the final reduction unless lazy.
@@ -174,26 +180,26 @@ impl Field {
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
-        inner(blocks, roots, |x, w| {
-            for half in [4, 2] {
-                self.forward_layer::<8, 2, KIND, false>(x, w, half);
-            }
-            if LAZY {
-                self.forward_layer::<8, 2, KIND, false>(x, w, 1);
-            } else {
-                self.forward_layer::<8, 2, KIND, true>(x, w, 1);
-            }
-            for (i, x) in x.as_flattened_mut().iter_mut().enumerate() {
-                *x = match (KIND, LAZY) {
-                    (LONG, _) => self.settle(reduce_once(*x, self.four_q())),
-                    (NARROW, true) => _mm512_and_si512(*x, self.mask),
-                    (NARROW, false) => reduce_once(self.reduce_lazy(*x), self.q),
-                    (_, true) => *x,
-                    (_, false) if i % 2 == 0 => self.settle(*x),
-                    (_, false) => reduce_once(self.lift(*x), self.q),
-                };
-            }
-        });
+        let (mut x, w) = load_inner(blocks, roots);
+        for half in [4, 2] {
+            self.forward_layer::<8, 2, KIND, false>(&mut x, [&w[0], &w[1]], half);
+        }
+        if LAZY {
+            self.forward_layer::<8, 2, KIND, false>(&mut x, [&w[0], &w[1]], 1);
+        } else {
+            self.forward_layer::<8, 2, KIND, true>(&mut x, [&w[0], &w[1]], 1);
+        }
+        for (i, x) in x.as_flattened_mut().iter_mut().enumerate() {
+            *x = match (KIND, LAZY) {
+                (LONG, _) => self.settle(reduce_once(*x, self.four_q())),
+                (NARROW, true) => _mm512_and_si512(*x, self.mask),
+                (NARROW, false) => reduce_once(self.reduce_lazy(*x), self.q),
+                (_, true) => *x,
+                (_, false) if i % 2 == 0 => self.settle(*x),
+                (_, false) => reduce_once(self.lift(*x), self.q),
+            };
+        }
+        store_inner(blocks, &mut x);
     }
 
     /// The layers of distance 1 to 4 on residues.
@@ -204,9 +210,9 @@ impl Field {
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
-        inner(blocks, roots, |x, w| {
-            self.inverse_layers::<8, 2, KIND, true, LANES>(x, w);
-        });
+        let (mut x, w) = load_inner(blocks, roots);
+        self.inverse_layers::<8, 2, KIND, true, LANES>(&mut x, [&w[0], &w[1]]);
+        store_inner(blocks, &mut x);
     }
 
     /// The layers of distance 8 to 32 of a left and a right child.
@@ -217,8 +223,8 @@ impl Field {
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
-        outer(blocks, roots, |x, w| {
-            self.inverse_layers::<8, 2, KIND, false, COLUMNS>(x, w);
-        });
+        let (mut x, w) = load_outer(blocks, roots);
+        self.inverse_layers::<8, 2, KIND, false, COLUMNS>(&mut x, [&w[0], &w[1]]);
+        store_outer(blocks, &x);
     }
 }
