@@ -115,47 +115,6 @@ fn store_block(block: &mut Block, x: &[__m512i; 8]) {
     }
 }
 
-/// Two blocks, and their roots, for layers of whole registers.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn load_outer(
-    blocks: &[Block; 2],
-    roots: &[BlockRoots; 2],
-) -> ([[__m512i; 8]; 2], [[Factor; 8]; 2]) {
-    let x = [load_block(&blocks[0]), load_block(&blocks[1])];
-    (x, [roots[0].outer(), roots[1].outer()])
-}
-
-/// For layers within eight values, which lie in one lane of the registers.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn load_inner(
-    blocks: &[Block; 2],
-    roots: &[BlockRoots; 2],
-) -> ([[__m512i; 8]; 2], [[Factor; 8]; 2]) {
-    let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
-    transpose(&mut x[0]);
-    transpose(&mut x[1]);
-    (x, [roots[0].inner(), roots[1].inner()])
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn store_outer(blocks: &mut [Block; 2], x: &[[__m512i; 8]; 2]) {
-    for (block, x) in blocks.iter_mut().zip(x) {
-        store_block(block, x);
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn store_inner(blocks: &mut [Block; 2], x: &mut [[__m512i; 8]; 2]) {
-    for (block, x) in blocks.iter_mut().zip(x) {
-        transpose(x);
-        store_block(block, x);
-    }
-}
-
 impl Field {
     /// The layers of distance 32 to 8.
     #[inline]
@@ -165,11 +124,14 @@ impl Field {
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
-        let (mut x, w) = load_outer(blocks, roots);
+        let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
+        let w = [roots[0].outer(), roots[1].outer()];
         for half in [4, 2, 1] {
             self.forward_layer::<8, 2, KIND, false>(&mut x, [&w[0], &w[1]], half);
         }
-        store_outer(blocks, &x);
+        for (block, x) in blocks.iter_mut().zip(&x) {
+            store_block(block, x);
+        }
     }
 
     /// The layers of distance 4 to 1, and the final reduction unless lazy.
@@ -180,7 +142,10 @@ impl Field {
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
-        let (mut x, w) = load_inner(blocks, roots);
+        let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
+        transpose(&mut x[0]);
+        transpose(&mut x[1]);
+        let w = [roots[0].inner(), roots[1].inner()];
         for half in [4, 2] {
             self.forward_layer::<8, 2, KIND, false>(&mut x, [&w[0], &w[1]], half);
         }
@@ -199,7 +164,10 @@ impl Field {
                 (_, false) => reduce_once(self.lift(*x), self.q),
             };
         }
-        store_inner(blocks, &mut x);
+        for (block, x) in blocks.iter_mut().zip(&mut x) {
+            transpose(x);
+            store_block(block, x);
+        }
     }
 
     /// The layers of distance 1 to 4 on residues.
@@ -210,9 +178,15 @@ impl Field {
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
-        let (mut x, w) = load_inner(blocks, roots);
+        let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
+        transpose(&mut x[0]);
+        transpose(&mut x[1]);
+        let w = [roots[0].inner(), roots[1].inner()];
         self.inverse_layers::<8, 2, KIND, true, LANES>(&mut x, [&w[0], &w[1]]);
-        store_inner(blocks, &mut x);
+        for (block, x) in blocks.iter_mut().zip(&mut x) {
+            transpose(x);
+            store_block(block, x);
+        }
     }
 
     /// The layers of distance 8 to 32 of a left and a right child.
@@ -223,8 +197,11 @@ impl Field {
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
-        let (mut x, w) = load_outer(blocks, roots);
+        let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
+        let w = [roots[0].outer(), roots[1].outer()];
         self.inverse_layers::<8, 2, KIND, false, COLUMNS>(&mut x, [&w[0], &w[1]]);
-        store_outer(blocks, &x);
+        for (block, x) in blocks.iter_mut().zip(&x) {
+            store_block(block, x);
+        }
     }
 }

@@ -39,35 +39,6 @@ fn split<const W: usize, T>(part: &mut [T]) -> [&mut [T]; W] {
     std::array::from_fn(|_| parts.next().unwrap_or_default())
 }
 
-/// `U` columns of `W` registers at a time, through `layers`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn columns<const W: usize, const U: usize>(
-    part: &mut [Lanes],
-    layers: impl Fn(&mut [[__m512i; W]; U]),
-) {
-    let (part, _) = part.as_chunks_mut::<U>();
-    let stride = part.len() / W;
-    let rows = split::<W, _>(part);
-    if rows.iter().any(|row| row.len() != stride) {
-        return; // never: this tells the compiler that indices are in range
-    }
-    for j in 0..stride {
-        let mut x = [[_mm512_setzero_si512(); W]; U];
-        for i in 0..W {
-            for u in 0..U {
-                x[u][i] = load(&rows[i][j][u]);
-            }
-        }
-        layers(&mut x);
-        for i in 0..W {
-            for u in 0..U {
-                store(&mut rows[i][j][u], x[u][i]);
-            }
-        }
-    }
-}
-
 impl Field {
     /// The first `layers` layers of a part, one to three.
     #[inline]
@@ -86,6 +57,7 @@ impl Field {
         }
     }
 
+    /// `U` columns of `W` registers at a time.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn forward_pass_of<const W: usize, const U: usize, const KIND: Kind>(
@@ -95,12 +67,29 @@ impl Field {
         node: usize,
     ) {
         let w = roots_below::<W>(roots, node);
-        columns::<W, U>(part, |x| {
+        let (part, _) = part.as_chunks_mut::<U>();
+        let stride = part.len() / W;
+        let rows = split::<W, _>(part);
+        if rows.iter().any(|row| row.len() != stride) {
+            return; // never: this tells the compiler that indices are in range
+        }
+        for j in 0..stride {
+            let mut x = [[_mm512_setzero_si512(); W]; U];
+            for i in 0..W {
+                for u in 0..U {
+                    x[u][i] = load(&rows[i][j][u]);
+                }
+            }
             for layer in 0..W.trailing_zeros() {
                 let half = W >> (layer + 1);
-                self.forward_layer::<W, U, KIND, false>(x, [&w; U], half);
+                self.forward_layer::<W, U, KIND, false>(&mut x, [&w; U], half);
             }
-        });
+            for i in 0..W {
+                for u in 0..U {
+                    store(&mut rows[i][j][u], x[u][i]);
+                }
+            }
+        }
     }
 
     /// The last `layers` layers of a part, one to three. Where `LAST`, with the factors of the last
@@ -125,6 +114,8 @@ impl Field {
         }
     }
 
+    /// `U` columns of `W` registers at a time; where `LAST`, with the
+    /// factors of the last layer.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn inverse_pass_of<
@@ -142,12 +133,29 @@ impl Field {
     ) {
         let w = roots_below::<W>(roots, node);
         let last = last.map(|w| Factor::from_root(root(KIND, &w)));
-        columns::<W, U>(part, |x| {
-            if LAST {
-                self.inverse_end::<W, U, KIND>(x, &w, last);
-            } else {
-                self.inverse_layers::<W, U, KIND, false, SIDE>(x, [&w; U]);
+        let (part, _) = part.as_chunks_mut::<U>();
+        let stride = part.len() / W;
+        let rows = split::<W, _>(part);
+        if rows.iter().any(|row| row.len() != stride) {
+            return; // never: this tells the compiler that indices are in range
+        }
+        for j in 0..stride {
+            let mut x = [[_mm512_setzero_si512(); W]; U];
+            for i in 0..W {
+                for u in 0..U {
+                    x[u][i] = load(&rows[i][j][u]);
+                }
             }
-        });
+            if LAST {
+                self.inverse_end::<W, U, KIND>(&mut x, &w, last);
+            } else {
+                self.inverse_layers::<W, U, KIND, false, SIDE>(&mut x, [&w; U]);
+            }
+            for i in 0..W {
+                for u in 0..U {
+                    store(&mut rows[i][j][u], x[u][i]);
+                }
+            }
+        }
     }
 }
