@@ -2,7 +2,7 @@
 //!
 //! All sets have 128 bits of security by the table of [`crate::rlwe::Security`], special primes
 //! included. Most primes are below `2^50`, where rows run in vectors of 52-bit products; those of 60
-//! bits take about twice the time of such a row ([`crate::simd`]).
+//! bits take two to three times as long to transform ([`crate::simd`]).
 //!
 //! The sets stand beside those with which other libraries are commonly measured: `{60, 40}`,
 //! `{60, 40, 40}`, `{60, 40 x 7}` and `{60, 50 x 14}` with one special prime of 60 bits. Degree,
