@@ -1,8 +1,9 @@
 //! Our transform beside those of other libraries, in one run.
 //!
 //! `cargo bench -p sphinx-he --bench peers`. Groups `ntt_forward` and `ntt_inverse`; ids
-//! `sphinx46/N` and `sphinx50/N` for our transforms at primes of 46 and 50 bits, `tfhe-ntt/N`
-//! (version 0.7.1, with AVX-512) and `fhe-math/N` (0.1.1) at the same prime of 50 bits. Every
+//! `sphinx46/N`, `sphinx50/N` and `sphinx60/N` for our transforms at primes of 46, 50 and 60 bits,
+//! `tfhe-ntt/N` (version 0.7.1, with AVX-512) and `fhe-math/N` (0.1.1) at the same prime of 50 bits,
+//! `tfhe-ntt60/N` at that of 60. Every
 //! buffer starts on a cache line; residues are canonical on entry and on return; the inverse
 //! includes the factor `1/N`, which `tfhe-ntt` has in a call of its own. The back end of our rows is
 //! the one that `SPHINX_BACKEND` names, or the best; that of the others is their own choice.
@@ -42,12 +43,12 @@ fn ours(name: &'static str, bits: u32, log_n: u32) -> Peer {
     }
 }
 
-fn tfhe_ntt(log_n: u32) -> Peer {
-    let modulus = transform_primes(50, log_n, 1, &[]).unwrap()[0];
+fn tfhe_ntt(name: &'static str, bits: u32, log_n: u32) -> Peer {
+    let modulus = transform_primes(bits, log_n, 1, &[]).unwrap()[0];
     let plan = tfhe_ntt::prime64::Plan::try_new(1 << log_n, modulus).unwrap();
     let twin = plan.clone();
     Peer {
-        name: "tfhe-ntt",
+        name,
         modulus,
         forward: Box::new(move |row| plan.fwd(row)),
         inverse: Box::new(move |row| {
@@ -84,7 +85,9 @@ fn transforms(c: &mut Criterion) {
             [
                 ours("sphinx46", 46, log_n),
                 ours("sphinx50", 50, log_n),
-                tfhe_ntt(log_n),
+                ours("sphinx60", 60, log_n),
+                tfhe_ntt("tfhe-ntt", 50, log_n),
+                tfhe_ntt("tfhe-ntt60", 60, log_n),
                 fhe_math(log_n),
             ]
         })
@@ -97,7 +100,7 @@ fn transforms(c: &mut Criterion) {
         };
         let mut group = c.benchmark_group(name);
         for (i, peer) in peers.iter().enumerate() {
-            let n = 4096usize << (i / 4);
+            let n = 4096usize << (i / 6);
             let start = residues(peer.modulus, n);
             let mut row = start.clone();
             (peer.forward)(&mut row);

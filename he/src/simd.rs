@@ -10,8 +10,9 @@
 //! processor lacks, so that a program can say so; the kernels, which have nobody to tell, fall back
 //! to `scalar` then.
 //!
-//! - `avx512` wants AVX-512 F, DQ, VL and IFMA, and covers moduli below `2^50`; larger ones, and
-//!   transforms with `N < 128`, run the scalar code.
+//! - `avx512` wants AVX-512 F, DQ, VL and IFMA. Moduli below `2^50` run on 52-bit products, longer
+//!   ones on products of 32-bit halves; sums of many products modulo long ones ([`dot_add_assign`])
+//!   and transforms with `N < 128` run the scalar code.
 //! - `avx2` wants AVX2 and FMA, and covers transforms for moduli below `2^50` (in double precision),
 //!   sums, differences and negations, and the scan of the error sampler.
 //!
@@ -54,7 +55,7 @@ pub enum Backend {
     Scalar,
     /// 256-bit transforms, sums, differences and negations; the rest as `Scalar`.
     Avx2,
-    /// 512-bit registers and 52-bit products, for moduli below `2^50`.
+    /// 512-bit registers, with 52-bit products for moduli below `2^50`.
     Avx512,
 }
 
@@ -162,11 +163,24 @@ pub struct Kernels(Backend);
 
 /// Calls the kernel of the back end, the scalar one where it has none.
 macro_rules! dispatch {
-    ($self:ident, $name:ident($q:expr $(, $argument:expr)*), avx2) => {
+    ($self:ident, $name:ident($q:expr $(, $argument:expr)*), sum) => {
         match $self.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: kernels are made only where the back end's instructions were found
             Backend::Avx2 => unsafe { avx2::$name($q $(, $argument)*) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above
+            Backend::Avx512 => unsafe { avx512::$name($q $(, $argument)*) },
+            _ => scalar::$name($q $(, $argument)*),
+        }
+    };
+    ($self:ident, $name:ident($q:expr $(, $argument:expr)*), long) => {
+        match $self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512 if $q.bits() > avx512::MAX_BITS => {
+                // SAFETY: kernels are made only where the back end's instructions were found
+                unsafe { avx512::long::$name($q $(, $argument)*) }
+            }
             _ => dispatch!($self, $name($q $(, $argument)*)),
         }
     };
@@ -205,36 +219,36 @@ impl Kernels {
     /// `a += b`.
     pub fn add_assign(self, q: &Modulus, a: &mut [u64], b: &[u64]) {
         debug_assert!(a.len() == b.len());
-        dispatch!(self, add_assign(q, a, b), avx2);
+        dispatch!(self, add_assign(q, a, b), sum);
     }
 
     /// `a -= b`.
     pub fn sub_assign(self, q: &Modulus, a: &mut [u64], b: &[u64]) {
         debug_assert!(a.len() == b.len());
-        dispatch!(self, sub_assign(q, a, b), avx2);
+        dispatch!(self, sub_assign(q, a, b), sum);
     }
 
     /// `a = -a`.
     pub fn neg_assign(self, q: &Modulus, a: &mut [u64]) {
-        dispatch!(self, neg_assign(q, a), avx2);
+        dispatch!(self, neg_assign(q, a), sum);
     }
 
     /// `a = a b`, entry by entry.
     pub fn mul_assign(self, q: &Modulus, a: &mut [u64], b: &[u64]) {
         debug_assert!(a.len() == b.len());
-        dispatch!(self, mul_assign(q, a, b));
+        dispatch!(self, mul_assign(q, a, b), long);
     }
 
     /// `out = a b`, entry by entry.
     pub fn mul(self, q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
         debug_assert!(out.len() == a.len() && a.len() == b.len());
-        dispatch!(self, mul(q, out, a, b));
+        dispatch!(self, mul(q, out, a, b), long);
     }
 
     /// `acc += a b`, entry by entry.
     pub fn mul_add_assign(self, q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
         debug_assert!(acc.len() == a.len() && a.len() == b.len());
-        dispatch!(self, mul_add_assign(q, acc, a, b));
+        dispatch!(self, mul_add_assign(q, acc, a, b), long);
     }
 
     /// `acc += sum_t a_t b_t`, entry by entry, with one reduction for many terms.
@@ -256,24 +270,24 @@ impl Kernels {
     /// `acc -= a b`, entry by entry.
     pub fn mul_sub_assign(self, q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
         debug_assert!(acc.len() == a.len() && a.len() == b.len());
-        dispatch!(self, mul_sub_assign(q, acc, a, b));
+        dispatch!(self, mul_sub_assign(q, acc, a, b), long);
     }
 
     /// `a = a w` for one constant.
     pub fn scale_assign(self, q: &Modulus, a: &mut [u64], w: Shoup) {
-        dispatch!(self, scale_assign(q, a, w));
+        dispatch!(self, scale_assign(q, a, w), long);
     }
 
     /// `a = (a - b) w` for one constant: the last step of a division by a prime.
     pub fn sub_scale_assign(self, q: &Modulus, a: &mut [u64], b: &[u64], w: Shoup) {
         debug_assert!(a.len() == b.len());
-        dispatch!(self, sub_scale_assign(q, a, b, w));
+        dispatch!(self, sub_scale_assign(q, a, b, w), long);
     }
 
     /// `a += value mod q` for signed words.
     pub fn add_signed_assign(self, q: &Modulus, a: &mut [u64], values: &[i64]) {
         debug_assert_eq!(a.len(), values.len());
-        dispatch!(self, add_signed_assign(q, a, values));
+        dispatch!(self, add_signed_assign(q, a, values), long);
     }
 
     /// For each word the number of `tails` above its upper 63 bits, with the sign that its lowest
@@ -296,9 +310,16 @@ impl Kernels {
     pub fn centred_to(self, from: &Modulus, to: &Modulus, out: &mut [u64], a: &[u64]) {
         debug_assert_eq!(out.len(), a.len());
         #[cfg(target_arch = "x86_64")]
-        if self.0 == Backend::Avx512 && from.bits().max(to.bits()) <= avx512::MAX_BITS {
+        if self.0 == Backend::Avx512 {
+            let long = from.bits().max(to.bits()) > avx512::MAX_BITS;
             // SAFETY: kernels are made only where the back end's instructions were found
-            return unsafe { avx512::centred_to(from, to, out, a) };
+            return unsafe {
+                if long {
+                    avx512::long::centred_to(from, to, out, a)
+                } else {
+                    avx512::centred_to(from, to, out, a)
+                }
+            };
         }
         scalar::centred_to(from, to, out, a);
     }

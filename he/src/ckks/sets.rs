@@ -1,20 +1,21 @@
 //! Parameter sets that are measured and recommended.
 //!
-//! All primes are below `2^50`, where rows run in vectors of 52-bit products; all sets have 128
-//! bits of security by the table of [`crate::rlwe::Security`], special primes included.
+//! All sets have 128 bits of security by the table of [`crate::rlwe::Security`], special primes
+//! included. Most primes are below `2^50`, where rows run in vectors of 52-bit products; those of 60
+//! bits take two to three times as long to transform ([`crate::simd`]).
 //!
-//! The sets `A1`, `A3`, `B` and `C` stand beside those with which other libraries are commonly
-//! measured: `{60, 40}`, `{60, 40, 40}`, `{60, 40 x 7}` and `{60, 50 x 14}` with one special prime
-//! of 60 bits. Degree, scale, depth and the size of every rescaled prime are the same, so is the
-//! error of each operation, and the total modulus is not larger. What differs:
+//! The sets stand beside those with which other libraries are commonly measured: `{60, 40}`,
+//! `{60, 40, 40}`, `{60, 40 x 7}` and `{60, 50 x 14}` with one special prime of 60 bits. Degree,
+//! scale, depth, the number of rows and the size of every rescaled prime are the same, so is the
+//! error of each operation, and neither ciphertexts nor keys are larger. What differs:
 //!
 //! - `A1`, `A3` and `B` have a last prime of 50 bits instead of 60: at the lowest level values up
 //!   to `2^9` fit beside the scale of `2^40`, not `2^19`. [`A1_WIDE`], [`A3_WIDE`] and [`B_WIDE`]
-//!   keep those ten bits, in two primes of 30 bits, at the price of one row more.
-//! - `C` has two primes of 30 bits in place of the one of 60, and so the same room, in one row more.
-//!   [`C_50`] stands beside the sets of 50 bits throughout, which have no such room, row for row.
-//! - `B` and `C` have two special primes and digits of two primes: half the digits, and keys of
-//!   little more than half the size. The error of a key switch stays below a rounding.
+//!   have the 60 bits.
+//! - [`C_50`] stands beside the sets of 50 bits throughout.
+//! - `B` and `C` have two special primes and digits of two primes: about half the digits, and keys
+//!   of little more than half the size. The prime of 60 bits is a digit by itself, so that no digit
+//!   exceeds the special primes and the error of a key switch stays below a rounding.
 //!
 //! ```
 //! use sphinx_he::ckks::sets;
@@ -42,8 +43,6 @@ pub struct Set {
     pub log_p: &'static [u32],
     /// log2 of the scale of fresh plaintexts.
     pub log_scale: u8,
-    /// The level at which no product is left: 1 where two primes carry the last values.
-    pub lowest: usize,
 }
 
 /// Degree `2^13`, one product.
@@ -53,7 +52,6 @@ pub const A1: Set = Set {
     log_q: &[50, 40],
     log_p: &[50],
     log_scale: 40,
-    lowest: 0,
 };
 
 /// Degree `2^13`, two products.
@@ -63,7 +61,6 @@ pub const A3: Set = Set {
     log_q: &[50, 40, 40],
     log_p: &[50],
     log_scale: 40,
-    lowest: 0,
 };
 
 /// Degree `2^14`, seven products.
@@ -73,54 +70,46 @@ pub const B: Set = Set {
     log_q: &[50, 40, 40, 40, 40, 40, 40, 40],
     log_p: &[46, 46],
     log_scale: 40,
-    lowest: 0,
 };
 
 /// Degree `2^15`, fourteen products.
 pub const C: Set = Set {
     name: "C",
     log_n: 15,
-    log_q: &[
-        30, 30, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50,
-    ],
+    log_q: &[60, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50],
     log_p: &[50, 50],
     log_scale: 50,
-    lowest: 1,
 };
 
-/// [`C`] with one prime of 50 bits for its two of 30: fifteen rows. At the lowest level no values
-/// above one half fit beside the scale.
+/// [`C`] with a last prime of 50 bits: at the lowest level no values above one half fit beside the
+/// scale.
 pub const C_50: Set = Set {
     name: "C-50",
     log_q: &[50; 15],
-    lowest: 0,
     ..C
 };
 
 /// [`A1`] with ten bits more for the values at the lowest level.
 pub const A1_WIDE: Set = Set {
     name: "A1-wide",
-    log_q: &[30, 30, 40],
-    log_p: &[32, 32],
-    lowest: 1,
+    log_q: &[60, 40],
+    log_p: &[60],
     ..A1
 };
 
 /// [`A3`] with ten bits more for the values at the lowest level.
 pub const A3_WIDE: Set = Set {
     name: "A3-wide",
-    log_q: &[30, 30, 40, 40],
-    log_p: &[32, 32],
-    lowest: 1,
+    log_q: &[60, 40, 40],
+    log_p: &[60],
     ..A3
 };
 
 /// [`B`] with ten bits more for the values at the lowest level.
 pub const B_WIDE: Set = Set {
     name: "B-wide",
-    log_q: &[30, 30, 40, 40, 40, 40, 40, 40, 40],
+    log_q: &[60, 40, 40, 40, 40, 40, 40, 40],
     log_p: &[45, 45],
-    lowest: 1,
     ..B
 };
 
@@ -155,6 +144,6 @@ impl Set {
     /// Products that fit one after the other.
     #[must_use]
     pub const fn depth(&self) -> usize {
-        self.top().0 - self.lowest
+        self.top().0
     }
 }

@@ -1,6 +1,5 @@
 //! Roots of unity in the order in which the transform reads them.
 
-#[cfg(target_arch = "x86_64")]
 use std::sync::OnceLock;
 
 use crate::error::ParameterError;
@@ -8,20 +7,30 @@ use crate::error::ParameterError;
 use crate::simd::{Backend, Kernels, avx2, avx512::Roots};
 use crate::zq::{Modulus, Shoup, prime};
 
-/// The transform of one modulus and degree: roots of unity with their Shoup quotients.
+/// Roots of unity with their Shoup quotients, as the scalar code reads them.
 #[derive(Clone, Debug)]
-pub struct NttTable {
-    modulus: Modulus,
-    log_n: u32,
+struct Powers {
     /// Entry `i` is `psi^bitrev(i)`; a layer of `b` blocks reads entries `b..2b`.
     forward: Vec<Shoup>,
     /// Entry `i` is `psi^-bitrev(i)`.
     inverse: Vec<Shoup>,
+}
+
+/// The transform of one modulus and degree.
+///
+/// Tables are made at the first transform, those of the back end that asks; others take no memory.
+#[derive(Clone, Debug)]
+pub struct NttTable {
+    modulus: Modulus,
+    log_n: u32,
+    /// `psi` and its inverse.
+    roots: [u64; 2],
+    scalar: OnceLock<Powers>,
     /// `1/N`.
     scale: Shoup,
     /// `1/N` times the root of the last inverse layer.
     scaled_root: Shoup,
-    /// The same roots for vectors, made at the first use; none where vectors do not apply.
+    /// The same roots for vectors; none where vectors do not apply.
     #[cfg(target_arch = "x86_64")]
     vector: OnceLock<Option<Roots>>,
     /// And for vectors of doubles.
@@ -63,14 +72,14 @@ impl NttTable {
         let root = prime::primitive_root(&modulus, log_n)?;
         let inverse_root = modulus.inv(root).ok_or(refused.clone())?;
         let scale = modulus.inv(two_n / 2).ok_or(refused)?;
-        let forward = reversed_powers(&modulus, root, log_n);
-        let inverse = reversed_powers(&modulus, inverse_root, log_n);
-        let scaled_root = modulus.shoup(modulus.mul(scale, inverse[1].value));
+        // entry 1 of the inverse roots: psi^-bitrev(1)
+        let last_root = modulus.pow(inverse_root, two_n / 4);
+        let scaled_root = modulus.shoup(modulus.mul(scale, last_root));
         Ok(Self {
             modulus,
             log_n,
-            forward,
-            inverse,
+            roots: [root, inverse_root],
+            scalar: OnceLock::new(),
             scale: modulus.shoup(scale),
             scaled_root,
             #[cfg(target_arch = "x86_64")]
@@ -100,17 +109,23 @@ impl NttTable {
 
     /// The primitive `2N`-th root of unity `psi` that the table is built on.
     #[must_use]
-    pub fn root(&self) -> u64 {
-        // psi^bitrev(N/2) = psi^1
-        self.forward[self.degree() / 2].value
+    pub const fn root(&self) -> u64 {
+        self.roots[0]
+    }
+
+    fn powers(&self) -> Powers {
+        let [forward, inverse] = self
+            .roots
+            .map(|root| reversed_powers(&self.modulus, root, self.log_n));
+        Powers { forward, inverse }
     }
 
     pub(super) fn forward_roots(&self) -> &[Shoup] {
-        &self.forward
+        &self.scalar.get_or_init(|| self.powers()).forward
     }
 
     pub(super) fn inverse_roots(&self) -> &[Shoup] {
-        &self.inverse
+        &self.scalar.get_or_init(|| self.powers()).inverse
     }
 
     /// The roots for vectors, if these kernels have a transform for this modulus and degree.
@@ -120,8 +135,8 @@ impl NttTable {
             return None;
         }
         let make = || {
-            let last = [self.scale, self.scaled_root];
-            Roots::new(self.modulus, &self.forward, &self.inverse, last)
+            let (last, powers) = ([self.scale, self.scaled_root], self.powers());
+            Roots::new(self.modulus, &powers.forward, &powers.inverse, last)
         };
         self.vector.get_or_init(make).as_ref()
     }
@@ -133,8 +148,8 @@ impl NttTable {
             return None;
         }
         let make = || {
-            let last = [self.scale, self.scaled_root];
-            avx2::Roots::new(self.modulus, &self.forward, &self.inverse, last)
+            let (last, powers) = ([self.scale, self.scaled_root], self.powers());
+            avx2::Roots::new(self.modulus, &powers.forward, &powers.inverse, last)
         };
         self.double.get_or_init(make).as_ref()
     }

@@ -1,6 +1,7 @@
-//! AVX-512 with the 52-bit multiply-add instructions (IFMA), for moduli below `2^50`.
+//! AVX-512 with the 52-bit multiply-add instructions (IFMA).
 //!
-//! Eight residues to a register; a ragged end of a row goes through the scalar code. The
+//! Eight residues to a register; a ragged end of a row goes through the scalar code. Moduli below
+//! `2^50` use the 52-bit products, longer ones whole words ([`long`]). The
 //! instructions multiply the low 52 bits of their operands and add the low or the high 52 bits of
 //! the product, so every argument of [`crate::zq`] carries over with `2^52` for `2^64`: the
 //! constants here are its constants shifted right by 12 (the floor of a floor). `-q` is kept as
@@ -20,6 +21,7 @@ use std::arch::x86_64::*;
 use super::scalar;
 use crate::zq::{Modulus, Shoup};
 
+pub(super) mod long;
 mod ntt;
 mod slots;
 mod switch;
@@ -30,7 +32,7 @@ pub(super) use slots::*;
 pub(super) use switch::*;
 pub(super) use tails::*;
 
-/// Largest modulus, in bits: `4q` must fit in 52 bits.
+/// Largest modulus of 52-bit products, in bits: `4q` must fit in 52 bits.
 pub(super) const MAX_BITS: u32 = 50;
 
 /// The low 52 bits.
@@ -99,14 +101,21 @@ impl Factor {
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn new(w: Shoup) -> Self {
+        Self::from_root([w.value, w.quotient >> 12])
+    }
+
+    /// From its value and its quotient.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn from_root([value, quotient]: [u64; 2]) -> Self {
         Self {
-            value: splat(w.value),
-            quotient: splat(w.quotient >> 12),
+            value: splat(value),
+            quotient: splat(quotient),
         }
     }
 }
 
-/// The constants of a modulus, one to a register.
+/// The constants of a modulus, one to a register; of a long one `q` and `two_q` alone mean anything.
 #[derive(Clone, Copy)]
 struct Field {
     q: __m512i,
@@ -129,11 +138,11 @@ impl Field {
         Self {
             q: splat(q.value()),
             two_q: splat(2 * q.value()),
-            minus_q: splat((1 << 52) - q.value()),
+            minus_q: splat((1u64 << 52).wrapping_sub(q.value())),
             mask: splat(MASK),
             word_ratio: splat(q.word_ratio() >> 12),
             ratio: splat(q.ratio() >> 12),
-            shift: splat(u64::from(52 - q.bits())),
+            shift: splat(u64::from(52u32.saturating_sub(q.bits()))),
         }
     }
 

@@ -47,13 +47,13 @@ impl Kernels {
     /// `out = a + b`.
     pub fn add(self, q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
         debug_assert!(out.len() == a.len() && a.len() == b.len());
-        dispatch!(self, add(q, out, a, b));
+        either!(self, add(q, out, a, b));
     }
 
     /// `out = values mod q` for signed words.
     pub fn signed_residues(self, q: &Modulus, out: &mut [u64], values: &[i64]) {
         debug_assert_eq!(out.len(), values.len());
-        dispatch!(self, signed_residues(q, out, values));
+        dispatch!(self, signed_residues(q, out, values), long);
     }
 
     /// Complex numbers `x` and `w`, real parts at even places, become `x conj(w) factor`: its real

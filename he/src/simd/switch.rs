@@ -44,13 +44,13 @@ impl Kernels {
     /// `out = a w` for one constant; `a` may be lazy.
     pub fn scale(self, q: &Modulus, out: &mut [u64], a: &[u64], w: Shoup) {
         debug_assert_eq!(out.len(), a.len());
-        dispatch!(self, scale(q, out, a, w));
+        dispatch!(self, scale(q, out, a, w), long);
     }
 
     /// `out = (a - b) w` for one constant: a division by a prime. `b` may be lazy.
     pub fn sub_scale(self, q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64], w: Shoup) {
         debug_assert!(out.len() == a.len() && a.len() == b.len());
-        dispatch!(self, sub_scale(q, out, a, b, w));
+        dispatch!(self, sub_scale(q, out, a, b, w), long);
     }
 
     /// `acc += (a - b) w` for one constant: a division by a prime whose result is added. `b` may
@@ -64,7 +64,7 @@ impl Kernels {
         w: Shoup,
     ) {
         debug_assert!(acc.len() == a.len() && a.len() == b.len());
-        dispatch!(self, sub_scale_add_assign(q, acc, a, b, w));
+        dispatch!(self, sub_scale_add_assign(q, acc, a, b, w), long);
     }
 
     /// `out0 = sum_t d_t k_t`, `out1 = sum_t d_t l_t` for terms `(d, k, l)`: the inner product of
@@ -80,7 +80,7 @@ impl Kernels {
         debug_assert!(terms.iter().all(|(d, k, l)| {
             d.len() == out0.len() && k.len() == out0.len() && l.len() == out0.len()
         }));
-        dispatch!(self, dot_pair(q, out0, out1, terms));
+        dispatch!(self, dot_pair(q, out0, out1, terms), long);
     }
 
     /// `out = sum_i factors_i digits_i mod to`: a row of another basis. `digits` has one row of
@@ -97,9 +97,16 @@ impl Kernels {
         debug_assert_eq!(digits.len(), out.len() * factors.len());
         debug_assert!(factors.len() <= MAX_ROWS && digit_bits <= 60);
         #[cfg(target_arch = "x86_64")]
-        if self.0 == Backend::Avx512 && to.bits() <= avx512::MAX_BITS && digit_bits <= 52 {
+        if self.0 == Backend::Avx512 {
+            let short = to.bits() <= avx512::MAX_BITS && digit_bits <= 52;
             // SAFETY: kernels are made only where the back end's instructions were found
-            return unsafe { avx512::convert(to, out, digits, factors) };
+            return unsafe {
+                if short {
+                    avx512::convert(to, out, digits, factors)
+                } else {
+                    avx512::long::convert(to, out, digits, factors)
+                }
+            };
         }
         scalar::convert(to, out, digits, factors);
     }

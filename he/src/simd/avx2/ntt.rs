@@ -325,43 +325,33 @@ impl Field {
     /// Two layers of a part; where `REDUCE`, its lower half is reduced first.
     #[target_feature(enable = "avx2,fma")]
     fn forward_pair<const REDUCE: bool>(&self, part: &mut [Lanes], w: [Factor; 3]) {
-        let [a, b, c, d] = quarters(part);
-        for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
-            let mut x = [load(a), load(b), load(c), load(d)];
-            if REDUCE {
-                (x[0], x[1]) = (self.reduce(x[0]), self.reduce(x[1]));
-            }
-            let x = self.forward_four(x, w);
-            store(a, x[0]);
-            store(b, x[1]);
-            store(c, x[2]);
-            store(d, x[3]);
-        }
+        by_quarters(part, |[a, b, c, d]| {
+            let lower = if REDUCE {
+                [self.reduce(a), self.reduce(b)]
+            } else {
+                [a, b]
+            };
+            self.forward_four([lower[0], lower[1], c, d], w)
+        });
     }
 
     /// Two layers of a part.
     #[target_feature(enable = "avx2,fma")]
     fn inverse_pair(&self, part: &mut [Lanes], w: [Factor; 3]) {
-        let [a, b, c, d] = quarters(part);
-        for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
-            let x = self.inverse_four([load(a), load(b), load(c), load(d)], w);
-            store(a, x[0]);
-            store(b, x[1]);
-            store(c, x[2]);
-            store(d, x[3]);
-        }
+        by_quarters(part, |x| self.inverse_four(x, w));
     }
 
     /// The last two layers of all, with `1/N`.
     #[target_feature(enable = "avx2,fma")]
     fn inverse_last_pair(&self, lanes: &mut [Lanes], [_, u, v]: [Factor; 3], last: [Factor; 2]) {
-        let [a, b, c, d] = quarters(lanes);
-        for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
-            let (x, y) = self.inverse(load(a), load(b), u);
-            let (z, t) = self.inverse(load(c), load(d), v);
-            self.inverse_end([a, c], [x, z], last);
-            self.inverse_end([b, d], [y, t], last);
-        }
+        by_quarters(lanes, |[a, b, c, d]| {
+            let ((x, y), (z, t)) = (self.inverse(a, b, u), self.inverse(c, d, v));
+            let ([a, c], [b, d]) = (
+                self.inverse_end([x, z], last),
+                self.inverse_end([y, t], last),
+            );
+            [a, b, c, d]
+        });
     }
 
     /// The last layer of all, with `1/N`.
@@ -369,45 +359,67 @@ impl Field {
     fn inverse_last_layer(&self, lanes: &mut [Lanes], last: [Factor; 2]) {
         let (low, top) = lanes.split_at_mut(lanes.len() / 2);
         for (a, b) in low.iter_mut().zip(top) {
-            let x = [load(a), load(b)];
-            self.inverse_end([a, b], x, last);
+            let [x, y] = self.inverse_end([load(a), load(b)], last);
+            store(a, x);
+            store(b, y);
         }
     }
 
+    /// Sum and difference times their factors, as words.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn inverse_end(
-        &self,
-        out: [&mut Lanes; 2],
-        [x, y]: [__m256d; 2],
-        [scale, scaled_root]: [Factor; 2],
-    ) {
-        let [low, top] = out;
-        store(low, self.settle(self.mul(_mm256_add_pd(x, y), scale)));
-        store(top, self.settle(self.mul(_mm256_sub_pd(x, y), scaled_root)));
+    fn inverse_end(&self, [x, y]: [__m256d; 2], [sum, difference]: [Factor; 2]) -> [__m256d; 2] {
+        [
+            self.settle(self.mul(_mm256_add_pd(x, y), sum)),
+            self.settle(self.mul(_mm256_sub_pd(x, y), difference)),
+        ]
     }
 
     /// The layers of distance 2 and 1, to words.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn forward_block(&self, block: &mut [Lanes; 4], BlockRoots(roots): &BlockRoots) {
-        let x = transpose([0, 1, 2, 3].map(|i| load(&block[i])));
-        let w = [0, 1, 2].map(|i| Factor::lanes(&roots[i]));
-        let x = self.forward_four(x, w).map(|x| self.settle(x));
-        for (words, x) in block.iter_mut().zip(transpose(x)) {
-            store(words, x);
-        }
+    fn forward_block(&self, block: &mut [Lanes; 4], roots: &BlockRoots) {
+        within(block, roots, |x, w| {
+            self.forward_four(x, w).map(|x| self.settle(x))
+        });
     }
 
     /// The layers of distance 1 and 2, from words.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn inverse_block(&self, block: &mut [Lanes; 4], BlockRoots(roots): &BlockRoots) {
-        let x = transpose([0, 1, 2, 3].map(|i| from_words(load(&block[i]))));
-        let w = [0, 1, 2].map(|i| Factor::lanes(&roots[i]));
-        for (words, x) in block.iter_mut().zip(transpose(self.inverse_four(x, w))) {
-            store(words, x);
-        }
+    fn inverse_block(&self, block: &mut [Lanes; 4], roots: &BlockRoots) {
+        within(block, roots, |x, w| {
+            self.inverse_four(x.map(|x| from_words(x)), w)
+        });
+    }
+}
+
+/// The four quarters of a part, a register of each at a time, through two layers.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn by_quarters(part: &mut [Lanes], layers: impl Fn([__m256d; 4]) -> [__m256d; 4]) {
+    let [a, b, c, d] = quarters(part);
+    for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+        let x = layers([load(a), load(b), load(c), load(d)]);
+        store(a, x[0]);
+        store(b, x[1]);
+        store(c, x[2]);
+        store(d, x[3]);
+    }
+}
+
+/// Two layers within four values, which lie in one lane of four registers, and their roots.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn within(
+    block: &mut [Lanes; 4],
+    BlockRoots(roots): &BlockRoots,
+    layers: impl Fn([__m256d; 4], [Factor; 3]) -> [__m256d; 4],
+) {
+    let x = transpose([0, 1, 2, 3].map(|i| load(&block[i])));
+    let w = [0, 1, 2].map(|i| Factor::lanes(&roots[i]));
+    for (words, x) in block.iter_mut().zip(transpose(layers(x, w))) {
+        store(words, x);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The negacyclic transform with 52-bit products.
+//! The negacyclic transform in vectors.
 //!
 //! The same network and the same order as [`crate::ntt`], in another schedule. The six innermost
 //! layers work on blocks of 64 values held in eight registers, three layers at a time ([`block`]);
@@ -12,6 +12,9 @@
 //!   reduces two registers of eight at the end of three layers. Bits above 52 are not masked off:
 //!   products do not see them, and neither sums nor differences carry downwards.
 //! - *wide*, `q < 2^50`: after Harvey's butterflies, values below `4q` forward and `2q` inverse.
+//!
+//! A third way, *long*, is for `q < 2^60`: products of whole words from their 32-bit halves
+//! ([`long`](super::long)), values below `8q` forward and `4q` inverse.
 
 use super::{Field, Lanes, MAX_BITS};
 use crate::zq::{Modulus, Shoup};
@@ -33,6 +36,28 @@ type Block = [Lanes; 8];
 /// A root and its quotient.
 type Root = [u64; 2];
 
+/// How products are made and values kept in bounds, as a parameter: each has code of its own.
+type Kind = u8;
+const NARROW: Kind = 0;
+const WIDE: Kind = 1;
+const LONG: Kind = 2;
+
+/// The kind for this modulus and degree.
+fn kind(modulus: &Modulus, n: usize) -> Kind {
+    let growth = 2 * u64::from(n.trailing_zeros()) + 1;
+    match modulus.bits() {
+        ..=47 if growth * modulus.value() <= 1 << 52 => NARROW,
+        ..=MAX_BITS => WIDE,
+        _ => LONG,
+    }
+}
+
+/// A root as products of this kind take it: quotients by `2^52`, or by whole words.
+const fn root(kind: Kind, w: &Shoup) -> Root {
+    let shift = if kind == LONG { 0 } else { 12 };
+    [w.value, w.quotient >> shift]
+}
+
 /// The roots of one direction.
 #[derive(Clone, Debug)]
 struct Direction {
@@ -46,7 +71,7 @@ struct Direction {
 #[derive(Clone, Debug)]
 pub(crate) struct Roots {
     modulus: Modulus,
-    narrow: bool,
+    kind: Kind,
     forward: Direction,
     inverse: Direction,
     /// `1/N` and `1/N` times the root of the last inverse layer.
@@ -55,9 +80,9 @@ pub(crate) struct Roots {
 
 impl Direction {
     /// The roots of the inverse, those of right children negated where it is wide.
-    fn inverse(modulus: &Modulus, roots: &[Shoup], narrow: bool) -> Self {
-        if narrow {
-            return Self::new(roots);
+    fn inverse(modulus: &Modulus, roots: &[Shoup], kind: Kind) -> Self {
+        if kind != WIDE {
+            return Self::new(roots, kind);
         }
         let negated = |(node, &w): (usize, &Shoup)| match node {
             0 | 1 => w,
@@ -65,15 +90,16 @@ impl Direction {
             _ => modulus.shoup(modulus.neg(w.value)),
         };
         let roots: Vec<Shoup> = roots.iter().enumerate().map(negated).collect();
-        Self::new(&roots)
+        Self::new(&roots, kind)
     }
 
-    fn new(roots: &[Shoup]) -> Self {
-        let pair = |w: &Shoup| [w.value, w.quotient >> 12];
+    fn new(roots: &[Shoup], kind: Kind) -> Self {
         let count = roots.len() >> LOG_BLOCK;
         Self {
-            roots: roots[..count].iter().map(pair).collect(),
-            blocks: (0..count).map(|i| BlockRoots::new(roots, i)).collect(),
+            roots: roots[..count].iter().map(|w| root(kind, w)).collect(),
+            blocks: (0..count)
+                .map(|i| BlockRoots::new(roots, i, kind))
+                .collect(),
         }
     }
 }
@@ -90,7 +116,7 @@ const fn first_pass(layers: u32) -> u32 {
 
 impl Roots {
     /// Tables for these roots, as [`crate::ntt::NttTable`] orders them; none where the processor
-    /// lacks the instructions, the modulus is too large or `N < 128`.
+    /// lacks the instructions or `N < 128`.
     pub(crate) fn new(
         modulus: Modulus,
         forward: &[Shoup],
@@ -98,16 +124,15 @@ impl Roots {
         last: [Shoup; 2],
     ) -> Option<Self> {
         let n = forward.len();
-        if !super::available() || modulus.bits() > MAX_BITS || n < 1 << MIN_LOG_N {
+        if !super::available() || n < 1 << MIN_LOG_N {
             return None;
         }
-        let growth = 2 * u64::from(n.trailing_zeros()) + 1;
-        let narrow = modulus.bits() <= 47 && growth * modulus.value() <= 1 << 52;
+        let kind = kind(&modulus, n);
         Some(Self {
             modulus,
-            narrow,
-            forward: Direction::new(forward),
-            inverse: Direction::inverse(&modulus, inverse, narrow),
+            kind,
+            forward: Direction::new(forward, kind),
+            inverse: Direction::inverse(&modulus, inverse, kind),
             last,
         })
     }
@@ -116,22 +141,22 @@ impl Roots {
     pub(crate) fn forward(&self, row: &mut [u64]) {
         // SAFETY: `new` found the features that both functions require
         unsafe {
-            if self.narrow {
-                self.forward_as::<true, false>(row);
-            } else {
-                self.forward_as::<false, false>(row);
+            match self.kind {
+                NARROW => self.forward_as::<NARROW, false>(row),
+                WIDE => self.forward_as::<WIDE, false>(row),
+                _ => self.forward_as::<LONG, false>(row),
             }
         }
     }
 
-    /// Coefficients to evaluations below `2^52`.
+    /// Coefficients to evaluations below `2^52`; residues where the modulus is long.
     pub(crate) fn forward_lazy(&self, row: &mut [u64]) {
         // SAFETY: `new` found the features that both functions require
         unsafe {
-            if self.narrow {
-                self.forward_as::<true, true>(row);
-            } else {
-                self.forward_as::<false, true>(row);
+            match self.kind {
+                NARROW => self.forward_as::<NARROW, true>(row),
+                WIDE => self.forward_as::<WIDE, true>(row),
+                _ => self.forward_as::<LONG, false>(row),
             }
         }
     }
@@ -140,26 +165,26 @@ impl Roots {
     pub(crate) fn inverse(&self, row: &mut [u64]) {
         // SAFETY: `new` found the features that both functions require
         unsafe {
-            if self.narrow {
-                self.inverse_as::<true>(row);
-            } else {
-                self.inverse_as::<false>(row);
+            match self.kind {
+                NARROW => self.inverse_as::<NARROW>(row),
+                WIDE => self.inverse_as::<WIDE>(row),
+                _ => self.inverse_as::<LONG>(row),
             }
         }
     }
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn forward_as<const NARROW: bool, const LAZY: bool>(&self, row: &mut [u64]) {
+    fn forward_as<const KIND: Kind, const LAZY: bool>(&self, row: &mut [u64]) {
         let (blocks, _) = row.as_chunks_mut::<8>().0.as_chunks_mut();
         let field = Field::new(&self.modulus);
-        field.forward_part::<NARROW, LAZY>(blocks, &self.forward, 1);
+        field.forward_part::<KIND, LAZY>(blocks, &self.forward, 1);
     }
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inverse_as<const NARROW: bool>(&self, row: &mut [u64]) {
+    fn inverse_as<const KIND: Kind>(&self, row: &mut [u64]) {
         let (blocks, _) = row.as_chunks_mut::<8>().0.as_chunks_mut();
         let field = Field::new(&self.modulus);
-        field.inverse_part::<NARROW, true>(blocks, &self.inverse, 1, self.last);
+        field.inverse_part::<KIND, true>(blocks, &self.inverse, 1, self.last);
     }
 }
 
@@ -167,34 +192,34 @@ impl Field {
     /// The layers from `node` on, which is the number of its root: that of its halves are
     /// `2 node` and `2 node + 1`.
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn forward_part<const NARROW: bool, const LAZY: bool>(
+    fn forward_part<const KIND: Kind, const LAZY: bool>(
         &self,
         part: &mut [Block],
         tables: &Direction,
         node: usize,
     ) {
         let layers = first_pass(part.len().trailing_zeros());
-        self.forward_pass::<NARROW>(layers, part.as_flattened_mut(), &tables.roots, node);
+        self.forward_pass::<KIND>(layers, part.as_flattened_mut(), &tables.roots, node);
         let (node, count) = (node << layers, part.len() >> layers);
         if count > 1 {
             for (i, part) in part.chunks_exact_mut(count).enumerate() {
-                self.forward_part::<NARROW, LAZY>(part, tables, node + i);
+                self.forward_part::<KIND, LAZY>(part, tables, node + i);
             }
         } else {
             let roots = &tables.blocks[node - tables.blocks.len()..];
             let (pairs, _) = part.as_chunks_mut();
             for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
-                self.forward_outer::<NARROW>(blocks, roots);
+                self.forward_outer::<KIND>(blocks, roots);
             }
             for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
-                self.forward_inner::<NARROW, LAZY>(blocks, roots);
+                self.forward_inner::<KIND, LAZY>(blocks, roots);
             }
         }
     }
 
     /// The layers up to `node`; residues where `LAST`.
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inverse_part<const NARROW: bool, const LAST: bool>(
+    fn inverse_part<const KIND: Kind, const LAST: bool>(
         &self,
         part: &mut [Block],
         tables: &Direction,
@@ -205,19 +230,19 @@ impl Field {
         let (below, count) = (node << layers, part.len() >> layers);
         if count > 1 {
             for (i, part) in part.chunks_exact_mut(count).enumerate() {
-                self.inverse_part::<NARROW, false>(part, tables, below + i, last);
+                self.inverse_part::<KIND, false>(part, tables, below + i, last);
             }
         } else {
             let roots = &tables.blocks[below - tables.blocks.len()..];
             let (pairs, _) = part.as_chunks_mut();
             for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
-                self.inverse_inner::<NARROW>(blocks, roots);
+                self.inverse_inner::<KIND>(blocks, roots);
             }
             for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
-                self.inverse_outer::<NARROW>(blocks, roots);
+                self.inverse_outer::<KIND>(blocks, roots);
             }
         }
         let part = part.as_flattened_mut();
-        self.inverse_pass::<NARROW, LAST>(layers, part, &tables.roots, node, last);
+        self.inverse_pass::<KIND, LAST>(layers, part, &tables.roots, node, last);
     }
 }

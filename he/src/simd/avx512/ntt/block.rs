@@ -11,8 +11,8 @@
 use std::arch::x86_64::*;
 
 use super::inverse::{COLUMNS, LANES};
-use super::{Block, LOG_BLOCK, Root};
-use crate::simd::avx512::{Factor, Field, Lanes, load, reduce_once, splat, store};
+use super::{Block, Kind, LOG_BLOCK, LONG, NARROW, Root, root};
+use crate::simd::avx512::{Factor, Field, Lanes, load, reduce_once, store};
 use crate::zq::Shoup;
 
 /// The roots of a block, on whole cache lines in the order in which they are read.
@@ -28,13 +28,12 @@ pub(super) struct BlockRoots {
 
 impl BlockRoots {
     /// Of block `index`, from the roots of a whole transform.
-    pub(super) fn new(roots: &[Shoup], index: usize) -> Self {
+    pub(super) fn new(roots: &[Shoup], index: usize, kind: Kind) -> Self {
         let node = (roots.len() >> LOG_BLOCK) + index;
-        let root = |i: usize| [roots[i].value, roots[i].quotient >> 12];
         // entry 2^l + b, counted below `node`
         let below = |node: usize, entry: usize| {
             let layer = entry.ilog2();
-            root((node << layer) + entry - (1 << layer))
+            root(kind, &roots[(node << layer) + entry - (1 << layer)])
         };
         let lanes = |entry: usize| {
             [0, 1].map(|half| std::array::from_fn(|lane| below(8 * node + lane, entry)[half]))
@@ -53,11 +52,7 @@ impl BlockRoots {
             quotient: _mm512_setzero_si512(),
         }; 8];
         for i in 1..8 {
-            let [value, quotient] = self.outer[i];
-            out[i] = Factor {
-                value: splat(value),
-                quotient: splat(quotient),
-            };
+            out[i] = Factor::from_root(self.outer[i]);
         }
         out
     }
@@ -124,7 +119,7 @@ impl Field {
     /// The layers of distance 32 to 8.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn forward_outer<const NARROW: bool>(
+    pub(super) fn forward_outer<const KIND: Kind>(
         &self,
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
@@ -132,7 +127,7 @@ impl Field {
         let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
         let w = [roots[0].outer(), roots[1].outer()];
         for half in [4, 2, 1] {
-            self.forward_layer::<8, 2, NARROW, false>(&mut x, [&w[0], &w[1]], half);
+            self.forward_layer::<8, 2, KIND, false>(&mut x, [&w[0], &w[1]], half);
         }
         for (block, x) in blocks.iter_mut().zip(&x) {
             store_block(block, x);
@@ -142,7 +137,7 @@ impl Field {
     /// The layers of distance 4 to 1, and the final reduction unless lazy.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn forward_inner<const NARROW: bool, const LAZY: bool>(
+    pub(super) fn forward_inner<const KIND: Kind, const LAZY: bool>(
         &self,
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
@@ -152,20 +147,21 @@ impl Field {
         transpose(&mut x[1]);
         let w = [roots[0].inner(), roots[1].inner()];
         for half in [4, 2] {
-            self.forward_layer::<8, 2, NARROW, false>(&mut x, [&w[0], &w[1]], half);
+            self.forward_layer::<8, 2, KIND, false>(&mut x, [&w[0], &w[1]], half);
         }
         if LAZY {
-            self.forward_layer::<8, 2, NARROW, false>(&mut x, [&w[0], &w[1]], 1);
+            self.forward_layer::<8, 2, KIND, false>(&mut x, [&w[0], &w[1]], 1);
         } else {
-            self.forward_layer::<8, 2, NARROW, true>(&mut x, [&w[0], &w[1]], 1);
+            self.forward_layer::<8, 2, KIND, true>(&mut x, [&w[0], &w[1]], 1);
         }
         for (i, x) in x.as_flattened_mut().iter_mut().enumerate() {
-            *x = match (NARROW, LAZY) {
-                (true, true) => _mm512_and_si512(*x, self.mask),
-                (true, false) => reduce_once(self.reduce_lazy(*x), self.q),
-                (false, true) => *x,
-                (false, false) if i % 2 == 0 => self.settle(*x),
-                (false, false) => reduce_once(self.lift(*x), self.q),
+            *x = match (KIND, LAZY) {
+                (LONG, _) => self.settle(reduce_once(*x, self.four_q())),
+                (NARROW, true) => _mm512_and_si512(*x, self.mask),
+                (NARROW, false) => reduce_once(self.reduce_lazy(*x), self.q),
+                (_, true) => *x,
+                (_, false) if i % 2 == 0 => self.settle(*x),
+                (_, false) => reduce_once(self.lift(*x), self.q),
             };
         }
         for (block, x) in blocks.iter_mut().zip(&mut x) {
@@ -177,7 +173,7 @@ impl Field {
     /// The layers of distance 1 to 4 on residues.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn inverse_inner<const NARROW: bool>(
+    pub(super) fn inverse_inner<const KIND: Kind>(
         &self,
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
@@ -186,7 +182,7 @@ impl Field {
         transpose(&mut x[0]);
         transpose(&mut x[1]);
         let w = [roots[0].inner(), roots[1].inner()];
-        self.inverse_layers::<8, 2, NARROW, true, LANES>(&mut x, [&w[0], &w[1]]);
+        self.inverse_layers::<8, 2, KIND, true, LANES>(&mut x, [&w[0], &w[1]]);
         for (block, x) in blocks.iter_mut().zip(&mut x) {
             transpose(x);
             store_block(block, x);
@@ -196,14 +192,14 @@ impl Field {
     /// The layers of distance 8 to 32 of a left and a right child.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn inverse_outer<const NARROW: bool>(
+    pub(super) fn inverse_outer<const KIND: Kind>(
         &self,
         blocks: &mut [Block; 2],
         roots: &[BlockRoots; 2],
     ) {
         let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
         let w = [roots[0].outer(), roots[1].outer()];
-        self.inverse_layers::<8, 2, NARROW, false, COLUMNS>(&mut x, [&w[0], &w[1]]);
+        self.inverse_layers::<8, 2, KIND, false, COLUMNS>(&mut x, [&w[0], &w[1]]);
         for (block, x) in blocks.iter_mut().zip(&x) {
             store_block(block, x);
         }

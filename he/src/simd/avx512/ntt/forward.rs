@@ -4,10 +4,11 @@
 //! whole words below `4q`, or between `-2q` and `2q` where they were a difference, and are reduced to
 //! `0..2q` by one subtraction or addition; those that go into a product next are looked at modulo
 //! `2^52` only. So a difference needs no `2q` added in the first case, and a product no mask in the
-//! second.
+//! second. *Long*: Harvey's butterflies with the bounds of [`super::super::long`].
 
 use std::arch::x86_64::*;
 
+use super::{Kind, LONG, NARROW};
 use crate::simd::avx512::{Factor, Field, add_low, high, reduce_once};
 
 impl Field {
@@ -21,7 +22,7 @@ impl Field {
     pub(super) fn forward_layer<
         const W: usize,
         const U: usize,
-        const NARROW: bool,
+        const KIND: Kind,
         const SIGNED: bool,
     >(
         &self,
@@ -34,16 +35,26 @@ impl Field {
                 let (b, i) = (pair / half, pair % half);
                 let (low, top) = (2 * b * half + i, (2 * b + 1) * half + i);
                 let root = w[W / (2 * half) + b];
-                (x[low], x[top]) = if NARROW {
-                    self.forward_to_products(x[low], x[top], root)
-                } else {
-                    self.forward_wide::<SIGNED>([x[low], x[top]], root, half, pair)
+                (x[low], x[top]) = match KIND {
+                    NARROW => self.forward_to_products(x[low], x[top], root),
+                    LONG => self.forward_long(x[low], x[top], root),
+                    _ => self.forward_wide::<SIGNED>([x[low], x[top]], root, half, pair),
                 };
             }
         }
     }
 
-    /// Pair `pair` of a layer.
+    /// `x < 8q`, any `y`; both results below `8q`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn forward_long(&self, x: __m512i, y: __m512i, w: Factor) -> (__m512i, __m512i) {
+        let x = reduce_once(x, self.four_q());
+        let t = self.scale_long(y, w);
+        let difference = _mm512_sub_epi64(_mm512_add_epi64(x, self.four_q()), t);
+        (_mm512_add_epi64(x, t), difference)
+    }
+
+    /// Pair `pair` of a wide layer.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn forward_wide<const SIGNED: bool>(

@@ -11,9 +11,11 @@
 //! - *Wide*: right children give `-y`, in `0..=2q`: their roots are negated in the table. The sum is
 //!   then a difference, between `-2q` and `2q`, which one addition reduces, and the difference a sum
 //!   below `4q`.
+//! - *Long*: Harvey's butterflies; values below `4q` throughout.
 
 use std::arch::x86_64::*;
 
+use super::{Kind, LONG, NARROW};
 use crate::simd::avx512::{Factor, Field, add_low, high, reduce_once, splat};
 
 /// Which child of its parent the node at the end of a column is.
@@ -92,7 +94,7 @@ impl Field {
     pub(super) fn inverse_layers<
         const W: usize,
         const U: usize,
-        const NARROW: bool,
+        const KIND: Kind,
         const LEAF: bool,
         const SIDES: Sides,
     >(
@@ -100,12 +102,12 @@ impl Field {
         x: &mut [[__m512i; W]; U],
         w: [&[Factor; W]; U],
     ) {
-        self.inverse_layer::<W, U, NARROW, LEAF, SIDES, 0>(x, w);
+        self.inverse_layer::<W, U, KIND, LEAF, SIDES, 0>(x, w);
         if W > 2 {
-            self.inverse_layer::<W, U, NARROW, LEAF, SIDES, 1>(x, w);
+            self.inverse_layer::<W, U, KIND, LEAF, SIDES, 1>(x, w);
         }
         if W > 4 {
-            self.inverse_layer::<W, U, NARROW, LEAF, SIDES, 2>(x, w);
+            self.inverse_layer::<W, U, KIND, LEAF, SIDES, 2>(x, w);
         }
     }
 
@@ -115,7 +117,7 @@ impl Field {
     fn inverse_layer<
         const W: usize,
         const U: usize,
-        const NARROW: bool,
+        const KIND: Kind,
         const LEAF: bool,
         const SIDES: Sides,
         const LAYER: u32,
@@ -124,10 +126,10 @@ impl Field {
         x: &mut [[__m512i; W]; U],
         w: [&[Factor; W]; U],
     ) {
-        if NARROW {
-            self.inverse_narrow::<W, U, LEAF, SIDES, LAYER>(x, w);
-        } else {
-            self.inverse_wide::<W, U, LEAF, SIDES, LAYER>(x, w);
+        match KIND {
+            NARROW => self.inverse_narrow::<W, U, LEAF, SIDES, LAYER>(x, w),
+            LONG => self.inverse_long::<W, U, LAYER>(x, w),
+            _ => self.inverse_wide::<W, U, LEAF, SIDES, LAYER>(x, w),
         }
     }
 
@@ -135,7 +137,7 @@ impl Field {
     /// `last` for sums and differences.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn inverse_end<const W: usize, const U: usize, const NARROW: bool>(
+    pub(super) fn inverse_end<const W: usize, const U: usize, const KIND: Kind>(
         &self,
         x: &mut [[__m512i; W]; U],
         w: &[Factor; W],
@@ -143,23 +145,36 @@ impl Field {
     ) {
         let end = W.trailing_zeros() - 1;
         if W > 2 {
-            self.inverse_layer::<W, U, NARROW, false, ROOT, 0>(x, [w; U]);
+            self.inverse_layer::<W, U, KIND, false, ROOT, 0>(x, [w; U]);
         }
         if W > 4 {
-            self.inverse_layer::<W, U, NARROW, false, ROOT, 1>(x, [w; U]);
+            self.inverse_layer::<W, U, KIND, false, ROOT, 1>(x, [w; U]);
         }
         for i in 0..W / 2 {
             for x in &mut *x {
                 let (a, b) = (x[i], x[i + W / 2]);
-                let (sum, difference) = if NARROW {
-                    let a = self.lifted::<W, false>(a, end, i);
-                    (_mm512_add_epi64(a, b), _mm512_sub_epi64(a, b))
-                } else {
-                    let lifted = _mm512_add_epi64(a, self.two_q);
-                    (_mm512_sub_epi64(lifted, b), _mm512_add_epi64(a, b))
+                let (sum, difference) = match KIND {
+                    NARROW => {
+                        let a = self.lifted::<W, false>(a, end, i);
+                        (_mm512_add_epi64(a, b), _mm512_sub_epi64(a, b))
+                    }
+                    LONG => {
+                        let lifted = _mm512_add_epi64(a, self.four_q());
+                        (_mm512_add_epi64(a, b), _mm512_sub_epi64(lifted, b))
+                    }
+                    _ => {
+                        let lifted = _mm512_add_epi64(a, self.two_q);
+                        (_mm512_sub_epi64(lifted, b), _mm512_add_epi64(a, b))
+                    }
                 };
-                x[i] = reduce_once(self.scale_lazy(sum, scale), self.q);
-                x[i + W / 2] = reduce_once(self.scale_lazy(difference, scaled_root), self.q);
+                let ends = [(i, sum, scale), (i + W / 2, difference, scaled_root)];
+                for (i, value, factor) in ends {
+                    x[i] = if KIND == LONG {
+                        self.settle(self.scale_long(value, factor))
+                    } else {
+                        reduce_once(self.scale_lazy(value, factor), self.q)
+                    };
+                }
             }
         }
     }
@@ -236,6 +251,27 @@ impl Field {
                 } else {
                     sum
                 };
+            }
+        }
+    }
+
+    /// One layer; values below `4q`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn inverse_long<const W: usize, const U: usize, const LAYER: u32>(
+        &self,
+        x: &mut [[__m512i; W]; U],
+        w: [&[Factor; W]; U],
+    ) {
+        let half = 1 << LAYER;
+        for (x, w) in x.iter_mut().zip(w) {
+            for pair in 0..W / 2 {
+                let (b, i) = (pair / half, pair % half);
+                let (low, top) = (2 * b * half + i, (2 * b + 1) * half + i);
+                let (a, c) = (x[low], x[top]);
+                let difference = _mm512_sub_epi64(_mm512_add_epi64(a, self.four_q()), c);
+                x[low] = reduce_once(_mm512_add_epi64(a, c), self.four_q());
+                x[top] = self.scale_long(difference, w[W / (2 * half) + b]);
             }
         }
     }

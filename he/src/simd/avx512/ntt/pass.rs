@@ -7,9 +7,9 @@
 
 use std::arch::x86_64::*;
 
-use super::Root;
 use super::inverse::{LEFT, RIGHT, Sides};
-use crate::simd::avx512::{Factor, Field, Lanes, load, splat, store};
+use super::{Kind, Root, root};
+use crate::simd::avx512::{Factor, Field, Lanes, load, store};
 use crate::zq::Shoup;
 
 /// The roots of `W` registers below `node`: entry `2^l + b` is that of block `b` in layer `l`.
@@ -24,11 +24,8 @@ fn roots_below<const W: usize>(roots: &[Root], node: usize) -> [Factor; W] {
     for layer in 0..W.trailing_zeros() {
         let width = 1 << layer;
         let from = &roots[node << layer..][..width];
-        for (w, &[value, quotient]) in out[width..].iter_mut().zip(from) {
-            *w = Factor {
-                value: splat(value),
-                quotient: splat(quotient),
-            };
+        for (w, &root) in out[width..].iter_mut().zip(from) {
+            *w = Factor::from_root(root);
         }
     }
     out
@@ -46,7 +43,7 @@ impl Field {
     /// The first `layers` layers of a part, one to three.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn forward_pass<const NARROW: bool>(
+    pub(super) fn forward_pass<const KIND: Kind>(
         &self,
         layers: u32,
         part: &mut [Lanes],
@@ -54,16 +51,16 @@ impl Field {
         node: usize,
     ) {
         match layers {
-            1 => self.forward_pass_of::<2, 4, NARROW>(part, roots, node),
-            2 => self.forward_pass_of::<4, 4, NARROW>(part, roots, node),
-            _ => self.forward_pass_of::<8, 2, NARROW>(part, roots, node),
+            1 => self.forward_pass_of::<2, 4, KIND>(part, roots, node),
+            2 => self.forward_pass_of::<4, 4, KIND>(part, roots, node),
+            _ => self.forward_pass_of::<8, 2, KIND>(part, roots, node),
         }
     }
 
     /// `U` columns of `W` registers at a time.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn forward_pass_of<const W: usize, const U: usize, const NARROW: bool>(
+    fn forward_pass_of<const W: usize, const U: usize, const KIND: Kind>(
         &self,
         part: &mut [Lanes],
         roots: &[Root],
@@ -85,7 +82,7 @@ impl Field {
             }
             for layer in 0..W.trailing_zeros() {
                 let half = W >> (layer + 1);
-                self.forward_layer::<W, U, NARROW, false>(&mut x, [&w; U], half);
+                self.forward_layer::<W, U, KIND, false>(&mut x, [&w; U], half);
             }
             for i in 0..W {
                 for u in 0..U {
@@ -99,7 +96,7 @@ impl Field {
     /// layer and the final reduction.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn inverse_pass<const NARROW: bool, const LAST: bool>(
+    pub(super) fn inverse_pass<const KIND: Kind, const LAST: bool>(
         &self,
         layers: u32,
         part: &mut [Lanes],
@@ -108,12 +105,12 @@ impl Field {
         last: [Shoup; 2],
     ) {
         match (layers, node % 2) {
-            (1, 0) => self.inverse_pass_of::<2, 4, NARROW, LAST, LEFT>(part, roots, node, last),
-            (2, 0) => self.inverse_pass_of::<4, 4, NARROW, LAST, LEFT>(part, roots, node, last),
-            (_, 0) => self.inverse_pass_of::<8, 1, NARROW, LAST, LEFT>(part, roots, node, last),
-            (1, _) => self.inverse_pass_of::<2, 4, NARROW, LAST, RIGHT>(part, roots, node, last),
-            (2, _) => self.inverse_pass_of::<4, 4, NARROW, LAST, RIGHT>(part, roots, node, last),
-            (_, _) => self.inverse_pass_of::<8, 1, NARROW, LAST, RIGHT>(part, roots, node, last),
+            (1, 0) => self.inverse_pass_of::<2, 4, KIND, LAST, LEFT>(part, roots, node, last),
+            (2, 0) => self.inverse_pass_of::<4, 4, KIND, LAST, LEFT>(part, roots, node, last),
+            (_, 0) => self.inverse_pass_of::<8, 1, KIND, LAST, LEFT>(part, roots, node, last),
+            (1, _) => self.inverse_pass_of::<2, 4, KIND, LAST, RIGHT>(part, roots, node, last),
+            (2, _) => self.inverse_pass_of::<4, 4, KIND, LAST, RIGHT>(part, roots, node, last),
+            (_, _) => self.inverse_pass_of::<8, 1, KIND, LAST, RIGHT>(part, roots, node, last),
         }
     }
 
@@ -124,7 +121,7 @@ impl Field {
     fn inverse_pass_of<
         const W: usize,
         const U: usize,
-        const NARROW: bool,
+        const KIND: Kind,
         const LAST: bool,
         const SIDE: Sides,
     >(
@@ -135,7 +132,7 @@ impl Field {
         last: [Shoup; 2],
     ) {
         let w = roots_below::<W>(roots, node);
-        let last = [Factor::new(last[0]), Factor::new(last[1])];
+        let last = last.map(|w| Factor::from_root(root(KIND, &w)));
         let (part, _) = part.as_chunks_mut::<U>();
         let stride = part.len() / W;
         let rows = split::<W, _>(part);
@@ -150,9 +147,9 @@ impl Field {
                 }
             }
             if LAST {
-                self.inverse_end::<W, U, NARROW>(&mut x, &w, last);
+                self.inverse_end::<W, U, KIND>(&mut x, &w, last);
             } else {
-                self.inverse_layers::<W, U, NARROW, false, SIDE>(&mut x, [&w; U]);
+                self.inverse_layers::<W, U, KIND, false, SIDE>(&mut x, [&w; U]);
             }
             for i in 0..W {
                 for u in 0..U {
