@@ -42,7 +42,7 @@ mod zeros;
 pub use client::Paper;
 pub use plan::{PaperLiteral, PaperPlan, standard_parameters};
 pub(crate) use products::Products;
-pub use products::StepCounts;
+pub use crate::work::StepCounts;
 pub(crate) use server::Session;
 pub use zeros::Zeros;
 
