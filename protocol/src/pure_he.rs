@@ -21,10 +21,14 @@
 //! [`crate::party`]. The bytes are those of the wire. [`PureHePlan::counts`] has the operations of a step by
 //! formula, [`PureHe::work`] as the server counted them.
 //!
+//! [`ImageModel`] is pure-HE inference in its classic form: one encrypted image, polynomial activations,
+//! one message each way.
+//!
 //! Source: the baseline of Tian et al., IEEE S&P 2022, as secondary sources describe it: CKKS, `N = 2^13`,
 //! `L >= 3`, activations at the client.
 
 mod client;
+mod image;
 mod operands;
 mod plan;
 mod server;
@@ -34,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use sphinx_he::rlwe::{ParametersLiteral, Security};
 
 pub use client::{Inputs, PureHe};
+pub use image::{ImageKeys, ImageModel, image_parameters};
 pub use plan::{PureHeLiteral, PureHePlan};
 pub(crate) use server::Session;
 

@@ -19,10 +19,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Operations of one training step: by formula, or as a server counted them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepCounts {
     /// Products of a ciphertext with an integer.
     pub plain_products: u64,
@@ -92,7 +92,7 @@ impl std::ops::AddAssign for StepCounts {
 }
 
 /// Seconds that the server's threads spent, by kind of work, added up over the threads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {
     /// Products and sums of ciphertexts; with [`crate::pure_he::Style::Eager`] with their
     /// relinearisations and rescales.
@@ -104,7 +104,7 @@ pub struct Seconds {
 }
 
 /// What a server did since it was asked last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Work {
     /// The operations.
     pub counts: StepCounts,

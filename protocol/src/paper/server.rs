@@ -143,9 +143,7 @@ impl Session {
     pub(crate) fn take(&mut self, message: ToServer) -> Result<Option<Vec<ToClient>>, Error> {
         if matches!(
             message,
-            ToServer::Activation(..)
-                | ToServer::OutputGradient(..)
-                | ToServer::BiasUpdate { .. }
+            ToServer::Activation(..) | ToServer::OutputGradient(..) | ToServer::BiasUpdate { .. }
         ) {
             self.tally.add(&StepCounts {
                 uploads: 1,
@@ -173,7 +171,7 @@ impl Session {
                 self.begin(step)?;
                 Ok(Some(Vec::new()))
             }
-            (Stage::Ready, ToServer::FetchWork) => {
+            (Stage::Ready | Stage::Step(_), ToServer::FetchWork) => {
                 Ok(Some(vec![ToClient::Worked(self.tally.take())]))
             }
             (Stage::Step(step), ToServer::Activation(place, sealed)) => {

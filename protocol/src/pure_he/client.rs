@@ -70,12 +70,7 @@ impl Sealer {
     }
 
     /// Encrypts columns, at full seeded size.
-    fn seal(
-        &self,
-        columns: &[Vec<f64>],
-        level: usize,
-        scale: Scale,
-    ) -> Result<Vec<Sealed>, Error> {
+    fn seal(&self, columns: &[Vec<f64>], level: usize, scale: Scale) -> Result<Vec<Sealed>, Error> {
         let mut seeds = vec![[0; 32]; columns.len()];
         let mut root = self.seeds.lock().unwrap_or_else(PoisonError::into_inner);
         seeds.iter_mut().for_each(|seed| root.fill_bytes(seed));
@@ -364,14 +359,19 @@ impl PureHe {
         let mut all: Vec<Vec<f64>> = vec![Vec::new(); results];
         let mut stray = None;
         let asked = Asked::Product(phase, layer);
-        self.receive(asked, Some((upload, phase, layer, scale)), results, &mut |opened| {
-            for (place, slots) in opened {
-                match all.get_mut(place.tile as usize) {
-                    Some(column) if column.is_empty() => column.clone_from(slots),
-                    _ => stray = Some(*place),
+        self.receive(
+            asked,
+            Some((upload, phase, layer, scale)),
+            results,
+            &mut |opened| {
+                for (place, slots) in opened {
+                    match all.get_mut(place.tile as usize) {
+                        Some(column) if column.is_empty() => column.clone_from(slots),
+                        _ => stray = Some(*place),
+                    }
                 }
-            }
-        })?;
+            },
+        )?;
         match stray {
             None => Ok(all),
             Some(place) => Err(Error::Unexpected {

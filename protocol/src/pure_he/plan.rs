@@ -159,7 +159,9 @@ impl PureHePlan {
 
     fn phases(layer: usize) -> impl Iterator<Item = Phase> {
         let backward = (layer > 0).then_some(Phase::Backward);
-        [Phase::Forward, Phase::Gradient].into_iter().chain(backward)
+        [Phase::Forward, Phase::Gradient]
+            .into_iter()
+            .chain(backward)
     }
 
     /// Terms of every sum of a product.

@@ -31,10 +31,7 @@ pub(super) struct Banks(Option<(Bank, Bank)>);
 
 impl Banks {
     /// Lays operands side by side if the plan says so.
-    pub(super) fn new(
-        (a, b): (&[Ciphertext], &[Ciphertext]),
-        banked: bool,
-    ) -> Result<Self, Error> {
+    pub(super) fn new((a, b): (&[Ciphertext], &[Ciphertext]), banked: bool) -> Result<Self, Error> {
         let both = banked.then(|| Ok::<_, Error>((bank(a)?, bank(b)?)));
         Ok(Self(both.transpose()?))
     }

@@ -53,7 +53,10 @@ fn plans(capacity: usize, style: Style) -> [PureHePlan; 2] {
     let dense = [vec![LayerSpec::Dense { outputs: 4 }], ends.to_vec()].concat();
     let convs = vec![conv, LayerSpec::Relu, conv, LayerSpec::Tanh];
     let conv = [convs, vec![LayerSpec::Dense { outputs: 4 }], ends.to_vec()].concat();
-    [plan(dense, 3, capacity, style), plan(conv, 5, capacity, style)]
+    [
+        plan(dense, 3, capacity, style),
+        plan(conv, 5, capacity, style),
+    ]
 }
 
 /// A batch whose numbers are no special ones.
@@ -195,5 +198,77 @@ fn what_the_server_cannot_hold_is_refused_with_its_size() {
             reason: Refusal::Plan,
             ..
         }
+    ));
+}
+
+/// One image through a convolution and two dense layers with squares between, against double
+/// precision; the margin is stated here and printed by the measurement.
+#[test]
+fn one_encrypted_image_gives_the_logits_of_the_clear_network() {
+    let conv = LayerSpec::Conv {
+        channels: 2,
+        kernel: 3,
+        stride: 2,
+        padding: 1,
+    };
+    let dense = |outputs| LayerSpec::Dense { outputs };
+    let square = LayerSpec::Square;
+    let architecture = |layers: &[LayerSpec]| Architecture {
+        name: "squares".into(),
+        input: ImageShape {
+            channels: 1,
+            height: 6,
+            width: 6,
+        },
+        layers: layers.to_vec(),
+    };
+    let layers = [conv, square, dense(7), square, dense(3)];
+    let network = sphinx_nn::network::Network::new(&architecture(&layers)).unwrap();
+    let mut values = sphinx_nn::init::glorot(&network, 3);
+    for span in network.layout() {
+        for (i, bias) in values[span.biases.clone()].iter_mut().enumerate() {
+            *bias = 0.1 * i as f32 - 0.2;
+        }
+    }
+    let literal = ParametersLiteral {
+        log_n: 8,
+        security: Security::Toy,
+        ..image_parameters(3)
+    };
+    let parameters = Parameters::new(&literal).unwrap();
+    let mut rng = ChaCha20Rng::seed_from_u64(5);
+    let secret = SecretKey::generate(&parameters, &mut rng);
+    let model = ImageModel::new(&network, &values, &parameters).unwrap();
+    let generator = KeyGenerator::new(&secret).unwrap();
+    let keys = ImageKeys {
+        relinearisation: generator.relinearization(&mut rng).unwrap(),
+        rotations: generator.rotations(&model.steps(), &mut rng).unwrap(),
+    };
+    let encoder = sphinx_he::ckks::Encoder::new(&parameters);
+    let (x, _) = data(1, network.inputs());
+    let plain = model.encode(&encoder, x.row(0)).unwrap();
+    let image = sphinx_he::ckks::SeededCiphertext::encrypt(&plain, &secret, &mut rng).unwrap();
+    let mut workspace = sphinx_he::rlwe::Workspace::new(&parameters);
+    let answer = model
+        .answer(&image.expand(), &keys, &mut workspace)
+        .unwrap();
+    assert_eq!(answer.level().0, 0);
+    let plain = sphinx_he::ckks::Decryptor::new(&secret)
+        .decrypt(&answer)
+        .unwrap();
+    let slots = encoder.decode_real(&plain).unwrap();
+    let mut clear = Clear::new(&network, values.clone(), ClearConfig::default()).unwrap();
+    let logits = pass::infer(&mut clear, &network, &x).unwrap();
+    for (ours, theirs) in slots.iter().zip(logits.as_slice()) {
+        assert!((ours - f64::from(*theirs)).abs() < 1e-4, "{ours} {theirs}");
+    }
+    assert!(logits.as_slice().iter().any(|v| v.abs() > 1e-2));
+    // other activations have no polynomial here
+    let layers = [conv, LayerSpec::Relu, dense(3)];
+    let network = sphinx_nn::network::Network::new(&architecture(&layers)).unwrap();
+    let values = sphinx_nn::init::glorot(&network, 3);
+    assert!(matches!(
+        ImageModel::new(&network, &values, &parameters),
+        Err(Error::UnsupportedLayer { layer: 1, .. })
     ));
 }
