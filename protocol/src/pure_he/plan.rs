@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sphinx_he::rlwe::{Parameters, ParametersLiteral};
-use sphinx_nn::network::{Architecture, Network};
+use sphinx_nn::network::{Architecture, LinearShape, Network};
 
 use super::{Style, standard_parameters};
 use crate::error::Error;
@@ -12,6 +12,9 @@ use crate::paper::Products;
 use crate::plan::{Limits, Phase};
 use crate::work::{StepCounts, division_transforms, key_switch_transforms};
 
+/// How many times the memory of a model of the other engines one of this may take: a parameter is half a
+/// megabyte.
+const MEMORY: usize = 2;
 /// Terms per operand from which operands are laid side by side.
 const REUSE: usize = 2;
 
@@ -81,7 +84,8 @@ impl PureHePlan {
         }));
         let count = plan.network().parameter_count();
         within("parameters of the network", count, limits.parameters)?;
-        within("bytes held by the server", plan.memory(), limits.bytes)?;
+        let most = limits.bytes.saturating_mul(MEMORY);
+        within("bytes held by the server", plan.memory(), most)?;
         plan.check_sums()?;
         Ok(plan)
     }
@@ -102,15 +106,21 @@ impl PureHePlan {
     }
 
     /// Bytes of ciphertexts that the server holds at once: all parameters, the inputs of all layers,
-    /// the output gradients of the widest, and the operands that are laid side by side.
+    /// the output gradients of one, and operands that are laid side by side.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let each = self.ciphertext_bytes();
         let linears = self.network().linears();
         let inputs: usize = linears.iter().map(|shape| shape.inputs).sum();
-        let widest = linears.iter().map(|shape| shape.outputs + shape.inputs);
-        let held = self.network().parameter_count() + inputs + 2 * widest.max().unwrap_or(0);
-        held.saturating_mul(each)
+        let of_layer = |(layer, shape): (usize, &LinearShape)| {
+            let banks = match self.banked(layer, Phase::Gradient) {
+                true => shape.inputs + shape.outputs,
+                false => 0,
+            };
+            shape.outputs + banks
+        };
+        let widest = linears.iter().enumerate().map(of_layer).max();
+        let held = self.network().parameter_count() + inputs + widest.unwrap_or(0);
+        held.saturating_mul(self.ciphertext_bytes())
     }
 
     /// Bytes of one ciphertext at the highest level in memory.

@@ -190,9 +190,7 @@ fn ratios(all: &Comparison) -> Table {
             continue;
         };
         let mark = if eager.extrapolated { " *" } else { "" };
-        let pair = |value: Figure| {
-            [eager, lazy].map(|s| format!("{:.2}", value(s) / value(paper)))
-        };
+        let pair = |value: Figure| [eager, lazy].map(|s| format!("{:.2}", value(s) / value(paper)));
         let rows: [(&str, Figure, &str); 3] = [
             ("training time", |s| s.seconds, "35"),
             ("traffic", |s| s.total() as f64, "5"),
