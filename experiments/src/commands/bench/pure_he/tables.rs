@@ -171,8 +171,11 @@ fn inference(all: &Comparison) -> Table {
                 seconds(one.offline_seconds),
                 one.client_work_ratio
                     .map_or_else(String::new, |r| format!("{r:.1}")),
-                one.error
-                    .map_or_else(|| "exact".to_owned(), |e| format!("{e:.1e}")),
+                match (one.error, one.extrapolated) {
+                    (Some(error), _) => format!("{error:.1e}"),
+                    (None, true) => String::new(),
+                    (None, false) => "exact".to_owned(),
+                },
             ],
         );
     }
@@ -191,9 +194,10 @@ fn ratios(all: &Comparison) -> Table {
         };
         let mark = if eager.extrapolated { " *" } else { "" };
         let pair = |value: Figure| [eager, lazy].map(|s| format!("{:.2}", value(s) / value(paper)));
-        let rows: [(&str, Figure, &str); 3] = [
+        let rows: [(&str, Figure, &str); 4] = [
             ("training time", |s| s.seconds, "35"),
             ("traffic", |s| s.total() as f64, "5"),
+            ("CPU of both", |s| s.client_cpu_s + s.server_cpu_s, ""),
             ("client CPU", |s| s.client_cpu_s, ""),
         ];
         for (name, value, claimed) in rows {
@@ -221,13 +225,12 @@ fn ratios(all: &Comparison) -> Table {
 
 const REASONS: &str = "\
 Why they differ from the claimed 35, 10^4 and 5:
-- training: on convolutions a sum has tens to hundreds of products, so relinearising after each (eager) costs a key
-  switch a product; summed first (lazy) it is one a sum, which is why the two styles lie apart. `paper` answers with the
-  gradient of every sample at degree two, which pure HE does not send: its downloads are larger, and part
-  of its time is decryption. Two cores here, forty there; our kernels, not SEAL.
-- traffic: one step of pure HE does not send gradients at all. What it sends are inputs and results at N = 8192, twice
-  the slots; parameters go up again every third step, which is not in a step's bytes (it is `before the first step`).
-  With a batch of 500 its slots are an eighth full; at full slots its bytes per image fall eightfold.
+- training: a sum in a convolution has tens to hundreds of products. Relinearising after each (eager, as tensor libraries do) is
+  a key switch for each of them, once per sum (lazy) is tens of times fewer: the styles lie that far apart, and the
+  claimed 35 lies near the lazy one. Two cores here, forty there; our kernels, not SEAL; inferred networks.
+- traffic: a step of pure HE sends no gradients down, `paper` sends one ciphertext of degree two for every weight: where weights
+  are many (minionn-mnist) that eats the advantage of its smaller ciphertexts, where they are few the ratio is above
+  two. The parameters of pure HE go up again every third step, which is not in these bytes.
 - inference: the online phase of `shared` has no encryption, so the ratio is one of integers to ciphertexts and grows
   with the network; its preparation stands beside it. The non-interactive form has a smaller network and weights in
   the clear, both in its favour.";
