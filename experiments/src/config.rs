@@ -28,6 +28,7 @@ use sphinx_protocol::pure_he::Style;
 use crate::cli::{BiasName, DataArgs, EngineName, TrainingArgs};
 pub use crate::inputs::Inputs;
 pub use crate::learning::Learning;
+pub use crate::start::Start;
 use crate::usage::{OrUsage, UsageError};
 
 /// Epsilon when nothing else is said.
@@ -103,6 +104,9 @@ pub struct Config {
     /// The features of a network that takes features.
     #[serde(default, skip_serializing_if = "Inputs::is_plain")]
     pub features: Inputs,
+    /// Where the first weights come from.
+    #[serde(default, skip_serializing_if = "Start::is_drawn")]
+    pub start: Start,
     /// Whether noise is added.
     pub private: bool,
     /// The budget, unless the noise was given.
@@ -174,6 +178,7 @@ impl Default for Config {
             validation: None,
             model: "mlp".to_owned(),
             features: Inputs::default(),
+            start: Start::default(),
             private: true,
             epsilon: Some(DEFAULT_EPSILON),
             noise_multiplier: None,
@@ -218,6 +223,9 @@ impl Config {
             validation: None,
             model: args.model.clone(),
             features: args.inputs(),
+            start: Start {
+                procedural_epochs: args.procedural_start,
+            },
             private,
             epsilon,
             noise_multiplier: args.noise_multiplier,
@@ -306,6 +314,7 @@ impl Config {
             }
             None => {
                 self.features.check(&self.model)?;
+                self.start.check(&self.dataset)?;
                 if self.learning.augmentation.views > 0 && features::of_model(&self.model).is_some()
                 {
                     let field = "optimiser.augmentation".to_owned();

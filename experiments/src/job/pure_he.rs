@@ -30,7 +30,11 @@ impl Job {
         let before = server.cpu_seconds()?;
         let (start, cpu) = (Instant::now(), ProcessTime::now());
         let plan = self.pure_he.as_ref().context("this run has no slots")?;
-        let values = init::glorot(&self.network, self.config.public_seed());
+        let glorot = || init::glorot(&self.network, self.config.public_seed());
+        let values = match &self.start()?.parameters {
+            Some(start) => start.clone(),
+            None => glorot(),
+        };
         let size = self.config.lr / self.config.batch;
         let engine = PureHe::open(server.link()?, plan, &values, size, &mut rand::rng())
             .context("opening the model at the server")?;

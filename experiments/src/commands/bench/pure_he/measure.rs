@@ -26,7 +26,7 @@ use crate::child::Server;
 use crate::config::{Config, Engine, load_for};
 use crate::environment;
 use crate::inference::{Asker, load_if_absent};
-use crate::job::{Begun, Job, Randomness, Unwatched, design_paper};
+use crate::job::{Begun, Job, Randomness, Unwatched};
 use crate::output::Output;
 use crate::privacy::Terms;
 use crate::usage::OrUsage;
@@ -141,20 +141,7 @@ impl Bench {
             clip_samples: engine == Engine::Paper,
             ..self.config.clone()
         };
-        let terms = Terms::resolve(&config)?;
-        let paper = grid
-            .then(|| design_paper(&config, network, &terms))
-            .transpose()?;
-        Ok(Job {
-            grid: paper.as_ref().map(|plan| plan.grid().clone()),
-            network: network.clone(),
-            split: Arc::clone(&self.split),
-            config,
-            terms,
-            plan: None,
-            paper,
-            pure_he: None,
-        })
+        Job::of_network(config, Arc::clone(&self.split), network.clone())
     }
 
     /// Median CPU and wall seconds of a step of the client that trains alone.
