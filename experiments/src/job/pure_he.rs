@@ -32,7 +32,7 @@ impl Job {
         let plan = self.pure_he.as_ref().context("this run has no slots")?;
         let glorot = || init::glorot(&self.network, self.config.public_seed());
         let values = match &self.start()?.parameters {
-            Some(start) => start.clone(),
+            Some(start) => start.to_vec(),
             None => glorot(),
         };
         let size = self.config.lr / self.config.batch;
