@@ -10,9 +10,9 @@
 //!
 //! The answer is a bracket: every error (nodes, frequencies left out, periodic images, smoothing,
 //! rounding) is bounded and charged to the lower and the upper end, typically some 1e-6 of epsilon
-//! in all. Where no way of composing is that sharp, a second method on a grid of losses takes over, and
-//! where rates and deltas are too small for that as well the bracket is wider and says so; its upper end
-//! is never above the Renyi accountant's.
+//! in all. Where losses are rare and large no line is good; the profile is then taken apart by the number of large
+//! losses, each part with its own line. A last method works on a grid of losses. Should none be sharp, the
+//! bracket is wider and says so; its upper end is then never above the Renyi accountant's.
 //!
 //! **Deviation** from Koskela, Jaelkoe, Honkela 2020 (arXiv:1906.03049), Gopi, Lee, Wutschitz 2021
 //! (arXiv:2106.02848) and Doroshenko et al. 2022 (arXiv:2207.04380): the loss is not put on a grid, so
@@ -40,13 +40,16 @@
 #![doc = include_str!("../proofs/pld.md")]
 
 mod account;
+mod bracket;
 mod contour;
 mod grid;
+mod largest;
 mod outcomes;
 mod single;
 mod target;
 
-pub use account::{Bracket, PldAccountant};
+pub use account::PldAccountant;
+pub use bracket::Bracket;
 use thiserror::Error;
 
 #[cfg(doc)]

@@ -8,47 +8,20 @@ use crate::accountant::{
 use crate::event::DpEvent;
 use crate::flat::{Flat, Piece, Step};
 use crate::gaussian;
-use crate::pld::contour::{Composed, Contour, WAYS};
+use crate::pld::bracket::{Bracket, widened};
+use crate::pld::contour::{Composed, Contour, Part, Slice, WAYS, Way};
 use crate::pld::grid::{Grid, Steps, at_the_end};
+use crate::pld::largest::{LEAST, Largest};
 use crate::pld::target::Target;
 use crate::pld::{Direction, PldError, single};
 use crate::quantity::{Adjacency, Delta};
 use crate::rdp::RdpAccountant;
 
-/// An epsilon from both sides.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bracket {
-    /// No smaller epsilon holds for the worst pair of neighbouring outputs.
-    pub lower: f64,
-    /// The upper bound less what the grid added to it, to first order; not a bound.
-    pub estimate: f64,
-    /// The bound to be relied on.
-    pub upper: f64,
-    /// The Renyi order, one more than the tilt, at which the upper bound was composed; infinite
-    /// where no grid was needed.
-    pub order: f64,
-}
-
-impl Bracket {
-    const fn exact(epsilon: f64) -> Self {
-        Self {
-            lower: epsilon,
-            estimate: epsilon,
-            upper: epsilon,
-            order: f64::INFINITY,
-        }
-    }
-}
-
-/// Both bounds are moved outwards by this much, relatively and absolutely: far above what is known
-/// to be uncertain, for what the proof does not model (the last bits of library functions).
-const MARGIN: (f64, f64) = (2e-6, 5e-7);
-
 /// Where a bracket is wider than this, relatively and absolutely, the Renyi bound is asked as well.
 const WIDEST: (f64, f64) = (1.01, 0.01);
 
-/// Brackets wider than this part of one plus epsilon are tried on a finer grid.
-const FINE: f64 = 5e-5;
+/// Brackets wider than this part of one plus epsilon are tried in another way, or on a finer grid.
+const FINE: (f64, f64) = (5e-5, 8e-5);
 
 /// The grids that are tried: by how much the tilt is stretched, and how much finer they are made.
 const GRIDS: [(f64, f64); 5] = [(1.0, 1.0), (0.8, 1.0), (0.6, 1.0), (1.0, 4.0), (0.8, 4.0)];
@@ -77,6 +50,7 @@ pub struct PldAccountant {
 #[derive(Debug)]
 enum Composition {
     Contour(Contour),
+    Largest(Largest),
     Grid(Grid),
 }
 
@@ -84,6 +58,7 @@ impl Composition {
     const fn tilt(&self) -> f64 {
         match self {
             Self::Contour(contour) => contour.tilt,
+            Self::Largest(largest) => largest.tilt,
             Self::Grid(grid) => grid.tilt,
         }
     }
@@ -91,6 +66,7 @@ impl Composition {
     fn epsilons(&self, ln_delta: f64) -> Option<[f64; 3]> {
         match self {
             Self::Contour(contour) => contour.epsilons(ln_delta),
+            Self::Largest(largest) => largest.epsilons(ln_delta),
             Self::Grid(grid) => grid.epsilons(ln_delta),
         }
     }
@@ -98,7 +74,16 @@ impl Composition {
     fn deltas(&self, epsilon: f64) -> Option<[f64; 3]> {
         match self {
             Self::Contour(contour) => contour.deltas(epsilon),
+            Self::Largest(largest) => largest.deltas(epsilon),
             Self::Grid(grid) => grid.deltas(epsilon),
+        }
+    }
+
+    /// How sharp an answer has to be.
+    const fn fine(&self) -> f64 {
+        match self {
+            Self::Grid(_) => FINE.1,
+            _ => FINE.0,
         }
     }
 
@@ -107,12 +92,15 @@ impl Composition {
         let (found, sharp) = match target {
             Target::LnDelta(ln) => {
                 let found = self.epsilons(ln)?;
-                (found, found[2] - found[0] <= FINE * (1.0 + found[2]))
+                (found, found[2] - found[0] <= self.fine() * (1.0 + found[2]))
             }
             Target::Epsilon(epsilon) => {
                 let found = self.deltas(epsilon)?;
                 let width = (found[2] / found[0]).ln();
-                (found, width <= FINE * (1.0 + epsilon) * (1.0 + self.tilt()))
+                (
+                    found,
+                    width <= self.fine() * (1.0 + epsilon) * (1.0 + self.tilt()),
+                )
             }
         };
         Some((found, sharp || matches!(self, Self::Contour(_))))
@@ -213,6 +201,9 @@ impl PldAccountant {
                 ..Bracket::exact(epsilon)
             });
         }
+        if let Some(bracket) = self.added_up(delta) {
+            return Ok(bracket);
+        }
         let loss = self.loss(delta);
         if let Ok(bracket) = loss
             && bracket.upper <= WIDEST.0 * bracket.lower + WIDEST.1
@@ -265,6 +256,33 @@ impl PldAccountant {
         alone.fold(0.0, f64::max)
     }
 
+    /// The sum of what the steps cost alone, each with its share of delta, where that is next to nothing.
+    fn added_up(&self, delta: Delta) -> Option<Bracket> {
+        let steps = self.gaussians()?;
+        if self.precision > 0.0 {
+            return None;
+        }
+        let total: f64 = steps.iter().map(|(_, count)| *count as f64).sum();
+        let ln_share = delta.get().ln() - total.ln();
+        let sum = |direction| -> f64 {
+            let one = |(step, count): &(Step, u64)| {
+                *count as f64 * single::epsilon_of(*step, direction, ln_share)
+            };
+            steps.iter().map(one).sum()
+        };
+        let upper = sum(Direction::Remove);
+        // Removing costs more nearly always, but not by a theorem.
+        if upper > LEAST || total < 2.0 {
+            return None;
+        }
+        let upper = upper.max(sum(Direction::Add));
+        let lower = self.one_step_alone(delta);
+        (upper <= LEAST).then(|| Bracket {
+            lower,
+            ..widened([lower, upper, upper], f64::INFINITY)
+        })
+    }
+
     /// The bracket of the composed loss alone.
     fn loss(&self, delta: Delta) -> Result<Bracket, PldError> {
         let mut worst: Option<Bracket> = None;
@@ -277,8 +295,18 @@ impl PldAccountant {
             {
                 continue;
             }
+            // At low rates the other direction is far below.
+            let below = |worst: Bracket| {
+                worst.upper < 1.0 && self.is_within(*direction, worst.upper, delta.get().ln())
+            };
+            if worst.is_some_and(below) {
+                continue;
+            }
             let here = match (self.one_direction(*direction, &steps, delta), bound) {
-                (Err(_), Some(bound)) => widened([0.0, bound, bound], f64::INFINITY),
+                (Err(_), Some(bound)) => {
+                    let bound = bound.min(self.within(*direction, delta.get().ln()));
+                    widened([0.0, bound, bound], f64::INFINITY)
+                }
                 (here, _) => here?,
             };
             worst = Some(worst.map_or(here, |worst| Bracket {
@@ -327,6 +355,13 @@ impl PldAccountant {
             _ => None,
         };
         self.pieces.iter().map(step).collect()
+    }
+
+    /// The same as parts of themselves.
+    fn whole_steps(&self) -> Option<Vec<(Slice, u64)>> {
+        let part = Part::WHOLE;
+        let whole = |(step, count)| (Slice { step, part }, count);
+        Some(self.gaussians()?.into_iter().map(whole).collect())
     }
 
     /// The distance of a single unsampled Laplace release, in scales: it has a closed form, too.
@@ -417,7 +452,17 @@ impl PldAccountant {
                 composition: Arc::new(composition),
             });
         };
-        if let Some((found, composition)) = self.along(direction, target) {
+        let (first, others) = WAYS.split_at(1);
+        let found = self.along(direction, target, first);
+        if found.is_none()
+            && let Target::LnDelta(ln) = target
+            && self.is_within(direction, LEAST, ln)
+        {
+            return Ok(([0.0, 0.0, LEAST], f64::INFINITY));
+        }
+        let found = found.or_else(|| self.by_largest(direction, target));
+        let found = found.or_else(|| self.along(direction, target, others));
+        if let Some((found, composition)) = found {
             let tilt = composition.tilt();
             keep(composition);
             return Ok((found, tilt));
@@ -447,19 +492,69 @@ impl PldAccountant {
         result
     }
 
-    /// The answer of the first way along the contour that has one.
-    fn along(&self, direction: Direction, target: Target) -> Option<([f64; 3], Composition)> {
-        let steps = self.gaussians()?;
+    /// The answer of the first of the ways along the contour that has one.
+    fn along(
+        &self,
+        direction: Direction,
+        target: Target,
+        ways: &[Way],
+    ) -> Option<([f64; 3], Composition)> {
+        let steps = self.whole_steps()?;
         let composed = Composed {
             steps: &steps,
             precision: self.precision,
         };
-        WAYS.into_iter().find_map(|way| {
-            let contour = Contour::new(composed, direction, target, way).ok()?;
+        ways.iter().find_map(|way| {
+            let contour = Contour::new(composed, direction, target, *way).ok()?;
             let composition = Composition::Contour(contour);
             let (found, _) = composition.answer(target)?;
             Some((found, composition))
         })
+    }
+
+    /// Whether Chernoff's inequality alone shows that `epsilon` is enough in this direction.
+    fn is_within(&self, direction: Direction, epsilon: f64, ln_delta: f64) -> bool {
+        let Some(steps) = self.whole_steps() else {
+            return false;
+        };
+        let composed = Composed {
+            steps: &steps,
+            precision: self.precision,
+        };
+        composed.ln_chernoff(direction, epsilon, 2.0 / epsilon).0 < ln_delta
+    }
+
+    /// An epsilon that is enough by Chernoff's inequality alone, up to a twentieth; infinite where none
+    /// below one is.
+    fn within(&self, direction: Direction, ln_delta: f64) -> f64 {
+        let mut epsilon = LEAST;
+        while epsilon < 1.0 {
+            if self.is_within(direction, epsilon, ln_delta) {
+                return epsilon;
+            }
+            epsilon *= 1.05;
+        }
+        f64::INFINITY
+    }
+
+    /// The sharp answer by the number of large losses, if there is one.
+    fn by_largest(&self, direction: Direction, target: Target) -> Option<([f64; 3], Composition)> {
+        if direction != Direction::Remove {
+            return None;
+        }
+        let composition = |largest: Largest| Composition::Largest(largest);
+        let sharp = |largest: &Largest| {
+            let (found, sharp) = composition(largest.clone()).answer(target)?;
+            let epsilon = match target {
+                Target::LnDelta(_) => found[2],
+                Target::Epsilon(epsilon) => epsilon,
+            };
+            Some((epsilon, sharp))
+        };
+        let largest = Largest::new(&self.gaussians()?, self.precision, target, sharp).ok()?;
+        let composition = composition(largest);
+        let (found, sharp) = composition.answer(target)?;
+        sharp.then_some((found, composition))
     }
 
     /// Delta at `epsilon` for all that was composed: from below, an estimate, and from above.
@@ -524,21 +619,6 @@ impl PldAccountant {
             }
         }
         Ok(worst)
-    }
-}
-
-/// A bracket with the margin added.
-fn widened([lower, estimate, upper]: [f64; 3], order: f64) -> Bracket {
-    let (relative, absolute) = MARGIN;
-    Bracket {
-        lower: (lower * (1.0 - relative) - absolute).max(0.0),
-        estimate,
-        upper: if upper > 0.0 {
-            upper.mul_add(1.0 + relative, absolute)
-        } else {
-            0.0
-        },
-        order,
     }
 }
 

@@ -19,9 +19,9 @@ use std::f64::consts::PI;
 
 use self::decay::Decay;
 use self::nodes::Nodes;
+pub(super) use self::nodes::{Part, Slice};
 use super::target::Target;
 use super::{Direction, PldError};
-use crate::flat::Step;
 use crate::gaussian::ln_tilted_tail;
 use crate::special::search;
 
@@ -29,7 +29,7 @@ use crate::special::search;
 /// unsampled ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Composed<'a> {
-    pub(super) steps: &'a [(Step, u64)],
+    pub(super) steps: &'a [(Slice, u64)],
     pub(super) precision: f64,
 }
 
@@ -39,8 +39,11 @@ const LEFT_OUT: f64 = 1e-9;
 /// What smoothing may add to epsilon, relative to one plus epsilon.
 const SMOOTHED: f64 = 4e-6;
 
-/// More frequencies than this are refused.
-const MOST: f64 = 262_144.0;
+/// The largest square of the distance of the Gaussian on top: what it adds is bounded well up to here.
+const MOST_SMOOTHED: f64 = 0.25;
+
+/// More frequencies than this are refused, at first and at last.
+const MOST: (f64, f64) = (16_384.0, 262_144.0);
 
 /// Errors in `ln delta` above which an answer is refused.
 const REFUSED: f64 = 1e-2;
@@ -56,6 +59,20 @@ pub(super) struct Way {
     smoother: f64,
     /// How wide a bracket on epsilon is accepted, in units of `SMOOTHED (1 + epsilon)`.
     wide: f64,
+    /// Smoothing is for a profile that falls at least this fast.
+    steep: f64,
+    /// More frequencies than this are refused.
+    most: f64,
+}
+
+impl Way {
+    /// For a part of a profile that falls at this rate as a whole.
+    pub(super) const fn part(steep: f64) -> Self {
+        Self {
+            steep,
+            ..way(1.0, 1e-2, 1.0, 8.0)
+        }
+    }
 }
 
 const fn way(stretch: f64, closer: f64, smoother: f64, wide: f64) -> Way {
@@ -64,13 +81,18 @@ const fn way(stretch: f64, closer: f64, smoother: f64, wide: f64) -> Way {
         closer,
         smoother,
         wide,
+        steep: 0.0,
+        most: MOST.1,
     }
 }
 
 /// The ways that are tried, one after the other: with few steps of two very different outcomes the
 /// middle of the tilted loss may be far from the target.
 pub(super) const WAYS: [Way; 7] = [
-    way(1.0, 1.0, 1.0, 8.0),
+    Way {
+        most: MOST.0,
+        ..way(1.0, 1.0, 1.0, 8.0)
+    },
     way(0.8, 1e-5, 0.1, 8.0),
     way(1.25, 1e-3, 0.1, 8.0),
     way(1.0, 1e-3, 1.0, 40.0),
@@ -87,10 +109,10 @@ const TILTS: (f64, f64) = (1e-6, 1e7);
 const FINE: f64 = 0.125;
 
 /// `K` and its first two derivatives at a real tilt.
-struct Cumulants {
+pub(super) struct Cumulants {
     k: f64,
     mean: f64,
-    variance: f64,
+    pub(super) variance: f64,
 }
 
 impl Cumulants {
@@ -104,7 +126,7 @@ impl Cumulants {
 }
 
 impl Composed<'_> {
-    fn cumulants(&self, direction: Direction, tilt: f64) -> Result<Cumulants, PldError> {
+    pub(super) fn cumulants(&self, direction: Direction, tilt: f64) -> Result<Cumulants, PldError> {
         let p = self.precision;
         let mut all = Cumulants {
             k: 0.5 * p * tilt * (tilt + 1.0),
@@ -122,9 +144,37 @@ impl Composed<'_> {
         Ok(all)
     }
 
+    /// The logarithm of the probability of the outcomes that count.
+    pub(super) fn ln_mass(&self, direction: Direction) -> Result<f64, PldError> {
+        let whole = |(slice, _): &(Slice, u64)| slice.part.is_whole();
+        if self.steps.iter().all(whole) {
+            return Ok(0.0);
+        }
+        Ok(self.cumulants(direction, 0.0)?.k + 1e-9)
+    }
+
+    /// A bound on `ln delta(epsilon)` of the outcomes that count, by Chernoff's inequality at a few tilts
+    /// around this one.
+    pub(super) fn ln_chernoff(&self, direction: Direction, epsilon: f64, tilt: f64) -> (f64, f64) {
+        let mut best = (0.0, tilt);
+        for k in 0..8 {
+            let tilt = tilt * f64::from(k).exp2();
+            let Ok(here) = self.cumulants(direction, tilt) else {
+                break;
+            };
+            let ln = ln_peak(tilt) + here.k - tilt * epsilon;
+            if ln < best.0 {
+                best = (ln, tilt);
+            } else if k > 0 && here.mean > epsilon {
+                break;
+            }
+        }
+        best
+    }
+
     /// Bounds on the decay of every kind of step under a tilt.
     fn decays(&self, direction: Direction, tilt: f64) -> Result<Vec<Decay>, PldError> {
-        let one = |(step, count): &(Step, u64)| {
+        let one = |(step, count): &(Slice, u64)| {
             let nodes = Nodes::new(*step, direction, tilt, 0.0, FINE).ok_or(PldError::TooWide)?;
             Ok(Decay::new(&nodes, *count as f64))
         };
@@ -186,6 +236,8 @@ pub(super) struct Contour {
     relative: f64,
     above: Aside,
     below: Aside,
+    /// Logarithm of the mass of the outcomes that count.
+    ln_mass: f64,
     /// The square of the distance of the Gaussian release on top.
     smoothing: f64,
     /// How wide a bracket is accepted.
@@ -208,7 +260,9 @@ impl Contour {
         let here = composed.cumulants(direction, tilt)?;
         let (start, enough) = here.scales(tilt, way.closer);
         let allowed = way.smoother * SMOOTHED * (1.0 + here.mean.max(0.0));
-        let smoothing = 2.0 * allowed / (tilt + 1.0);
+        let steep = tilt.max(way.steep) + 1.0;
+        let most = MOST_SMOOTHED.min(0.5 / (steep * steep));
+        let smoothing = (2.0 * allowed / steep).min(most);
         // Where the Gaussian on top alone would end.
         let latest = 7.0 / smoothing.sqrt();
         if let Some(end) = decay::end(&decays, composed.precision, start, latest, enough) {
@@ -264,12 +318,13 @@ impl Contour {
             Ok(best)
         };
         let (above, below) = (aside(1.0)?, aside(-1.0)?);
-        // Delta is at most one: another bound on the values below.
-        let certain = (tilt * here.mean - here.k - left_out) / tilt;
+        // Delta is at most all the mass: another bound on the values below.
+        let ln_mass = composed.ln_mass(direction)?;
+        let certain = (tilt * here.mean - here.k + ln_mass - left_out) / tilt;
         let length = 1.1 * above.0.max(below.0.min(certain)) + 0.1 * deviation;
         let dt = 2.0 * PI / length;
         let count = (end / dt).ceil() + 1.0;
-        if !(dt > 0.0 && count < MOST) {
+        if !(dt > 0.0 && count < way.most) {
             return Err(PldError::TooWide);
         }
         let mut contour = Self {
@@ -283,6 +338,7 @@ impl Contour {
             relative: 0.0,
             above: above.1,
             below: below.1,
+            ln_mass,
             smoothing,
             wide: way.wide,
         };
@@ -389,12 +445,12 @@ impl Contour {
             let ln = ln_peak(aside.tilt) + aside.k - aside.by * epsilon;
             geometric(ln, aside.by.abs())
         };
-        let certain = geometric(self.tilt * epsilon - self.k, self.tilt);
+        let certain = geometric(self.tilt * epsilon - self.k + self.ln_mass, self.tilt);
         tail(&self.above) + tail(&self.below).min(certain)
     }
 
     /// `ln delta(epsilon)` from below, in between and from above.
-    fn ln_deltas(&self, epsilon: f64) -> [f64; 3] {
+    pub(super) fn ln_deltas(&self, epsilon: f64) -> [f64; 3] {
         let (value, raised) = self.value(epsilon);
         let rounding = self.absolute + 1e-14 * value.abs();
         // The rest of the density has no denominator, but the small factor.

@@ -49,7 +49,7 @@ impl Cuts {
 }
 
 /// `ln (1 - q + q e^t)`.
-fn ln_mixture(q: f64, t: f64) -> f64 {
+pub(super) fn ln_mixture(q: f64, t: f64) -> f64 {
     if q >= 1.0 {
         t
     } else if t > 600.0 {
@@ -60,7 +60,7 @@ fn ln_mixture(q: f64, t: f64) -> f64 {
 }
 
 /// The `t` at which `ln (1 - q + q e^t)` is `l`; minus infinity where it is nowhere.
-fn unmixed(q: f64, l: f64) -> f64 {
+pub(super) fn unmixed(q: f64, l: f64) -> f64 {
     if q >= 1.0 {
         return l;
     }

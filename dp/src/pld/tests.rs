@@ -10,6 +10,7 @@ use crate::Accountant as _;
 use crate::accountant::{AccountError, AccountantKind, Reason};
 use crate::calibrate::{Budget, Calibrator};
 use crate::event::DpEvent;
+use crate::flat::Step;
 use crate::gaussian;
 use crate::quantity::{
     Adjacency, Delta, Epsilon, LaplaceScale, NoiseMultiplier, SamplingRate, StdDev,
@@ -331,6 +332,122 @@ fn few_steps_and_tiny_rates() {
     }
 }
 
+/// The rare large loss, composed again in another way: masses of one step on a grid from its closed form,
+/// added up by plain convolution (positive terms only, so that tiny masses keep their digits), rounded up
+/// and down.
+fn by_convolution(q: f64, z: f64, steps: u32, epsilon: f64) -> [f64; 2] {
+    // delta(x) of one step at the points gives the tails of the loss; between them delta is convex.
+    let (width, points) = (epsilon / 60.0, 600usize);
+    let one = Step {
+        rate: q,
+        noise_multiplier: z,
+    };
+    // The survival function of the loss under P, from the outputs that reach it.
+    let above = |loss: f64| {
+        let t = (loss.exp_m1() / q).ln_1p();
+        let x = z * z * t + 0.5;
+        let (base, other) = (gaussian::ln_above(x / z), gaussian::ln_above((x - 1.0) / z));
+        (1.0 - q) * base.exp() + q * other.exp()
+    };
+    assert!(single::ln_delta_of(one, Direction::Remove, epsilon) <= above(epsilon).ln());
+    let far = above(points as f64 * width);
+    // Rounded up: all that lies between two points sits on the upper one; losses below zero on zero.
+    let mass = |i: usize| {
+        let (low, high) = (i as f64 * width, (i + 1) as f64 * width);
+        let start = if i == 0 { 1.0 } else { above(low) };
+        start - above(high)
+    };
+    let up: Vec<f64> = std::iter::once(0.0).chain((0..points).map(mass)).collect();
+    let down: Vec<f64> = (0..points).map(mass).collect();
+    [(down, 0.0), (up, f64::from(steps) * far)].map(|(one, missing)| {
+        let mut all = one.clone();
+        for _ in 1..steps {
+            let mut next = vec![0.0; all.len() + one.len() - 1];
+            for (i, a) in all.iter().enumerate() {
+                for (j, b) in one.iter().enumerate() {
+                    next[i + j] += a * b;
+                }
+            }
+            all = next;
+        }
+        let terms = all.iter().enumerate();
+        let terms = terms.map(|(i, m)| m * -(epsilon - i as f64 * width).min(0.0).exp_m1());
+        terms.sum::<f64>() + missing
+    })
+}
+
+/// Negative losses are counted as zero there, so only its upper side is a bound; it is tight where one loss
+/// is all.
+#[test]
+fn rare_large_losses_by_convolution() {
+    for (q, z, steps, at) in [
+        (1e-4, 1.0, 4, 1e-12),
+        (1e-3, 2.0, 3, 1e-15),
+        (1e-5, 1.0, 5, 1e-14),
+        (1e-5, 0.5, 6, 1e-9),
+    ] {
+        let b = bracket(q, z, u64::from(steps), at).unwrap();
+        let what = format!("{q} {z} {steps} {at}: {b:?}");
+        assert!(b.upper - b.lower <= 5e-5 * (1.0 + b.upper), "{what}");
+        let [_, above] = by_convolution(q, z, steps, b.lower);
+        assert!(above >= at, "{what}: {above:e}");
+        // A grid point per step further, all is rounded down.
+        let off = b.upper * (1.0 + f64::from(steps) / 60.0) + 2.0 * f64::from(steps) * q;
+        let [below, _] = by_convolution(q, z, steps, off);
+        assert!(below <= at, "{what}: {below:e}");
+    }
+}
+
+/// The corners in which one tilt is not enough: two methods, tight and in time.
+#[test]
+fn rare_large_losses() {
+    for (q, z, steps, at) in [
+        (1e-5, 1.0, 100_000, 1e-9),
+        (1e-4, 1.0, 1000, 1e-15),
+        (1e-5, 1.0, 10, 1e-15),
+        (1e-5, 2.0, 100_000, 1e-15),
+        (1e-6, 2.0, 10_000_000, 1e-9),
+        (1e-6, 1.0, 1000, 1e-9),
+        (1e-6, 1.0, 100_000, 1e-5),
+    ] {
+        let b = bracket(q, z, steps, at).unwrap();
+        let what = format!("{q} {z} {steps} {at}: {b:?}");
+        assert!(b.upper - b.lower <= 5e-5 * (1.0 + b.upper), "{what}");
+        let mut renyi = RdpAccountant::new(Adjacency::AddRemove);
+        renyi.compose(&step(q, z), steps).unwrap();
+        assert!(
+            b.upper < 0.5 * renyi.epsilon(delta(at)).unwrap().epsilon,
+            "{what}"
+        );
+        // More is never cheaper.
+        let alone = bracket(q, z, 1, at).unwrap();
+        assert!(b.upper >= alone.lower, "{what}: {alone:?}");
+        let more = bracket(q, z, 2 * steps, at).unwrap();
+        assert!(more.upper >= b.lower, "{what}: {more:?}");
+        // Two kinds that are one.
+        let parts = [
+            (step(q, z), steps / 2),
+            (step(q * (1.0 + 1e-9), z), steps - steps / 2),
+        ];
+        let two = composed(&parts, at).unwrap();
+        assert!(
+            two.upper >= b.lower && two.lower <= b.upper * 1.001 + 1e-6,
+            "{what}: {two:?}"
+        );
+        // And delta of that epsilon, where it is more than its error.
+        if b.lower < 1e-3 {
+            continue;
+        }
+        let mut accountant = PldAccountant::new(Adjacency::AddRemove);
+        accountant.compose(&step(q, z), steps).unwrap();
+        let [low, _, high] = accountant.delta_bracket(b.estimate).unwrap();
+        assert!(
+            low <= 1.3 * at && at <= 1.3 * high,
+            "{what}: {low:e} {high:e}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(crate::laws(40))]
 
@@ -366,6 +483,25 @@ proptest! {
         for b in more {
             prop_assert!(b.unwrap().upper >= here);
         }
+    }
+
+    /// Rare and tiny: every bracket of the corners is narrow, ordered, below Renyi's and monotone.
+    #[test]
+    fn corners_are_tight(
+        ln_q in -13.8f64..-4.6, z in 0.8f64..50.0, ln_steps in 0.7f64..16.0, ln_delta in -34.5f64..-13.0,
+    ) {
+        let (q, at, steps) = (ln_q.exp(), ln_delta.exp(), ln_steps.exp() as u64);
+        let b = bracket(q, z, steps, at).unwrap();
+        prop_assert!(b.lower <= b.estimate && b.estimate <= b.upper, "{:?}", b);
+        prop_assert!(b.upper - b.lower <= 1e-3 * (1.0 + b.upper), "{:?}", b);
+        let mut renyi = RdpAccountant::new(Adjacency::AddRemove);
+        renyi.compose(&step(q, z), steps).unwrap();
+        let renyi = renyi.epsilon(delta(at)).unwrap().epsilon;
+        prop_assert!(b.lower <= renyi && b.upper <= renyi * 1.0001 + 1e-4, "{:?} {}", b, renyi);
+        let more = bracket(q * 1.3, z, steps, at).unwrap();
+        prop_assert!(more.upper >= b.lower, "{:?} {:?}", b, more);
+        let less = bracket(q, z, steps, at * 3.0).unwrap();
+        prop_assert!(less.lower <= b.upper, "{:?} {:?}", b, less);
     }
 
     /// Sampling with a rate just below one is nearly no sampling, in both bounds; this crosses from

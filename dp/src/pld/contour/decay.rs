@@ -2,8 +2,7 @@
 //!
 //! Both bounds are on `|f(t)|` for the characteristic function `f` of one step's tilted loss.
 //! - `|f(t)| <= V / t` for the total variation `V` of the density of the loss (one integration by
-//!   parts). The density has at most two maxima when removing and one when adding, because its
-//!   logarithmic derivative is a logistic curve minus a line, which has at most three zeros.
+//!   parts): the integral of the modulus of its derivative, which is known in closed form.
 //! - `|f(t)|^2 = E cos(t (l - l')) <= 1 - (4 / pi^2) t^2 W`, `W` being the variance within some
 //!   interval of length `pi / t` times the square of its probability, as
 //!   `1 - cos u >= 2 u^2 / pi^2` for `|u| <= pi`.
@@ -33,17 +32,14 @@ impl Decay {
     /// From nodes that resolve the density.
     pub(super) fn new(nodes: &Nodes, count: f64) -> Self {
         let n = nodes.mass.len();
-        let density = |i: usize| nodes.mass[i] / (nodes.spacing * nodes.slope[i].max(1e-300));
-        let mut variation = 0.0;
-        for i in 0..n {
-            let here = density(i);
-            let left = if i == 0 { 0.0 } else { density(i - 1) };
-            let right = if i + 1 == n { 0.0 } else { density(i + 1) };
-            if here >= left && here > right {
-                variation += 2.0 * here;
-            }
-        }
-        let usable = |i: &usize| nodes.steepness[*i] * nodes.spacing < STEEPEST;
+        // The integral of the modulus of the derivative of the density.
+        let slopes = nodes.bend.iter().zip(&nodes.slope);
+        let slopes = slopes.map(|(bend, slope)| bend.abs() / slope.max(1e-300));
+        let variation: f64 = slopes
+            .zip(&nodes.mass)
+            .map(|(rise, mass)| rise * mass)
+            .sum();
+        let usable = |i: &usize| nodes.steepness[*i].abs() * nodes.spacing < STEEPEST;
         let mut pairs: Vec<(f64, f64)> = (0..n)
             .filter(usable)
             .map(|i| (nodes.loss[i], nodes.mass[i]))
@@ -54,7 +50,7 @@ impl Decay {
             loss: pairs.iter().map(|(l, _)| *l).collect(),
             mass: pairs.iter().map(|(_, m)| *m).collect(),
             noise: 1e-13 * largest,
-            // Between two nodes a maximum may be missed by a little.
+            // At a maximum the modulus of the derivative has a corner.
             variation: 1.1 * variation,
             count,
         }

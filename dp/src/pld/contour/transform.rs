@@ -139,6 +139,7 @@ mod tests {
         let nodes = Nodes {
             slope: vec![1.0; 500],
             steepness: vec![0.0; 500],
+            bend: vec![0.0; 500],
             loss,
             mass,
             spacing: 1.0,
