@@ -226,8 +226,8 @@ fn ratios(all: &Comparison) -> Table {
 const REASONS: &str = "\
 Why they differ from the claimed 35, 10^4 and 5:
 - training: a sum in a convolution has tens to hundreds of products. Relinearising after each (eager, as tensor libraries do) is
-  a key switch for each of them, once per sum (lazy) is tens of times fewer: the styles lie that far apart, and the
-  claimed 35 lies near the lazy one. Two cores here, forty there; our kernels, not SEAL; inferred networks.
+  a key switch for each of them, once per sum (lazy) is tens of times fewer: so far the styles lie apart, and the
+  claimed 35 lies between them. Two cores here, forty there; our kernels, not SEAL; inferred networks.
 - traffic: a step of pure HE sends no gradients down, `paper` sends one ciphertext of degree two for every weight: where weights
   are many (minionn-mnist) that eats the advantage of its smaller ciphertexts, where they are few the ratio is above
   two. The parameters of pure HE go up again every third step, which is not in these bytes.
