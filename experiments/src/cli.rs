@@ -13,7 +13,9 @@ mod training;
 
 pub use accounting::{AccountArgs, AccountantName, AdjacencyName, CalibrateArgs};
 pub use experiments::{BenchArgs, ReportArgs, RunArgs};
-pub use training::{DataArgs, Dataset, EngineName, PlanArgs, TrainArgs, TrainingArgs};
+pub use training::{
+    BiasName, DataArgs, Dataset, EngineName, PlanArgs, StyleName, TrainArgs, TrainingArgs,
+};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -23,8 +23,9 @@ use sha2::{Digest, Sha256};
 use sphinx_dp::AccountantKind;
 use sphinx_nn::data::{self, LoadOptions, Split};
 use sphinx_nn::{Architecture, ImageShape, architectures, features};
+use sphinx_protocol::pure_he::Style;
 
-use crate::cli::{DataArgs, EngineName, TrainingArgs};
+use crate::cli::{BiasName, DataArgs, EngineName, TrainingArgs};
 pub use crate::inputs::Inputs;
 pub use crate::learning::Learning;
 pub use crate::start::Start;
@@ -34,6 +35,8 @@ use crate::usage::{OrUsage, UsageError};
 pub const DEFAULT_EPSILON: f64 = 8.0;
 /// Steps when nothing else is said.
 pub const DEFAULT_STEPS: u64 = 80;
+/// Momentum when nothing else is said, but by `pure-he`, which keeps none.
+pub const DEFAULT_MOMENTUM: f64 = 0.8;
 /// Clip bound when nothing else is said.
 pub const DEFAULT_CLIP: f64 = 1.0;
 
@@ -47,6 +50,8 @@ pub enum Engine {
     Packed,
     /// At the server, one ciphertext per feature: the published protocol.
     Paper,
+    /// At the server, weights encrypted as well: the baseline, without privacy of the model.
+    PureHe,
 }
 
 impl Engine {
@@ -57,10 +62,17 @@ impl Engine {
             Self::Clear => "clear",
             Self::Packed => "packed",
             Self::Paper => "paper",
+            Self::PureHe => "pure-he",
         }
     }
 
-    /// Whether a server computes, on ciphertexts and so on the integer grid.
+    /// Whether a server computes.
+    #[must_use]
+    pub const fn has_server(self) -> bool {
+        !matches!(self, Self::Clear)
+    }
+
+    /// Whether a server computes on exact ciphertexts, and so on the integer grid.
     #[must_use]
     pub const fn is_encrypted(self) -> bool {
         matches!(self, Self::Packed | Self::Paper)
@@ -134,6 +146,9 @@ pub struct Config {
     /// [`Engine::Paper`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clip_samples: bool,
+    /// With [`Engine::PureHe`]: when products are relinearised and rescaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub style: Option<Style>,
 }
 
 /// The accountant when nothing else is said; left out of files, where it was before it had a name.
@@ -179,6 +194,7 @@ impl Default for Config {
             seed: None,
             tickets: 32,
             clip_samples: false,
+            style: None,
         }
     }
 }
@@ -189,9 +205,10 @@ impl Config {
     /// # Errors
     /// [`UsageError`] for engines of other versions and for impossible combinations.
     pub fn resolve(args: &TrainingArgs, train_size: usize, test_size: usize) -> Result<Self> {
-        let engine = engine(args.engine)?;
+        let engine = Engine::from(args.engine);
+        refuse_bias_rule(args.bias)?;
         let grid = args.grid || engine.is_encrypted();
-        let private = !args.non_private;
+        let private = private(args, engine)?;
         let epsilon = match (private, args.noise_multiplier) {
             (true, None) => Some(args.epsilon.unwrap_or(DEFAULT_EPSILON)),
             _ => None,
@@ -219,11 +236,15 @@ impl Config {
             batch: args.batch,
             steps: steps(args, train_size)?,
             lr: args.lr,
-            momentum: args.momentum,
+            momentum: args.momentum.unwrap_or(match engine {
+                Engine::PureHe => 0.0,
+                _ => DEFAULT_MOMENTUM,
+            }),
             learning: args.learning(),
             seed: args.seed,
             tickets: args.tickets,
             clip_samples: args.clip_samples || engine == Engine::Paper,
+            style: (engine == Engine::PureHe).then_some(args.style.into()),
         };
         config.check()?;
         Ok(config)
@@ -258,6 +279,21 @@ impl Config {
                 "--clip-samples",
                 !self.clip_samples || (self.grid && self.engine != Engine::Packed),
                 "is what the engine paper does, and clear with --grid if asked; packed clips factors",
+            ),
+            (
+                "--momentum",
+                self.engine != Engine::PureHe || self.momentum == 0.0,
+                "pure-he keeps no velocities under encryption; leave it out, or say 0",
+            ),
+            (
+                "--clip",
+                self.engine != Engine::PureHe || self.clip.is_none(),
+                "pure-he cannot clip: the server adds gradients that nobody decrypts",
+            ),
+            (
+                "--grid",
+                self.engine != Engine::PureHe || !self.grid,
+                "pure-he computes approximately, near the float engine and not on the grid",
             ),
             (
                 "--renyi-filter",
@@ -331,18 +367,38 @@ impl Config {
     }
 }
 
-fn engine(name: EngineName) -> Result<Engine> {
-    let what = match name {
-        EngineName::Clear => return Ok(Engine::Clear),
-        EngineName::Packed => return Ok(Engine::Packed),
-        EngineName::Paper => return Ok(Engine::Paper),
-        EngineName::PureHe => "the engine pure-he",
-    };
-    Err(UsageError::NotInThisVersion {
-        what: what.to_owned(),
-        available: "clear, packed, paper",
+impl From<EngineName> for Engine {
+    fn from(name: EngineName) -> Self {
+        match name {
+            EngineName::Clear => Self::Clear,
+            EngineName::Packed => Self::Packed,
+            EngineName::Paper => Self::Paper,
+            EngineName::PureHe => Self::PureHe,
+        }
     }
-    .into())
+}
+
+/// Whether a run adds noise. The baseline never does, and says so to whoever asks for a budget.
+fn private(args: &TrainingArgs, engine: Engine) -> Result<bool> {
+    let asked = args.epsilon.is_some() || args.noise_multiplier.is_some();
+    if engine == Engine::PureHe && asked {
+        let problem = "pure-he releases nothing, so there is nothing to add noise to: its model has no \
+                       privacy guarantee; leave the budget out";
+        return Err(UsageError::flag("--epsilon, --noise-multiplier", problem));
+    }
+    Ok(!args.non_private && engine != Engine::PureHe)
+}
+
+/// The published rule is refused with its reason; see `sphinx_protocol::paper`.
+fn refuse_bias_rule(rule: BiasName) -> Result<()> {
+    if rule == BiasName::Private {
+        return Ok(());
+    }
+    let problem = "the published rule updates [b] from gradients without noise, for which no privacy bound is \
+                   proven; and it sums them over slots by rotations at the lowest prime, whose special prime of up to \
+                   57 bits does not fit beside the two primes (83 of 106 bits) of the exact plan in one set of \
+                   parameters. Use --bias private: the client sends the noised change encrypted";
+    Err(UsageError::flag("--bias paper", problem))
 }
 
 fn steps(args: &TrainingArgs, train_size: usize) -> Result<u64> {

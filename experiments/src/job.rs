@@ -1,7 +1,7 @@
 //! One training run by any engine: the part that `train`, `demo` and the experiments share.
 //!
 //! A [`Job`] is a checked configuration with its data. [`Job::train_local`] runs it in this
-//! process (float, or integers on the grid), [`Job::train_packed`] and [`Job::train_paper`] at a server. All use the one
+//! process (float, or integers on the grid), [`Job::train_packed`], [`Job::train_paper`] and [`Job::train_pure_he`] at a server. All use the one
 //! private loop of `sphinx_protocol::train` and give the same [`Trained`].
 //!
 //! ```
@@ -36,6 +36,7 @@ use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{FrozenReplica, Replica};
 use sphinx_protocol::paper::{PaperLiteral, PaperPlan};
 use sphinx_protocol::plan::{GridLiteral, GridPlan, Limits, Plan, PlanChoices, PlanLiteral};
+use sphinx_protocol::pure_he::{PureHeLiteral, PureHePlan, Style};
 use sphinx_protocol::train::{
     Float, KeptError, Position, Schedule, Streams, UpdateRule, Views, restore_replica,
 };
@@ -48,6 +49,7 @@ use crate::start::Found;
 use crate::usage::OrUsage;
 
 mod drive;
+mod pure_he;
 mod remote;
 mod saving;
 
@@ -111,6 +113,8 @@ pub struct Job {
     pub plan: Option<Plan>,
     /// The plan of the engine `paper`, if that is the engine.
     pub paper: Option<PaperPlan>,
+    /// The plan of the engine `pure-he`, if that is the engine.
+    pub pure_he: Option<PureHePlan>,
     /// The first parameters once somebody asked.
     start: OnceLock<Found>,
 }
@@ -166,6 +170,14 @@ impl Job {
     pub fn new(config: Config, split: Arc<Split>) -> Result<Self> {
         let architecture = config.architecture(split.train.shape, split.train.classes)?;
         let network = Network::new(&architecture).or_usage("--model")?;
+        Self::of_network(config, split, network)
+    }
+
+    /// As [`Self::new`], for a network that need not be the one `config` names.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_network(config: Config, split: Arc<Split>, network: Network) -> Result<Self> {
         split
             .train
             .check_fits(&network)
@@ -183,6 +195,9 @@ impl Job {
         let paper = (config.engine == crate::config::Engine::Paper)
             .then(|| design_paper(&config, &network, &terms))
             .transpose()?;
+        let pure_he = (config.engine == crate::config::Engine::PureHe)
+            .then(|| design_pure_he(&config, &network, &terms))
+            .transpose()?;
         Ok(Self {
             config,
             split,
@@ -191,6 +206,7 @@ impl Job {
             grid,
             plan,
             paper,
+            pure_he,
             start: OnceLock::new(),
         })
     }
@@ -381,6 +397,17 @@ pub fn design_paper(config: &Config, network: &Network, terms: &Terms) -> Result
     let literal = PaperLiteral::design(&choices(config, network, terms));
     let literal = literal.or_usage("planning the run")?;
     PaperPlan::new(&literal, &Limits::default()).or_usage("planning the run")
+}
+
+/// The plan of the engine `pure-he` for a configuration.
+///
+/// # Errors
+/// [`UsageError`](crate::usage::UsageError) for a network whose ciphertexts the server would not hold.
+pub fn design_pure_he(config: &Config, network: &Network, terms: &Terms) -> Result<PureHePlan> {
+    let style = config.style.unwrap_or(Style::Lazy);
+    let architecture = network.architecture().clone();
+    let literal = PureHeLiteral::standard(architecture, terms.capacity, style);
+    PureHePlan::new(&literal, &Limits::default()).or_usage("planning the run")
 }
 
 /// The grids alone.

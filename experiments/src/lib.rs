@@ -9,6 +9,7 @@
 //! - [`config`], [`inputs`], [`learning`], [`start`]: what was asked, resolved; [`privacy`]: what it costs.
 //! - [`job`]: one training run by any engine; [`inference`]: private requests; [`child`]: the server
 //!   beside them; [`work_ratio`]: the client that trains alone, as the opponent.
+//! - [`netsim`]: what a slower network adds to a measured step, computed.
 //! - [`sweep`]: the experiments that have a binary of their own.
 //! - [`usage`]: whose fault an error is, and so the exit code; [`output`], [`progress`],
 //!   [`table`]: what a person or a script sees.
@@ -26,6 +27,7 @@ pub mod inference;
 pub mod inputs;
 pub mod job;
 pub mod learning;
+pub mod netsim;
 pub mod output;
 pub mod privacy;
 pub mod progress;

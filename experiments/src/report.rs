@@ -11,6 +11,7 @@ use sphinx_dp::PrivacyStatement;
 use sphinx_figures::record::{Record, label, metric, sample};
 use sphinx_figures::stats;
 use sphinx_protocol::paper::{Paper, StepCounts};
+use sphinx_protocol::pure_he::PureHePlan;
 
 use crate::config::{Config, Engine};
 use crate::environment;
@@ -168,6 +169,10 @@ pub fn security(job: &Job) -> &'static str {
             .paper
             .as_ref()
             .map_or("none", |plan| plan.parameters().security().name()),
+        (_, Engine::PureHe) => job
+            .pure_he
+            .as_ref()
+            .map_or("none", |plan| plan.parameters().security().name()),
         _ => "none",
     }
 }
@@ -185,7 +190,9 @@ fn phase_seconds(steps: &[StepSample]) -> Value {
 
 /// The operations of one step, for engines that print them.
 fn counts(job: &Job) -> Option<StepCounts> {
-    job.paper.as_ref().map(Paper::counts_of)
+    let top = |plan: &PureHePlan| plan.counts(plan.parameters().max_level());
+    let paper = job.paper.as_ref().map(Paper::counts_of);
+    paper.or_else(|| job.pure_he.as_ref().map(top))
 }
 
 /// All samples of a run, under the names of the figures.
@@ -279,7 +286,8 @@ pub fn training_object(
         "client_work_ratio": summary.client_work_ratio,
         "peak_rss_mb": summary.peak_rss_mb,
         "security": security(job),
-        "bias_rule": "private",
+        "bias_rule": if config.private { "private" } else { "none" },
+        "style": config.style,
         "phase_seconds": phase_seconds(trained.history.steady()),
         "operations_per_step": counts(job),
     })

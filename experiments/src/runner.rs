@@ -170,6 +170,10 @@ impl<'a> Runner<'a> {
                 let server = self.server()?;
                 job.train_paper(&server, &randomness, &mut begun, &mut steps)
             }
+            Engine::PureHe => {
+                let server = self.server()?;
+                job.train_pure_he(&server, &randomness, &mut begun, &mut steps)
+            }
         };
         steps.0.finish();
         trained

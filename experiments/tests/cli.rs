@@ -216,8 +216,20 @@ fn bad_flags_are_refused_with_advice() {
     let with = |more: &[&'static str]| [&train[..], more].concat();
     refused(&["trian"], &["train"]);
     refused(
-        &with(&["--engine", "pure-he"]),
-        &["pure-he is not in this version", "clear, packed, paper"],
+        &with(&["--engine", "pure-he", "--epsilon", "2"]),
+        &["pure-he releases nothing", "--epsilon"],
+    );
+    refused(
+        &with(&["--engine", "pure-he", "--momentum", "0.5"]),
+        &["--momentum", "velocities"],
+    );
+    refused(
+        &["train", "--engine", "pure-he", "--model", "mlp"],
+        &["bytes held by the server"],
+    );
+    refused(
+        &with(&["--engine", "paper", "--bias", "paper"]),
+        &["--bias paper", "no privacy bound", "special prime"],
     );
     refused(&with(&["--clip-samples"]), &["--clip-samples"]);
     refused(&with(&["--model", "resnet"]), &["resnet", "mlp-64"]);

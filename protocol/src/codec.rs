@@ -5,9 +5,10 @@
 
 use crate::error::Malformed;
 use crate::message::{
-    Masked, ModelId, Refusal, Released, Returned, Sealed, TicketId, ToClient, ToServer,
+    Masked, ModelId, Refusal, Released, Returned, Sealed, SealedKeys, TicketId, ToClient, ToServer,
 };
 use crate::model::{ModelVersion, ReleasedModel};
+use crate::work::{Seconds, StepCounts, Work};
 
 mod bytes;
 
@@ -36,6 +37,9 @@ impl ToServer {
             }
             Self::AttachModel { id, digest } => w.kind(0x04).raw(&id.0).raw(digest),
             Self::OpenPaper { plan } => w.kind(0x05).raw(plan),
+            Self::OpenPureHe { plan } => w.kind(0x06).raw(plan),
+            Self::Relinearization(keys) => w.kind(0x07).raw(keys.bytes()),
+            Self::Rotations(keys) => w.kind(0x08).raw(keys.bytes()),
             Self::BeginStep { step } => w.kind(0x10).u64(*step),
             Self::Activation(place, sealed) => w.kind(0x11).place(*place).raw(sealed.bytes()),
             Self::OutputGradient(place, sealed) => w.kind(0x12).place(*place).raw(sealed.bytes()),
@@ -49,6 +53,9 @@ impl ToServer {
             }
             Self::BiasUpdate { part, change } => w.kind(0x15).u32(*part).raw(change.bytes()),
             Self::FetchBiases => w.kind(0x16),
+            Self::Parameter(place, sealed) => w.kind(0x17).place(*place).raw(sealed.bytes()),
+            Self::FetchParameters => w.kind(0x18),
+            Self::FetchWork => w.kind(0x19),
             Self::BeginTickets { batch } => w.kind(0x20).raw(batch),
             Self::Mask(place, sealed) => w.kind(0x21).place(*place).raw(sealed.bytes()),
             Self::Request {
@@ -96,6 +103,9 @@ impl ToServer {
                 digest: r.array("plan digest")?,
             },
             0x05 => Self::OpenPaper { plan: r.rest() },
+            0x06 => Self::OpenPureHe { plan: r.rest() },
+            0x07 => Self::Relinearization(SealedKeys::received(r.rest())),
+            0x08 => Self::Rotations(SealedKeys::received(r.rest())),
             0x10 => Self::BeginStep {
                 step: r.u64("step")?,
             },
@@ -115,6 +125,9 @@ impl ToServer {
                 change: Sealed::received(r.rest()),
             },
             0x16 => Self::FetchBiases,
+            0x17 => Self::Parameter(r.place()?, Sealed::received(r.rest())),
+            0x18 => Self::FetchParameters,
+            0x19 => Self::FetchWork,
             0x20 => Self::BeginTickets {
                 batch: r.array("batch")?,
             },
@@ -148,6 +161,22 @@ impl ToClient {
             Self::GradientProduct(place, result) => w.kind(0x93).place(*place).raw(result.bytes()),
             Self::Updated { version, step } => w.kind(0x94).raw(&version.0).u64(*step),
             Self::Biases { part, backup } => w.kind(0x96).u32(*part).raw(backup.bytes()),
+            Self::Parameter(place, result) => w.kind(0x97).place(*place).raw(result.bytes()),
+            Self::Worked(work) => {
+                w.kind(0x98);
+                for count in work.counts.to_array() {
+                    w.u64(count);
+                }
+                let Seconds {
+                    products,
+                    switching,
+                    rotations,
+                } = work.seconds;
+                for seconds in [products, switching, rotations] {
+                    w.raw(&seconds.to_le_bytes());
+                }
+                &mut w
+            }
             Self::TicketsBegun { version } => w.kind(0xa0).raw(&version.0),
             Self::MaskProduct(place, result) => w.kind(0xa1).place(*place).raw(result.bytes()),
             Self::Answer { layer, masked } => w.kind(0xa2).u16(*layer).residues(masked.values()),
@@ -188,6 +217,8 @@ impl ToClient {
                 part: r.u32("part")?,
                 backup: Returned::received(r.rest()),
             },
+            0x97 => Self::Parameter(r.place()?, Returned::received(r.rest())),
+            0x98 => Self::Worked(work(&mut r)?),
             0xa0 => Self::TicketsBegun {
                 version: ModelVersion(r.array("model version")?),
             },
@@ -213,6 +244,22 @@ impl ToClient {
         };
         r.finish(message)
     }
+}
+
+fn work(r: &mut Reader<'_>) -> Result<Work, Malformed> {
+    let mut counts = [0; 8];
+    for count in &mut counts {
+        *count = r.u64("count")?;
+    }
+    let mut seconds = || Ok::<_, Malformed>(f64::from_le_bytes(r.array("seconds")?));
+    Ok(Work {
+        counts: StepCounts::from_array(counts),
+        seconds: Seconds {
+            products: seconds()?,
+            switching: seconds()?,
+            rotations: seconds()?,
+        },
+    })
 }
 
 const REFUSALS: [Refusal; 8] = [

@@ -18,12 +18,12 @@
 //! - [`grid`] integer DP-SGD, with the linear algebra left to a [`grid::Multiplier`].
 //! - [`packed`] a multiplier whose products are computed by the server on ciphertexts.
 //! - [`paper`] a multiplier for the published protocol, one ciphertext per feature.
-//! - [`pure_he`] the baseline with encrypted weights, both parties in one process.
+//! - [`pure_he`] the baseline with encrypted weights, no privacy budget and no plaintext release.
 //! - [`shared`] private inference: masks prepared under encryption, an online phase without it.
 //! - [`message`], [`codec`], [`transport`] what crosses the wire, its bytes, and the wire.
 //! - [`party`] the server as a state machine without IO; [`link`] the client's end of the wire.
 //! - [`serve`] sockets and threads around the state machine; [`train`] the one private loop.
-//! - [`view`] what the server saw, for tests and teaching.
+//! - [`work`] what a server computed, counted; [`view`] what it saw, for tests and teaching.
 //!
 //! # Laws
 //!
@@ -50,5 +50,6 @@ pub mod shared;
 pub mod train;
 pub mod transport;
 pub mod view;
+pub mod work;
 
 pub use error::Error;

@@ -8,7 +8,9 @@ use crate::message::{ModelId, ToClient, ToServer, WIRE_VERSION};
 use crate::model::ModelVersion;
 use crate::paper::PaperPlan;
 use crate::plan::Plan;
+use crate::pure_he::PureHePlan;
 use crate::transport::{Closer, LONGEST_FRAME, Meter, Wire};
+use crate::work::Work;
 
 /// A connection to a server that speaks our version.
 #[derive(Debug)]
@@ -59,6 +61,29 @@ impl Link {
         let plan = serde_json::to_vec(plan.literal()).map_err(|_| Error::PlanText)?;
         self.send(&ToServer::OpenPaper { plan })?;
         self.standing()
+    }
+
+    /// Opens a model of the engine `pure-he`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the plan is unacceptable.
+    pub fn open_pure_he(&mut self, plan: &PureHePlan) -> Result<Standing, Error> {
+        let plan = serde_json::to_vec(plan.literal()).map_err(|_| Error::PlanText)?;
+        self.send(&ToServer::OpenPureHe { plan })?;
+        self.standing()
+    }
+
+    /// What the server computed since the last question; servers of [`crate::paper`] and
+    /// [`crate::pure_he`] answer between steps.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn work(&mut self) -> Result<Work, Error> {
+        self.send(&ToServer::FetchWork)?;
+        match self.receive()? {
+            ToClient::Worked(work) => Ok(work),
+            other => Err(unexpected("Worked", &other)),
+        }
     }
 
     /// Joins a model for inference.

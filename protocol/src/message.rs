@@ -11,10 +11,11 @@ use std::fmt;
 use sphinx_dp::mechanism::Noised;
 use sphinx_he::ckks;
 use sphinx_he::exact::{SeededCiphertext, SelectedCiphertext};
-use sphinx_he::rlwe::Parameters;
+use sphinx_he::rlwe::{GaloisKeys, Parameters, RelinearizationKey};
 
 use crate::error::Error;
 use crate::model::{ModelVersion, ReleasedModel};
+use crate::work::Work;
 
 /// Version of the wire format.
 pub const WIRE_VERSION: u16 = 2;
@@ -94,6 +95,58 @@ impl Sealed {
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// Keys with which the server relinearises or rotates, on their way up: encryptions of functions of the
+/// secret under itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedKeys(Vec<u8>);
+
+impl SealedKeys {
+    /// Serialises a key of relinearisation.
+    #[must_use]
+    pub fn relinearization(key: &RelinearizationKey) -> Self {
+        Self(key.to_bytes())
+    }
+
+    /// Serialises keys of rotations.
+    #[must_use]
+    pub fn rotations(keys: &GaloisKeys) -> Self {
+        Self(keys.to_bytes())
+    }
+
+    /// Parses a key of relinearisation.
+    ///
+    /// # Errors
+    /// [`Error::Ciphertext`] names what is wrong with the bytes.
+    pub fn open_relinearization(
+        &self,
+        parameters: &Parameters,
+    ) -> Result<RelinearizationKey, Error> {
+        Ok(RelinearizationKey::from_bytes(&self.0, parameters)?)
+    }
+
+    /// Parses keys of rotations.
+    ///
+    /// # Errors
+    /// [`Error::Ciphertext`] names what is wrong with the bytes.
+    pub fn open_rotations(&self, parameters: &Parameters) -> Result<GaloisKeys, Error> {
+        Ok(GaloisKeys::from_bytes(&self.0, parameters)?)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) const fn received(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for SealedKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealedKeys({} bytes)", self.0.len())
     }
 }
 
@@ -222,6 +275,21 @@ pub enum ToServer {
         /// The plan literal in JSON.
         plan: Vec<u8>,
     },
+    /// Reveals: the public plan. Opens a model of the engine `pure-he` for training and inference.
+    OpenPureHe {
+        /// The plan literal in JSON.
+        plan: Vec<u8>,
+    },
+    /// Reveals: nothing (encrypted key). The key of relinearisation.
+    Relinearization(SealedKeys),
+    /// Reveals: nothing (encrypted keys). The keys of rotations.
+    Rotations(SealedKeys),
+    /// Reveals: nothing (ciphertext). One parameter: chunk 0 holds weights, chunk 1 biases.
+    Parameter(Place, Sealed),
+    /// Reveals: that the client asks for its parameters.
+    FetchParameters,
+    /// Reveals: that the client asks what was computed.
+    FetchWork,
     /// Reveals: released values. Loads a model that was trained before.
     LoadModel(ReleasedModel),
     /// Reveals: that a requester uses this model. Joins a model for inference.
@@ -316,6 +384,10 @@ pub enum ToClient {
         /// Its selected coefficients.
         backup: Returned,
     },
+    /// One encrypted parameter, as [`ToServer::Parameter`] places it.
+    Parameter(Place, Returned),
+    /// What was computed since the last question; a function of the plan and of the machine.
+    Worked(Work),
     /// Tickets are being prepared with these weights.
     TicketsBegun {
         /// Version of the weights.
@@ -387,7 +459,10 @@ impl ToServer {
     #[must_use]
     pub const fn reveals(&self) -> Reveals {
         match self {
-            Self::Activation(..)
+            Self::Relinearization(_)
+            | Self::Rotations(_)
+            | Self::Parameter(..)
+            | Self::Activation(..)
             | Self::OutputGradient(..)
             | Self::ClippedGradient(..)
             | Self::BiasUpdate { .. }
@@ -397,6 +472,9 @@ impl ToServer {
             Self::Hello { .. }
             | Self::OpenModel { .. }
             | Self::OpenPaper { .. }
+            | Self::OpenPureHe { .. }
+            | Self::FetchParameters
+            | Self::FetchWork
             | Self::AttachModel { .. }
             | Self::BeginStep { .. }
             | Self::FetchBiases
@@ -412,6 +490,12 @@ impl ToServer {
             Self::Hello { .. } => "Hello",
             Self::OpenModel { .. } => "OpenModel",
             Self::OpenPaper { .. } => "OpenPaper",
+            Self::OpenPureHe { .. } => "OpenPureHe",
+            Self::Relinearization(_) => "Relinearization",
+            Self::Rotations(_) => "Rotations",
+            Self::Parameter(..) => "Parameter",
+            Self::FetchParameters => "FetchParameters",
+            Self::FetchWork => "FetchWork",
             Self::LoadModel(_) => "LoadModel",
             Self::AttachModel { .. } => "AttachModel",
             Self::BeginStep { .. } => "BeginStep",
@@ -438,6 +522,7 @@ impl ToClient {
             Self::ForwardProduct(_, result)
             | Self::BackwardProduct(_, result)
             | Self::GradientProduct(_, result)
+            | Self::Parameter(_, result)
             | Self::MaskProduct(_, result) => PLACE + result.bytes().len(),
             _ => self.to_bytes().len(),
         }
@@ -454,6 +539,8 @@ impl ToClient {
             Self::GradientProduct(..) => "GradientProduct",
             Self::Updated { .. } => "Updated",
             Self::Biases { .. } => "Biases",
+            Self::Parameter(..) => "Parameter",
+            Self::Worked(_) => "Worked",
             Self::TicketsBegun { .. } => "TicketsBegun",
             Self::MaskProduct(..) => "MaskProduct",
             Self::Answer { .. } => "Answer",

@@ -17,7 +17,9 @@
 //!   has no room for its scale; no operation follows it.
 //! - **Bias.** **Deviation**: `(W, b)` are noised jointly and the server adds an encryption of the
 //!   noised change to `[b_i]`; the published rule updates `[b_i]` from
-//!   gradients without noise, for which no bound is proven.
+//!   gradients without noise, for which no bound is proven, and needs sums over slots by rotations at the lowest
+//!   prime. Their special prime (up to 57 of 106 bits beside `q0`) does not fit into one parameter set with both
+//!   primes of the exact plan (83 bits); the published rule is refused with this reason.
 //! - **Integers.** **Deviation**: inputs, weights and output gradients are integers on the grids of
 //!   [`crate::plan::GridPlan`], decoded slots are rounded to integers, and [`PaperPlan`] refuses parameters
 //!   under which a rounding could fail. So a run equals [`crate::grid::Local`] bit for bit, and
@@ -39,10 +41,10 @@ mod server;
 mod store;
 mod zeros;
 
+pub use crate::work::StepCounts;
 pub use client::Paper;
 pub use plan::{PaperLiteral, PaperPlan, standard_parameters};
 pub(crate) use products::Products;
-pub use products::StepCounts;
 pub(crate) use server::Session;
 pub use zeros::Zeros;
 

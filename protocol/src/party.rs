@@ -9,8 +9,8 @@
 //!              Preparing --Mask*--> Ready        Answering --Request per layer--> Ready
 //! ```
 //!
-//! `OpenPaper` leads to the machine of [`crate::paper`] instead, whose model lives as long as the
-//! connection. Its replies are too many to be held: between two messages the caller asks for
+//! `OpenPaper` and `OpenPureHe` lead to the machines of [`crate::paper`] and [`crate::pure_he`] instead, whose
+//! models live as long as the connection. Their replies are too many to be held: between two messages the caller asks for
 //! them with [`Server::proceed`] as long as the machine [is busy](Server::is_busy).
 //!
 //! A state is consumed by the message it takes, so a step cannot be replayed. A message that the
@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::message::{Refusal, ToClient, ToServer, WIRE_VERSION};
 use crate::packed::{StepWork, Upload, script};
 use crate::paper::Session;
+use crate::pure_he;
 
 mod hub;
 mod tenant;
@@ -50,6 +51,7 @@ enum State {
     Preparing(Lease, Box<Preparation>),
     Answering(Lease, Box<Query>),
     Paper(Box<Session>),
+    PureHe(Box<pure_he::Session>),
     Closed,
 }
 
@@ -106,7 +108,7 @@ impl Server {
     fn expects(&self) -> String {
         match &self.state {
             State::ExpectHello => "Hello".into(),
-            State::ExpectModel => "OpenModel, OpenPaper or AttachModel".into(),
+            State::ExpectModel => "OpenModel, OpenPaper, OpenPureHe or AttachModel".into(),
             State::Ready(lease) if lease.trains() => {
                 "BeginStep, LoadModel, FetchBiases, BeginTickets, Request or Bye".into()
             }
@@ -116,6 +118,7 @@ impl Server {
             State::Preparing(_, p) => format!("Mask at {:?}", p.expects()),
             State::Answering(_, q) => format!("Request for layer {}", q.expects()),
             State::Paper(session) => session.expects(),
+            State::PureHe(session) => session.expects(),
             State::Closed => "nothing".into(),
         }
     }
@@ -124,7 +127,11 @@ impl Server {
     /// results that are too many to be held at a time.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        matches!(&self.state, State::Paper(session) if session.is_busy())
+        match &self.state {
+            State::Paper(session) => session.is_busy(),
+            State::PureHe(session) => session.is_busy(),
+            _ => false,
+        }
     }
 
     /// Computes and gives the next replies.
@@ -132,13 +139,13 @@ impl Server {
     /// # Errors
     /// A [`Fault`] if what was uploaded does not fit the plan.
     pub fn proceed(self) -> Result<Step, Fault> {
-        let Self { hub, state } = self;
-        let State::Paper(mut session) = state else {
-            let (server, replies) = (Self { hub, state }, Vec::new());
-            return Ok(Step { server, replies });
+        let Self { hub, mut state } = self;
+        let replies = match &mut state {
+            State::Paper(session) => session.proceed(),
+            State::PureHe(session) => session.proceed(),
+            _ => Ok(Vec::new()),
         };
-        let replies = session.proceed().map_err(protocol)?;
-        let state = State::Paper(session);
+        let replies = replies.map_err(protocol)?;
         Ok(Step {
             server: Self { hub, state },
             replies,
@@ -232,6 +239,16 @@ fn advance(hub: &Arc<Hub>, state: State, message: ToServer) -> Next {
             let ready = session.ready();
             Ok((State::Paper(Box::new(session)), vec![ready]))
         }
+        (State::ExpectModel, ToServer::OpenPureHe { plan }) => {
+            let session = pure_he::Session::open(&plan, &hub.limits().plan);
+            let session = session.map_err(|cause| Stop::Refused(Refusal::Plan, cause.into()))?;
+            let ready = session.ready();
+            Ok((State::PureHe(Box::new(session)), vec![ready]))
+        }
+        (State::PureHe(mut session), message) => match session.take(message)? {
+            Some(replies) => Ok((State::PureHe(session), replies)),
+            None => Err(Stop::Unexpected),
+        },
         (State::Paper(mut session), message) => match session.take(message)? {
             Some(replies) => Ok((State::Paper(session), replies)),
             None => Err(Stop::Unexpected),

@@ -138,6 +138,7 @@ const fn uploaded(message: &ToServer) -> Option<&Sealed> {
         | ToServer::OutputGradient(_, sealed)
         | ToServer::ClippedGradient(_, sealed)
         | ToServer::Mask(_, sealed)
+        | ToServer::Parameter(_, sealed)
         | ToServer::BiasUpdate { change: sealed, .. } => Some(sealed),
         _ => None,
     }
@@ -150,6 +151,7 @@ const fn returned(message: &ToClient) -> Option<&Returned> {
         | ToClient::BackwardProduct(_, result)
         | ToClient::GradientProduct(_, result)
         | ToClient::MaskProduct(_, result)
+        | ToClient::Parameter(_, result)
         | ToClient::Biases { backup: result, .. } => Some(result),
         _ => None,
     }

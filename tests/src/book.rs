@@ -30,5 +30,8 @@ pub struct BiasGap;
 #[doc = include_str!("../../book/src/10-runs.md")]
 pub struct Runs;
 
+#[doc = include_str!("../../book/src/11-replicate.md")]
+pub struct Replicate;
+
 #[doc = include_str!("../../book/src/appendix.md")]
 pub struct Appendix;

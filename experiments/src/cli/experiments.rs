@@ -57,14 +57,22 @@ pub struct ReportArgs {
 #[command(after_help = "\
 Examples:
   sphinx bench --json
-  sphinx bench --pure-he                             the baseline with encrypted weights, about a minute
+  sphinx bench --pure-he --json > pure-he.json       the baseline beside paper, about four minutes
+  sphinx bench --pure-he --from pure-he.json         its tables again
+  sphinx bench --ablation                            the paper's optimisations, one by one
 
 About ten seconds. Each line is a median; ratios are against the plain reference of the same
 computation, or against the same step in the clear. For careful measurements: cargo bench.")]
 pub struct BenchArgs {
-    /// Measure training steps with everything encrypted instead, both styles
-    #[arg(long)]
+    /// Measure training steps with everything encrypted instead, both styles, beside the engine paper
+    #[arg(long, conflicts_with = "ablation")]
     pub pure_he: bool,
+    /// With --pure-he: print the tables of an earlier measurement (its JSON object) and measure nothing
+    #[arg(long, value_name = "FILE", requires = "pure_he")]
+    pub from: Option<PathBuf>,
+    /// Measure what each optimisation of the published protocol saves instead
+    #[arg(long)]
+    pub ablation: bool,
     /// How results are told.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use sphinx_nn::ImageShape;
 
+use sphinx_protocol::pure_he::Style;
 use sphinx_protocol::train::{Averaging, Shape};
 
 use super::{AccountantName, OutputArgs};
@@ -63,8 +64,36 @@ pub enum EngineName {
     Packed,
     /// The published protocol: at the server, in slots
     Paper,
-    /// Everything encrypted; measured by `sphinx bench --pure-he`, training is not in this version
+    /// The baseline: at the server, weights encrypted as well; no privacy budget, networks of a few hundred
+    /// weights
     PureHe,
+}
+
+/// When the engine pure-he relinearises and rescales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StyleName {
+    /// After every product
+    Eager,
+    /// Once per sum of products
+    Lazy,
+}
+
+impl From<StyleName> for Style {
+    fn from(name: StyleName) -> Self {
+        match name {
+            StyleName::Eager => Self::Eager,
+            StyleName::Lazy => Self::Lazy,
+        }
+    }
+}
+
+/// How biases learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BiasName {
+    /// Noised together with the weights, sent encrypted
+    Private,
+    /// From gradients without noise, as published; refused with the reason
+    Paper,
 }
 
 /// How the learning rate falls after the warm-up.
@@ -118,6 +147,12 @@ pub struct TrainingArgs {
     /// Who computes the linear layers
     #[arg(long, value_enum, default_value = "packed")]
     pub engine: EngineName,
+    /// With --engine pure-he: when products are relinearised and rescaled
+    #[arg(long, value_enum, default_value = "lazy")]
+    pub style: StyleName,
+    /// How biases learn
+    #[arg(long, value_enum, default_value = "private")]
+    pub bias: BiasName,
     /// With --engine clear: integers, exactly the trajectory of the encrypted engine
     #[arg(long)]
     pub grid: bool,
@@ -179,14 +214,9 @@ pub struct TrainingArgs {
         default_value_t = 4.0
     )]
     pub lr: f64,
-    /// Momentum, from 0 up to but not including 1
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "M",
-        default_value_t = 0.8
-    )]
-    pub momentum: f64,
+    /// Momentum, from 0 up to but not including 1 [default: 0.8; none with pure-he]
+    #[arg(long, allow_negative_numbers = true, value_name = "M")]
+    pub momentum: Option<f64>,
     /// Steps of linear warm-up of the learning rate (float engine)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub warm_up: u64,
@@ -274,6 +304,7 @@ Examples:
   sphinx train --dataset mnist --data ~/data/mnist --epsilon 2 --epochs 5 --json
   sphinx train --engine clear --grid --seed 1        the oracle of the encrypted engine
   sphinx train --engine paper --steps 3              the published protocol, step by step
+  sphinx train --engine pure-he --model linear --batch 64 --train-size 600 --steps 1
   sphinx train --connect 127.0.0.1:7878              with a server started by `sphinx serve`
   sphinx train --engine clear --model scatter-linear --batch 8192 --epochs 60 --lr 8 --clip 0.1
   sphinx train --run-dir my-run --resume             go on with an interrupted run
@@ -293,7 +324,7 @@ pub struct TrainArgs {
     pub run_dir: Option<PathBuf>,
     /// Go on with the interrupted run in --run-dir, as it was configured there
     #[arg(long, requires = "run_dir", conflicts_with_all = [
-        "dataset", "train_size", "test_size", "model", "decorrelation", "mirror", "procedural_start", "engine", "grid", "epsilon",
+        "dataset", "train_size", "test_size", "model", "decorrelation", "mirror", "procedural_start", "engine", "style", "bias", "grid", "epsilon",
         "noise_multiplier", "non_private", "delta", "clip", "batch", "epochs", "steps", "lr",
         "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "views", "view_shift",
         "view_mirror", "seed",

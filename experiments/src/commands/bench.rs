@@ -27,6 +27,7 @@ use crate::output::Output;
 use crate::table::{Table, seconds};
 use crate::usage::OrUsage;
 
+mod ablation;
 mod pure_he;
 
 /// Steps of each kind, the first of which does not count.
@@ -51,7 +52,10 @@ impl Line {
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let out = Output::new(args.output.json, args.output.quiet);
     if args.pure_he {
-        return pure_he::run(out);
+        return pure_he::run(out, args.from.as_deref());
+    }
+    if args.ablation {
+        return ablation::run(out);
     }
     out.remark("measuring; about ten seconds");
     let config = Config {

@@ -7,13 +7,14 @@ use sphinx_protocol::plan::Plan;
 
 use crate::cli::{DataArgs, Dataset, PlanArgs};
 use crate::config::{Config, Engine, load_split};
-use crate::job::{design, design_paper};
+use crate::job::{design, design_paper, design_pure_he};
 use crate::output::Output;
 use crate::privacy::Terms;
 use crate::table::Table;
 use crate::usage::OrUsage;
 
 mod paper;
+mod pure_he;
 
 /// Records of a set when neither files nor flags say how many.
 const RECORDS: usize = 60_000;
@@ -37,6 +38,12 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         out.say("\nevery slot is an exact integer (over 2^40 decoded slots)");
         out.say(paper::exactness(plan.exactness()));
         out.object(&paper::object(&config, &terms, &plan, epsilon));
+        return Ok(());
+    }
+    if config.engine == Engine::PureHe {
+        let plan = design_pure_he(&config, &network, &terms)?;
+        out.say(pure_he::overview(&plan));
+        out.object(&pure_he::object(&config, &plan));
         return Ok(());
     }
     let plan = design(&config, &network, &terms)?;

@@ -42,12 +42,15 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
     }
     let mut bar = Bar::new(out, &job);
     let server = engine
-        .is_encrypted()
+        .has_server()
         .then(|| Server::obtain(args.connect.as_deref(), &run.path().join("server.log")))
         .transpose()?;
     let trained = match &server {
         Some(server) if engine == Engine::Packed => {
             job.train_packed(server, None, &randomness, &mut begun, &mut bar)?
+        }
+        Some(server) if engine == Engine::PureHe => {
+            job.train_pure_he(server, &randomness, &mut begun, &mut bar)?
         }
         Some(server) => job.train_paper(server, &randomness, &mut begun, &mut bar)?,
         None => job.train_local(&randomness, &mut begun, &mut bar)?,
@@ -89,7 +92,7 @@ fn start(args: &TrainArgs) -> Result<(Job, RunDir)> {
 }
 
 fn refuse_server(args: &TrainArgs, engine: Engine) -> Result<()> {
-    if args.connect.is_some() && !engine.is_encrypted() {
+    if args.connect.is_some() && !engine.has_server() {
         let problem = "the engine clear needs no server";
         return Err(UsageError::flag("--connect", problem));
     }

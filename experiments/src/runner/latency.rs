@@ -59,7 +59,7 @@ pub(super) fn run(runner: &mut Runner<'_>) -> Result<()> {
 /// Trains, loads the model at a fresh server, asks.
 fn ask(runner: &Runner<'_>, job: &Job, requests: usize) -> Result<Answers> {
     let trained = match job.config.engine {
-        Engine::Packed | Engine::Paper => runner.train(job, &job.config.model)?,
+        Engine::Packed | Engine::Paper | Engine::PureHe => runner.train(job, &job.config.model)?,
         // What is asked does not depend on who trained it, and nothing of this run is released.
         Engine::Clear => {
             let mut begun = Begun::unkept(job.terms.ledger(None)?);

@@ -40,6 +40,14 @@ fn to_server() -> Vec<ToServer> {
         ToServer::OpenPaper {
             plan: b"{}".to_vec(),
         },
+        ToServer::OpenPureHe {
+            plan: b"{}".to_vec(),
+        },
+        ToServer::Relinearization(SealedKeys::received(vec![7])),
+        ToServer::Rotations(SealedKeys::received(vec![8, 9])),
+        ToServer::Parameter(place(), sealed()),
+        ToServer::FetchParameters,
+        ToServer::FetchWork,
         ToServer::BeginStep { step: u64::MAX },
         ToServer::Activation(place(), sealed()),
         ToServer::OutputGradient(place(), sealed()),
@@ -79,6 +87,15 @@ fn to_client() -> Vec<ToClient> {
             part: 0,
             backup: returned(),
         },
+        ToClient::Parameter(place(), returned()),
+        ToClient::Worked(Work {
+            counts: StepCounts::from_array([1, 2, 3, 4, 5, 6, 7, u64::MAX]),
+            seconds: Seconds {
+                products: 0.5,
+                switching: 1.5,
+                rotations: 2.5,
+            },
+        }),
         ToClient::TicketsBegun { version },
         ToClient::MaskProduct(place(), returned()),
         ToClient::Answer {

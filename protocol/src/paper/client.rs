@@ -13,7 +13,7 @@ use sphinx_he::ckks::{
 use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::exactness::largest_slot;
-use super::products::{Products, StepCounts};
+use super::products::Products;
 use super::{PaperPlan, TOP, Zeros};
 use crate::error::Error;
 use crate::format::Integers;
@@ -23,6 +23,7 @@ use crate::message::{Place, Returned, Sealed, ToClient, ToServer};
 use crate::model::Replica;
 use crate::packed::PhaseTimes;
 use crate::plan::{GridPlan, Phase};
+use crate::work::{StepCounts, Work};
 
 /// Bytes of encryptions of zero that are kept ready, at most.
 const ZEROS: usize = 1 << 30;
@@ -259,6 +260,14 @@ impl Paper {
     #[must_use]
     pub const fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// What the server computed since the last question; between steps.
+    ///
+    /// # Errors
+    /// The errors of the wire.
+    pub fn work(&mut self) -> Result<Work, Error> {
+        self.link.work()
     }
 
     /// Ends training; gives the CPU seconds of the server and the replica.

@@ -7,37 +7,16 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
 use sphinx_nn::conv::ConvShape;
 use sphinx_nn::network::{LinearKind, LinearShape};
 
 use crate::plan::Phase;
+use crate::work::{StepCounts, division_transforms};
 
 /// Ciphertexts that are expanded at a time: at `N = 4096` and two primes 1.3 GB.
 pub(super) const BANK: usize = 10_240;
 /// Outputs of a dense layer in one unit.
 const DENSE_UNIT: usize = 16;
-
-/// The operations of one training step, by formula: what the server of this engine does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct StepCounts {
-    /// Products of a ciphertext with an integer.
-    pub plain_products: u64,
-    /// Products of two ciphertexts.
-    pub products: u64,
-    /// Divisions by a prime, one per ciphertext that goes down.
-    pub rescales: u64,
-    /// Relinearisations.
-    pub relinearisations: u64,
-    /// Rotations.
-    pub rotations: u64,
-    /// Transforms of one row of residues at the server.
-    pub transforms: u64,
-    /// Ciphertexts up.
-    pub uploads: u64,
-    /// Ciphertexts down.
-    pub downloads: u64,
-}
 
 /// The products of one layer.
 #[derive(Clone, Copy, Debug)]
@@ -281,23 +260,10 @@ impl Products {
             relinearisations: 0,
             rotations: 0,
             // a division: one row back, one row forward, for each part of the ciphertext
-            transforms: 2 * (2 * plain + 3 * gradients),
+            transforms: plain * division_transforms(1, 2) + gradients * division_transforms(1, 3),
             uploads: (self.shape.inputs + self.shape.outputs) as u64,
             downloads: plain + gradients,
         }
-    }
-}
-
-impl std::ops::AddAssign for StepCounts {
-    fn add_assign(&mut self, other: Self) {
-        self.plain_products += other.plain_products;
-        self.products += other.products;
-        self.rescales += other.rescales;
-        self.relinearisations += other.relinearisations;
-        self.rotations += other.rotations;
-        self.transforms += other.transforms;
-        self.uploads += other.uploads;
-        self.downloads += other.downloads;
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rayon::prelude::*;
 use sphinx_he::ckks::{Bank, Ciphertext, Evaluator, Scale};
@@ -22,6 +23,7 @@ use crate::error::{Error, Malformed};
 use crate::message::{Place, Returned, Sealed, ToClient, ToServer};
 use crate::model::{PublicModel, Snapshot};
 use crate::plan::{Limits, Phase};
+use crate::work::{Kind, StepCounts, Tally, division_transforms};
 
 /// Results that are computed before they are sent, about.
 const BATCH: usize = 256;
@@ -36,6 +38,7 @@ pub(crate) struct Session {
     /// `[b]`, layer by layer, flags (1, 0).
     biases: Vec<Ciphertext>,
     stage: Stage,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -105,6 +108,7 @@ impl Session {
             public,
             plan,
             biases: Vec::new(),
+            tally: Tally::default(),
             stage: Stage::Biases {
                 next: 0,
                 opening: true,
@@ -137,6 +141,15 @@ impl Session {
 
     /// Takes one message; nothing if it is not allowed now.
     pub(crate) fn take(&mut self, message: ToServer) -> Result<Option<Vec<ToClient>>, Error> {
+        if matches!(
+            message,
+            ToServer::Activation(..) | ToServer::OutputGradient(..) | ToServer::BiasUpdate { .. }
+        ) {
+            self.tally.add(&StepCounts {
+                uploads: 1,
+                ..StepCounts::default()
+            });
+        }
         match (&mut self.stage, message) {
             (
                 Stage::Biases {
@@ -157,6 +170,9 @@ impl Session {
             (Stage::Ready, ToServer::BeginStep { step }) => {
                 self.begin(step)?;
                 Ok(Some(Vec::new()))
+            }
+            (Stage::Ready | Stage::Step(_), ToServer::FetchWork) => {
+                Ok(Some(vec![ToClient::Worked(self.tally.take())]))
             }
             (Stage::Step(step), ToServer::Activation(place, sealed)) => {
                 step.upload(&self.plan, Part::Inputs, place, sealed)
@@ -240,6 +256,7 @@ impl Session {
             evaluator: &self.evaluator,
             snapshot: &self.snapshot,
             biases: &self.biases,
+            tally: &self.tally,
         };
         let replies = job.advance(&context, &mut step.store)?;
         if job.is_done() {
@@ -339,6 +356,7 @@ struct Context<'a> {
     evaluator: &'a Evaluator,
     snapshot: &'a Snapshot,
     biases: &'a [Ciphertext],
+    tally: &'a Tally,
 }
 
 impl Job {
@@ -432,13 +450,24 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn unit(&self, unit: &Unit) -> Result<Vec<(u32, Returned)>, Error> {
+        let start = Instant::now();
         let sums = match self.phase {
             Phase::Forward => self.plain(unit, &self.held.inputs, &self.held.tile.inputs)?,
             Phase::Backward => self.plain(unit, &self.held.outputs, &self.held.tile.outputs)?,
             _ => self.samples(unit)?,
         };
-        let down = |(&result, sum)| {
+        let tally = self.context.tally;
+        tally.spend(Kind::Products, start.elapsed());
+        let down = |(&result, sum): (&u32, Ciphertext)| {
+            let (start, parts) = (Instant::now(), sum.degree() as u64 + 1);
             let sum = self.context.evaluator.rescale(sum)?;
+            tally.add(&StepCounts {
+                rescales: 1,
+                transforms: division_transforms(1, parts),
+                downloads: 1,
+                ..StepCounts::default()
+            });
+            tally.spend(Kind::Switching, start.elapsed());
             Ok((result, Returned::slots(&sum)))
         };
         unit.results.iter().zip(sums).map(down).collect()
@@ -458,6 +487,10 @@ impl Work<'_> {
         let lists = lists.collect::<Result<Vec<_>, _>>()?;
         let lists: Vec<&[(u32, i64)]> = lists.iter().map(Vec::as_slice).collect();
         let mut sums = bank.weighted_sums(&lists)?;
+        self.context.tally.add(&StepCounts {
+            plain_products: lists.iter().map(|list| list.len() as u64).sum(),
+            ..StepCounts::default()
+        });
         for (&result, sum) in unit.results.iter().zip(&mut sums) {
             if self.phase == Phase::Forward {
                 self.context.evaluator.add_assign(sum, self.bias(result)?)?;
@@ -495,6 +528,10 @@ impl Work<'_> {
         });
         let lists = lists.collect::<Result<Vec<_>, _>>()?;
         let lists: Vec<&[(u32, u32)]> = lists.iter().map(Vec::as_slice).collect();
+        self.context.tally.add(&StepCounts {
+            products: lists.iter().map(|list| list.len() as u64).sum(),
+            ..StepCounts::default()
+        });
         Ok(self.held.outputs.product_sums(&self.held.inputs, &lists)?)
     }
 }

@@ -124,9 +124,14 @@ fn a_step_is_that_of_the_clear_engine() {
         let plan = plan_of(&choices(layers, side, capacity), log_n);
         let mut oracle = Engine::new(Local::new(Replica::initial(plan.grid())));
         let mut engine = engine(&plan);
+        engine.multiplier_mut().work().unwrap();
         let (ours, theirs) = (step(&mut engine, &plan, 3), step(&mut oracle, &plan, 3));
         assert_eq!(ours, theirs, "{capacity} rows");
         assert!(ours.0.iter().any(|&v| v != 0));
+        // What the server counted is what the formula says; biases come with the update.
+        let mut counted = engine.multiplier_mut().work().unwrap().counts;
+        counted.uploads += plan.grid().bias_count() as u64;
+        assert_eq!(counted, Paper::counts_of(&plan), "{capacity} rows");
         engine.into_multiplier().close().unwrap();
     }
 }
