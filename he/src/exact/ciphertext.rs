@@ -8,11 +8,11 @@ use crate::rlwe::Parameters;
 /// A ciphertext of degree 1 or 2 in the secret, in evaluation form.
 #[derive(Clone, Debug)]
 pub struct Ciphertext {
-    parameters: Parameters,
-    encoding: Encoding,
-    c0: Poly<Eval>,
-    c1: Poly<Eval>,
-    c2: Option<Poly<Eval>>,
+    pub(super) parameters: Parameters,
+    pub(super) encoding: Encoding,
+    pub(super) c0: Poly<Eval>,
+    pub(super) c1: Poly<Eval>,
+    pub(super) c2: Option<Poly<Eval>>,
 }
 
 impl Ciphertext {
