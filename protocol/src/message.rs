@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::model::{ModelVersion, ReleasedModel};
 
 /// Version of the wire format.
-pub const WIRE_VERSION: u16 = 2;
+pub const WIRE_VERSION: u16 = 3;
 
 /// Names a model at a server; drawn at random by the client, so it is also the right to use it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

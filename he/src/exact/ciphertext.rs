@@ -305,6 +305,19 @@ impl Ciphertext {
     /// # Errors
     /// [`Error::PositionOutOfRange`], [`Error::DuplicatePosition`].
     pub fn select(self, positions: &[usize]) -> Result<SelectedCiphertext, Error> {
+        self.cut_and_select(positions, Truncation::NONE)
+    }
+
+    /// [`Self::select`], leaving out the low bits that the receiver does not need.
+    ///
+    /// # Errors
+    /// As [`Self::select`], and [`Error::Truncation`] above level 0 or where the prime has no such
+    /// bits.
+    pub fn cut_and_select(
+        self,
+        positions: &[usize],
+        truncation: Truncation,
+    ) -> Result<SelectedCiphertext, Error> {
         let (parameters, encoding) = (self.parameters, self.encoding);
         let masks = std::iter::once(self.c1).chain(self.c2);
         let masks = masks.map(Poly::into_coeff).collect();
@@ -314,7 +327,7 @@ impl Ciphertext {
             c0: self.c0.into_coeff(),
             masks,
         };
-        parts.select("select", positions, Truncation::NONE)
+        parts.select("select", positions, truncation)
     }
 
     /// [`Self::drop_prime`] and [`Self::select`] in one, leaving out the low bits that the

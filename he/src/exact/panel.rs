@@ -40,7 +40,7 @@
 //!     weights.parts_mut().for_each(|mut part| part.put(0, row, &w));
 //! }
 //! let products = Products::weighted(&weights, &panel, 0..1)?;
-//! let mut sums = products.empty();
+//! let mut sums = products.room(None);
 //! sums.parts_mut().for_each(|mut part| products.fill(&mut part));
 //! let result = sums.ciphertext(0).select(&[0])?.decrypt(&secret)?;
 //! assert_eq!(result.keep_local(), [10 * (25 + 36)]);
@@ -407,13 +407,15 @@ impl<'a> Products<'a> {
         }
     }
 
-    /// Room for the sums; zeros.
+    /// Room for the sums, in the memory of earlier ones where it is large enough. It holds nothing
+    /// of use until every part is [filled](Self::fill).
     #[must_use]
-    pub fn empty(&self) -> Sums {
+    pub fn room(&self, earlier: Option<Sums>) -> Sums {
         let (parameters, level) = (&self.right.parameters, self.right.level);
         let polys = self.degree() + 1;
         let words = (level + 1) * parameters.degree() * polys * self.count();
         let blocks = self.right.sheet.blocks();
+        let earlier = earlier.map(|sums| sums.words).filter(|w| w.len() >= words);
         Sums {
             parameters: parameters.clone(),
             level,
@@ -421,11 +423,11 @@ impl<'a> Products<'a> {
             count: self.count(),
             polys,
             part: self.right.sheet.block * BLOCKS_AT_ONCE.min(blocks),
-            words: Aligned::zeros(words),
+            words: earlier.unwrap_or_else(|| Aligned::zeros(words)),
         }
     }
 
-    /// Computes one part of [`Self::empty`]. Does not allocate where there is vector code.
+    /// Computes one part of [`Self::room`]. Does not allocate where there is vector code.
     pub fn fill(&self, part: &mut SumsPart<'_>) {
         let block = self.right.sheet.block;
         for at in 0..part.size / block {
@@ -477,7 +479,7 @@ pub struct Sums {
     polys: usize,
     /// Evaluations of a part.
     part: usize,
-    /// Prime by prime, part by part, sum by sum, polynomial by polynomial.
+    /// Prime by prime, part by part, sum by sum, polynomial by polynomial; perhaps more than that.
     words: Aligned,
 }
 
@@ -510,6 +512,7 @@ impl Sums {
         let words = (self.count * self.polys * size).max(1);
         let parameters = &self.parameters;
         let chunks = self.words.chunks_exact_mut(words).enumerate();
+        let chunks = chunks.take((self.level + 1) * parts);
         chunks.map(move |(at, words)| SumsPart {
             parameters,
             prime: at / parts,

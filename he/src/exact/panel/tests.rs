@@ -62,7 +62,7 @@ fn bytes(c: Ciphertext) -> Vec<u8> {
 }
 
 fn compute(products: &Products<'_>) -> Vec<Vec<u8>> {
-    let mut sums = products.empty();
+    let mut sums = products.room(None);
     sums.parts_mut()
         .for_each(|mut part| products.fill(&mut part));
     (0..sums.len())
@@ -113,7 +113,11 @@ proptest! {
                 expected.push(bytes(sum));
             }
         }
-        prop_assert_eq!(compute(&Products::of(&d_panel, &x_panel).unwrap()), expected);
+        let products = Products::of(&d_panel, &x_panel).unwrap();
+        prop_assert_eq!(compute(&products), expected);
+        let single = Products::of(&x_panel, &x_panel).unwrap();
+        let used = products.room(Some(single.room(None)));
+        prop_assert_eq!(used.len(), outputs * rows);
     }
 }
 
