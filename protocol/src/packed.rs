@@ -8,6 +8,7 @@
 //!
 //! Clipping happens at the client before encryption, so that only the clipped *sum* is returned.
 
+pub mod estimate;
 pub mod layout;
 
 mod client;
@@ -18,6 +19,8 @@ pub(crate) use client::encrypt_level;
 pub use client::{Packed, PhaseTimes};
 pub(crate) use client::{encrypt, open_result, seed};
 pub(crate) use server::{Prepared, StepWork, chunk_forward, finish, numbered, open};
+
+use serde::{Deserialize, Serialize};
 
 use crate::message::Place;
 use crate::plan::Plan;
@@ -33,7 +36,8 @@ pub(crate) fn keep_freed_memory() {
 }
 
 /// One upload of a training step, in the public order of the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Upload {
     /// An input tile.
     Activation,

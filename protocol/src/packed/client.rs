@@ -219,7 +219,7 @@ impl Packed {
 const BATCH: usize = 8;
 
 /// The results one phase brings back, in order.
-fn replies(layout: &Layout, upload: Upload, layer: usize) -> Vec<Place> {
+pub(super) fn replies(layout: &Layout, upload: Upload, layer: usize) -> Vec<Place> {
     let (inputs, outputs, chunks) = (layout.input_tiles(), layout.output_tiles(), layout.chunks());
     match upload {
         Upload::Activation => tile_places(layer, chunks, outputs).collect(),
@@ -230,7 +230,7 @@ fn replies(layout: &Layout, upload: Upload, layer: usize) -> Vec<Place> {
 }
 
 /// The coefficients that one result carries.
-fn positions(layout: &Layout, upload: Upload, at: Place) -> Vec<usize> {
+pub(super) fn positions(layout: &Layout, upload: Upload, at: Place) -> Vec<usize> {
     let (tile, chunk) = (at.tile as usize, at.chunk as usize);
     match upload {
         Upload::Activation => layout.forward_positions(tile, chunk),

@@ -198,7 +198,7 @@ pub(crate) fn open(
     open_at(parameters, sealed, (TOP, encoding))
 }
 
-fn open_at(
+pub(super) fn open_at(
     parameters: &Parameters,
     sealed: &Sealed,
     (level, encoding): (usize, Encoding),
