@@ -27,6 +27,7 @@ use sphinx_nn::{Architecture, ImageShape, architectures, features};
 use crate::cli::{DataArgs, EngineName, TrainingArgs};
 pub use crate::inputs::Inputs;
 pub use crate::learning::Learning;
+pub use crate::start::Start;
 use crate::usage::{OrUsage, UsageError};
 
 /// Epsilon when nothing else is said.
@@ -91,6 +92,9 @@ pub struct Config {
     /// The features of a network that takes features.
     #[serde(default, skip_serializing_if = "Inputs::is_plain")]
     pub features: Inputs,
+    /// Where the first weights come from.
+    #[serde(default, skip_serializing_if = "Start::is_drawn")]
+    pub start: Start,
     /// Whether noise is added.
     pub private: bool,
     /// The budget, unless the noise was given.
@@ -159,6 +163,7 @@ impl Default for Config {
             validation: None,
             model: "mlp".to_owned(),
             features: Inputs::default(),
+            start: Start::default(),
             private: true,
             epsilon: Some(DEFAULT_EPSILON),
             noise_multiplier: None,
@@ -201,6 +206,9 @@ impl Config {
             validation: None,
             model: args.model.clone(),
             features: args.inputs(),
+            start: Start {
+                procedural_epochs: args.procedural_start,
+            },
             private,
             epsilon,
             noise_multiplier: args.noise_multiplier,
@@ -270,6 +278,7 @@ impl Config {
             }
             None => {
                 self.features.check(&self.model)?;
+                self.start.check(&self.dataset)?;
                 if self.learning.augmentation.views > 0 && features::of_model(&self.model).is_some()
                 {
                     let field = "optimiser.augmentation".to_owned();

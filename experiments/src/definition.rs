@@ -46,6 +46,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -56,6 +57,8 @@ use sphinx_dp::AccountantKind;
 use crate::config::{Config, Engine};
 use crate::inputs::Inputs;
 use crate::learning::{Augmentation, Clipping, Learning};
+use crate::report;
+use crate::start::Start;
 use crate::usage::{OrUsage, UsageError};
 
 /// What kind of experiment.
@@ -88,6 +91,9 @@ pub struct Definition {
     /// What a network on features is given.
     #[serde(default, skip_serializing_if = "Inputs::is_plain")]
     pub features: Inputs,
+    /// Where the first weights come from.
+    #[serde(default, skip_serializing_if = "Start::is_drawn")]
+    pub start: Start,
     /// Who computes.
     pub engine: EnginePart,
     /// How it learns.
@@ -99,6 +105,10 @@ pub struct Definition {
     /// For latencies: what is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<RequestsPart>,
+    /// Labels of its records: what tells its series from another definition's in a figure. They are
+    /// not part of a trial's configuration.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The records of an experiment.
@@ -311,6 +321,13 @@ impl Definition {
                 "names no seed; expected a list such as [1, 2, 3]",
             ),
             (
+                "labels",
+                self.labels
+                    .keys()
+                    .all(|name| !report::LABELS.contains(&name.as_str())),
+                "must not be named like a label that every record has, such as `accountant`",
+            ),
+            (
                 "requests",
                 (self.kind == Kind::Latency) == self.requests.is_some(),
                 "belongs to kind = \"latency\", and only there",
@@ -327,6 +344,7 @@ impl Definition {
             Some((field, _, problem)) => Err(refuse(field, problem)),
             None => {
                 self.features.check(&self.model.name)?;
+                self.start.check(&self.data.set)?;
                 self.learning().check("optimiser")
             }
         }
@@ -397,6 +415,7 @@ impl Definition {
             test_size: test,
             model: self.model.name.clone(),
             features: self.features,
+            start: self.start,
             validation: self.data.validation,
             private,
             epsilon: private.then_some(epsilon),

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::OnceLock;
 use std::thread::available_parallelism;
 
@@ -10,8 +9,8 @@ use sphinx_figures::load::Environment;
 
 use crate::run_dir::utc_now;
 
-/// Describes this machine and this build, as they were when first asked: a source tree that changes
-/// while a process runs changes nothing about the process.
+/// Describes this machine and this build. The commit is that of the sources when the binary was
+/// built, whatever has become of them since.
 #[must_use]
 pub fn capture() -> Environment {
     static FIRST: OnceLock<Environment> = OnceLock::new();
@@ -24,8 +23,8 @@ fn look() -> Environment {
         .ok()
         .and_then(|n| n.parse().ok());
     Environment {
-        commit: git(&["rev-parse", "HEAD"]).unwrap_or_default(),
-        dirty: git(&["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()),
+        commit: env!("SPHINX_COMMIT").to_owned(),
+        dirty: !env!("SPHINX_CHANGED").is_empty(),
         compiler: env!("SPHINX_COMPILER").to_owned(),
         cpu: proc_value("/proc/cpuinfo", "model name").unwrap_or_default(),
         cores,
@@ -66,22 +65,6 @@ pub fn version(environment: &Environment) -> String {
 fn backend() -> String {
     let backend = sphinx_he::simd::Backend::from_environment();
     backend.map_or_else(|_| String::new(), |b| b.to_string())
-}
-
-/// What git says about the source tree this binary was built from, if it is still there.
-fn git(arguments: &[&str]) -> Option<String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if !source.exists() {
-        return None;
-    }
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(source)
-        .args(arguments)
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success().then_some(text)
 }
 
 fn os() -> String {

@@ -5,7 +5,7 @@
 //! private loop of `sphinx_protocol::train` and give the same [`Trained`].
 //!
 //! ```
-//! use std::sync::Arc;
+//! use std::sync::{Arc, OnceLock};
 //! use sphinx_experiments::config::{Config, Engine};
 //! use sphinx_experiments::job::{Begun, Job, Randomness, Unwatched};
 //! use sphinx_nn::data::{self, LoadOptions};
@@ -22,7 +22,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use rand::SeedableRng;
@@ -44,6 +44,7 @@ use sphinx_protocol::transport::Traffic;
 use crate::config::Config;
 use crate::learning::Clipping;
 use crate::privacy::Terms;
+use crate::start::Found;
 use crate::usage::OrUsage;
 
 mod drive;
@@ -110,6 +111,8 @@ pub struct Job {
     pub plan: Option<Plan>,
     /// The plan of the engine `paper`, if that is the engine.
     pub paper: Option<PaperPlan>,
+    /// The first parameters once somebody asked.
+    start: OnceLock<Found>,
 }
 
 /// A finished training run.
@@ -188,7 +191,37 @@ impl Job {
             grid,
             plan,
             paper,
+            start: OnceLock::new(),
         })
+    }
+
+    /// The first parameters; found when first asked for.
+    ///
+    /// # Errors
+    /// Whatever stops the training on procedural images.
+    pub fn start(&self) -> Result<&Found> {
+        match self.start.get() {
+            Some(found) => Ok(found),
+            None => {
+                let found = self.config.start.find(&self.config)?;
+                Ok(self.start.get_or_init(|| found))
+            }
+        }
+    }
+
+    /// The first parameters, if anybody has asked for them.
+    #[must_use]
+    pub fn found(&self) -> Option<&Found> {
+        self.start.get()
+    }
+
+    /// Takes the first parameters that a configuration with another budget has found before.
+    #[must_use]
+    pub fn starting_from(self, found: Found) -> Self {
+        Self {
+            start: OnceLock::from(found),
+            ..self
+        }
     }
 
     /// The same data under another configuration.
@@ -264,7 +297,7 @@ impl Job {
         watch: &mut dyn Watch,
     ) -> Result<Trained> {
         let (history, model) = if let Some(grid) = &self.grid {
-            let engine = Engine::new(Local::new(replica(grid, begun)?));
+            let engine = Engine::new(Local::new(self.replica(grid, begun)?));
             let (engine, history) = drive::drive(self, engine, randomness, begun, watch)?;
             let replica = sphinx_protocol::grid::Multiplier::replica(engine.multiplier()).clone();
             (history, Model::Grid(Box::new(replica)))
@@ -272,6 +305,8 @@ impl Job {
             let mut engine = self.float_engine()?;
             if let Some(checkpoint) = &begun.from {
                 engine.restore(&checkpoint.state)?;
+            } else if let Some(start) = &self.start()?.parameters {
+                engine.start_from(start)?;
             }
             let (engine, history) = drive::drive(self, engine, randomness, begun, watch)?;
             (history, Model::Float(Box::new(engine.model())))
@@ -286,6 +321,17 @@ impl Job {
             id: None,
             history,
             model,
+        })
+    }
+
+    /// The replica that a run on these grids starts or goes on from.
+    fn replica(&self, grid: &GridPlan, begun: &Begun) -> Result<Replica> {
+        if let Some(checkpoint) = &begun.from {
+            return Ok(restore_replica(grid, &checkpoint.state)?);
+        }
+        Ok(match &self.start()?.parameters {
+            Some(start) => Replica::starting_from(grid, start)?,
+            None => Replica::initial(grid),
         })
     }
 
@@ -312,14 +358,6 @@ impl Job {
         let mut engine = Engine::new(Frozen::new(grid.clone(), Arc::clone(model)));
         Ok(accuracy(&mut engine, &self.network, &self.split.test)?)
     }
-}
-
-/// The replica that a run on these grids starts or goes on from.
-fn replica(grid: &GridPlan, begun: &Begun) -> Result<Replica> {
-    Ok(match &begun.from {
-        Some(checkpoint) => restore_replica(grid, &checkpoint.state)?,
-        None => Replica::initial(grid),
-    })
 }
 
 /// Grids and layouts for a configuration.

@@ -6,7 +6,7 @@
 //!
 //! - [`cli`]: the command line; [`commands`]: one module per command.
 //! - [`definition`]: an experiment in TOML; [`runner`]: carries it out, and goes on where it stopped.
-//! - [`config`], [`inputs`], [`learning`]: what was asked, resolved; [`privacy`]: what it costs.
+//! - [`config`], [`inputs`], [`learning`], [`start`]: what was asked, resolved; [`privacy`]: what it costs.
 //! - [`job`]: one training run by any engine; [`inference`]: private requests; [`child`]: the server
 //!   beside them; [`work_ratio`]: the client that trains alone, as the opponent.
 //! - [`sweep`]: the experiments that have a binary of their own.
@@ -33,6 +33,7 @@ pub mod report;
 pub mod run_dir;
 pub mod runner;
 pub mod saved_model;
+pub mod start;
 pub mod sweep;
 pub mod table;
 pub mod usage;

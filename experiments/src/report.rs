@@ -48,6 +48,26 @@ impl Summary {
     }
 }
 
+/// The labels that are written here; nobody else may write them.
+pub const LABELS: [&str; 10] = [
+    label::PRIVATE,
+    label::MACHINE,
+    label::COMMAND,
+    label::VERSION,
+    label::FINISHED,
+    label::ACCOUNTANT,
+    label::NOISE,
+    ARITHMETIC,
+    TESTED_ON,
+    START,
+];
+/// Integers or floating point.
+const ARITHMETIC: &str = "arithmetic";
+/// First weights that were not drawn.
+const START: &str = "start";
+/// Records that are not the test set.
+const TESTED_ON: &str = "tested-on";
+
 /// Wall seconds of the steady steps.
 fn walls(history: &History) -> Vec<f64> {
     history.steady().iter().map(|s| s.report.seconds).collect()
@@ -65,7 +85,7 @@ pub fn training_record(
     let mut record = record(experiment, config, config.engine.name(), config.trial_id())
         .with_security(security(job))
         .with_label(label::PRIVATE, if config.private { "yes" } else { "no" })
-        .with_label("arithmetic", config.arithmetic())
+        .with_label(ARITHMETIC, config.arithmetic())
         .with_label(label::ACCOUNTANT, config.accountant.to_string())
         .with_label(label::NOISE, noise(config))
         .with_metric(metric::ACCURACY, trained.accuracy)
@@ -87,6 +107,8 @@ pub fn training_record(
         ("client_cpu_s", trained.client_cpu_s),
         ("server_cpu_s", trained.server_cpu_s),
     ];
+    let found = job.found().filter(|found| found.parameters.is_some());
+    metrics.extend(found.map(|found| ("start_seconds", found.seconds)));
     metrics.extend(job.terms.noise.map(|z| ("noise_multiplier", z.get())));
     metrics.push(("sampling_rate", job.terms.rate.get()));
     if summary.is_none() {
@@ -117,7 +139,10 @@ fn record(experiment: &str, config: &Config, engine: &str, trial: String) -> Rec
         .with_label(label::VERSION, environment::version(&environment))
         .with_label(label::FINISHED, utc_now());
     if config.validation.is_some() {
-        record = record.with_label("tested-on", "held-out training records");
+        record = record.with_label(TESTED_ON, "held-out training records");
+    }
+    if !config.start.is_drawn() {
+        record = record.with_label(START, config.start.to_string());
     }
     if let Ok(Value::Object(fields)) = serde_json::to_value(config) {
         record.config = fields.into_iter().collect();

@@ -5,6 +5,7 @@
 //! accuracies. The commands `run`, `accuracy-vs-epsilon` and `latency` differ only in where their
 //! [`Definition`] comes from.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use clap::Args;
 use serde_json::json;
 use sphinx_figures::figures;
 use sphinx_figures::load::CONFIG;
+use sphinx_figures::record::Record;
 use sphinx_nn::data::{LoadOptions, Split};
 
 use crate::child::Server;
@@ -24,6 +26,7 @@ use crate::job::{Job, Randomness, Saving, StepSample, Trained, Watch};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
+use crate::start::Found;
 use crate::usage::{OrUsage, UsageError};
 
 mod accuracy;
@@ -68,6 +71,8 @@ struct Runner<'a> {
     run: RunDir,
     /// The data of the last seed: the same for all seeds if they come from files.
     split: Option<(u64, Arc<Split>)>,
+    /// First parameters by seed: budgets share them.
+    starts: BTreeMap<u64, Found>,
 }
 
 impl<'a> Runner<'a> {
@@ -93,6 +98,7 @@ impl<'a> Runner<'a> {
             out: output,
             run,
             split: None,
+            starts: BTreeMap::new(),
         })
     }
 
@@ -167,6 +173,12 @@ impl<'a> Runner<'a> {
         };
         steps.0.finish();
         trained
+    }
+
+    /// Writes a record down, with the labels of the definition.
+    fn append(&self, mut record: Record) -> Result<()> {
+        record.labels.extend(self.definition.labels.clone());
+        self.run.append(&record)
     }
 
     fn server(&self) -> Result<Server> {

@@ -4,6 +4,7 @@
 //! Without a file, hyper-parameters are those of [`Config::default`], chosen on procedural data of
 //! seeds 11 to 13 and kept for all budgets and data sets; all seeds asked for are reported.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -215,6 +216,7 @@ fn from_flags(name: &str, model: &str, args: &SweepArgs) -> Definition {
             name: model.to_owned(),
         },
         features: crate::inputs::Inputs::default(),
+        start: crate::start::Start::default(),
         engine: EnginePart {
             name: args.engine.into(),
             grid: true,
@@ -237,5 +239,6 @@ fn from_flags(name: &str, model: &str, args: &SweepArgs) -> Definition {
         privacy: privacy(),
         trials: TrialsPart { seeds: vec![1] },
         requests: None,
+        labels: BTreeMap::new(),
     }
 }

@@ -11,8 +11,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -152,7 +153,12 @@ fn seeded_run_is_unharmed(engine: &[&str], times: u64, most: u64, model: Option<
     let output = finish(&start("whole", &engine), folder.path());
     assert!(output.status.success(), "{}", text(&output.stderr));
     interrupted(folder.path(), &engine, times, most, |_| {});
-    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    same_end(folder.path(), model);
+}
+
+/// The folders `whole` and `killed` hold one result.
+fn same_end(folder: &Path, model: Option<&str>) {
+    let (whole, killed) = (folder.join("whole"), folder.join("killed"));
     for file in ["ledger.jsonl", "statement.txt"].into_iter().chain(model) {
         assert!(
             fs::read(whole.join(file)).unwrap() == fs::read(killed.join(file)).unwrap(),
@@ -187,6 +193,58 @@ fn a_killed_integer_run_ends_bit_for_bit() {
 fn a_killed_encrypted_run_ends_bit_for_bit() {
     // The model's name at the server is new each time, and stands in its file.
     seeded_run_is_unharmed(&["--engine", "packed"], 2, 3000, None);
+}
+
+/// A server of its own, and where it listens.
+fn serve(folder: &Path) -> (Child, String) {
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--json"];
+    let mut server = sphinx(&arguments, folder).spawn().expect("the binary runs");
+    let mut line = String::new();
+    let output = server.stdout.take().expect("piped");
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    let said: Value = serde_json::from_str(&line).expect("one object");
+    (
+        server,
+        said["listening"].as_str().expect("where").to_owned(),
+    )
+}
+
+/// The server is killed in the middle of the run, three times; the client says so and goes on at another.
+#[test]
+fn a_run_whose_server_is_killed_ends_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = ["--engine", "packed", "--seed", "5"];
+    let output = finish(&start("whole", &engine), folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let mut clock = Times(3);
+    let mut lost = 0;
+    for last in [false, false, false, true, true] {
+        let (mut server, address) = serve(folder.path());
+        let engine = [&engine[..], &["--connect", &address]].concat();
+        next(folder.path(), &engine, |arguments| {
+            let resumed = arguments.contains(&"--resume");
+            let connect = ["--connect", &address];
+            let more: &[&str] = if resumed { &connect } else { &[] };
+            let client = sphinx(&[arguments, more].concat(), folder.path())
+                .spawn()
+                .expect("the binary runs");
+            if !last {
+                sleep(clock.next(1500));
+                server.kill().expect("a child of ours");
+            }
+            let output = client.wait_with_output().expect("a child of ours");
+            if last {
+                assert!(output.status.success(), "{}", text(&output.stderr));
+            } else if !output.status.success() {
+                assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+                lost += 1;
+            }
+        });
+        server.kill().ok();
+        server.wait().expect("a child of ours");
+    }
+    assert!(lost > 0, "no server was killed in time");
+    same_end(folder.path(), None);
 }
 
 #[test]

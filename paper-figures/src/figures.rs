@@ -4,7 +4,8 @@
 //! figure for which there are records; each module's `render` draws one kind.
 //!
 //! **What must be true.** One picture shows one data set, so files are called
-//! `<figure>-<dataset>.svg`, `.png` and `.csv`. The CSV holds exactly the points drawn. Records of
+//! `<figure>-<dataset>.svg`, `.png` and `.csv`; curves of training show one network as well,
+//! `training_curve-<dataset>-<network>`. The CSV holds exactly the points drawn. Records of
 //! insecure test parameters never stand beside secure ones unless the title says
 //! `toy parameters` ([`Options::note`]).
 //!
@@ -187,7 +188,8 @@ impl FigureError {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Figure {
     kind: &'static str,
-    dataset: String,
+    /// What it shows, for the file's name: a data set, or a network on it.
+    subject: String,
     pub(crate) scene: Scene,
     points: Points,
 }
@@ -256,12 +258,12 @@ pub fn render_all_with(
 }
 
 /// Draws one figure per data set from the records that belong to it.
-fn by_dataset(
+fn by_dataset<T>(
     (figure, needs): (&'static str, &'static str),
     records: &[Record],
     belongs: impl Fn(&Record) -> Result<bool, FigureError>,
-    draw: impl Fn(&str, &[&Record]) -> Result<Figure, FigureError>,
-) -> Result<Vec<Figure>, FigureError> {
+    draw: impl Fn(&str, &[&Record]) -> Result<T, FigureError>,
+) -> Result<Vec<T>, FigureError> {
     let mut shown = Vec::new();
     for record in records {
         if belongs(record)? {
@@ -285,7 +287,7 @@ fn write(figures: &[Figure], directory: &Path) -> Result<Vec<PathBuf>, FigureErr
     let mut stems = BTreeSet::new();
     let mut written = Vec::new();
     for figure in figures {
-        let plain = format!("{}-{}", figure.kind, file_name(&figure.dataset));
+        let plain = format!("{}-{}", figure.kind, file_name(&figure.subject));
         let mut stem = plain.clone();
         let mut number = 2;
         while !stems.insert(stem.clone()) {

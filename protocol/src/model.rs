@@ -126,6 +126,11 @@ impl PublicModel {
     #[must_use]
     pub fn initial(plan: &GridPlan) -> Self {
         let flat = sphinx_nn::init::glorot(plan.network(), plan.literal().init_seed);
+        Self::at(plan, &flat)
+    }
+
+    /// The weights of a flat parameter vector, rounded to the grid and limited to it.
+    fn at(plan: &GridPlan, flat: &[f32]) -> Self {
         let layers = plan
             .network()
             .layout()
@@ -370,6 +375,27 @@ impl Replica {
             biases,
             last: None,
         }
+    }
+
+    /// Other initial weights and biases than the plan's: `flat` holds the parameters as
+    /// [`Network::layout`](sphinx_nn::Network::layout) has them, in units of 1. They count as
+    /// released: they must not depend on private records.
+    ///
+    /// # Errors
+    /// [`Error::UpdateLength`] if the count is not the network's number of parameters.
+    pub fn starting_from(plan: &GridPlan, flat: &[f32]) -> Result<Self, Error> {
+        let (expected, got) = (plan.network().parameter_count(), flat.len());
+        if got != expected {
+            return Err(Error::UpdateLength { expected, got });
+        }
+        let mut replica = Self::initial(plan);
+        replica.public = PublicModel::at(plan, flat);
+        for (span, layer) in plan.network().layout().iter().zip(&mut replica.biases) {
+            for (master, &b) in layer.master.iter_mut().zip(&flat[span.biases.clone()]) {
+                *master = crate::format::quantise(b, MASTER_SHIFT, BIAS_LIMIT as i32);
+            }
+        }
+        Ok(replica)
     }
 
     /// The released part.

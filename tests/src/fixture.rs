@@ -142,14 +142,25 @@ pub fn packed_with(
     view: Option<View>,
     seed: u64,
 ) -> Result<Engine<Packed>, Error> {
+    packed_from(plan, hub, view, Replica::initial(plan.grid()), seed)
+}
+
+/// As [`packed_with`], from other weights than the plan's.
+///
+/// # Errors
+/// Whatever keeps the model from being opened.
+pub fn packed_from(
+    plan: &Plan,
+    hub: &Arc<Hub>,
+    view: Option<View>,
+    replica: Replica,
+    seed: u64,
+) -> Result<Engine<Packed>, Error> {
     let link = Link::greet(serve_in_process(hub, view))?;
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let id = ModelId([1; 16]);
     Ok(Engine::new(Packed::open(
-        link,
-        ModelId([1; 16]),
-        plan,
-        Replica::initial(plan.grid()),
-        &mut rng,
+        link, id, plan, replica, &mut rng,
     )?))
 }
 

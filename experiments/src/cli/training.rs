@@ -111,6 +111,10 @@ pub struct TrainingArgs {
     /// For scatter-linear: average the features of an image and of its mirror image
     #[arg(long)]
     pub mirror: bool,
+    /// Train on procedural images first, for so many epochs of 60,000: costs no privacy, since no
+    /// record is read (not for a procedural data set)
+    #[arg(long, value_name = "EPOCHS", default_value_t = 0.0)]
+    pub procedural_start: f64,
     /// Who computes the linear layers
     #[arg(long, value_enum, default_value = "packed")]
     pub engine: EngineName,
@@ -289,7 +293,7 @@ pub struct TrainArgs {
     pub run_dir: Option<PathBuf>,
     /// Go on with the interrupted run in --run-dir, as it was configured there
     #[arg(long, requires = "run_dir", conflicts_with_all = [
-        "dataset", "train_size", "test_size", "model", "decorrelation", "mirror", "engine", "grid", "epsilon",
+        "dataset", "train_size", "test_size", "model", "decorrelation", "mirror", "procedural_start", "engine", "grid", "epsilon",
         "noise_multiplier", "non_private", "delta", "clip", "batch", "epochs", "steps", "lr",
         "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "views", "view_shift",
         "view_mirror", "seed",

@@ -179,3 +179,15 @@ fn refused_by_name(cases: &[(&str, &str, &str, &str)]) {
         }
     }
 }
+
+#[test]
+fn labels_are_kept_and_may_not_hide_what_every_record_says() {
+    let labelled = format!("labels = {{ epochs = \"60\" }}\n{QUICK}");
+    let definition = Definition::parse("labelled", &labelled).unwrap();
+    assert_eq!(definition.labels["epochs"], "60");
+    let same = |d: &Definition| d.cell(2.0, 1, 2000, 500).unwrap().trial_id();
+    assert_eq!(same(&definition), same(&quick()), "no part of a trial");
+    let hiding = format!("labels = {{ accountant = \"mine\" }}\n{QUICK}");
+    let error = Definition::parse("hiding", &hiding).unwrap_err();
+    assert!(format!("{error:#}").contains("labels"), "{error:#}");
+}

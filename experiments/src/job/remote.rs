@@ -38,11 +38,11 @@ impl Job {
         begun: &mut Begun,
         watch: &mut dyn Watch,
     ) -> Result<Trained> {
+        let plan = self.plan()?;
+        let replica = self.replica(plan.grid(), begun)?;
         let before = server.cpu_seconds()?;
         let (start, cpu) = (Instant::now(), ProcessTime::now());
         let id = id.unwrap_or_else(new_id);
-        let plan = self.plan()?;
-        let replica = super::replica(plan.grid(), begun)?;
         let packed = Packed::open(server.link()?, id, plan, replica, &mut rand::rng())
             .context("opening the model at the server")?;
         let (offline_seconds, offline_cpu) =
@@ -79,10 +79,10 @@ impl Job {
         begun: &mut Begun,
         watch: &mut dyn Watch,
     ) -> Result<Trained> {
+        let plan = self.paper.as_ref().context("this run has no slots")?;
+        let replica = self.replica(plan.grid(), begun)?;
         let before = server.cpu_seconds()?;
         let (start, cpu) = (Instant::now(), ProcessTime::now());
-        let plan = self.paper.as_ref().context("this run has no slots")?;
-        let replica = super::replica(plan.grid(), begun)?;
         let paper = Paper::open(server.link()?, plan, replica, &mut rand::rng())
             .context("opening the model at the server")?;
         let (offline_seconds, offline_cpu) =

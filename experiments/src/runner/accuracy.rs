@@ -33,10 +33,16 @@ pub(super) fn run(runner: &mut Runner<'_>) -> Result<()> {
             continue;
         }
         let name = cell_name(&config);
-        let job = Job::new(config, split)?;
+        let mut job = Job::new(config, split)?;
+        if let Some(start) = runner.starts.get(&seed) {
+            job = job.starting_from(start.clone());
+        }
         let trained = runner.train(&job, &name).context(name.clone())?;
+        if let Some(found) = job.found() {
+            runner.starts.insert(seed, found.clone());
+        }
         let record = report::training_record(&runner.definition.name, &job, &trained, None);
-        runner.run.append(&record)?;
+        runner.append(record)?;
         runner.run.clear_work(&trial)?;
         let facts = format!("{name}: accuracy {:.4}", trained.accuracy);
         progress.advance(done, &facts);

@@ -44,7 +44,7 @@ pub(super) fn run(runner: &mut Runner<'_>) -> Result<()> {
             continue;
         }
         let answers = ask(runner, &job, requests.count).context(format!("network {model}"))?;
-        runner.run.append(&of(&answers))?;
+        runner.append(of(&answers))?;
         runner.run.clear_work(&job.config.trial_id())?;
         let p50 = answers.latency(0.5).unwrap_or(f64::NAN);
         progress.advance(

@@ -220,7 +220,7 @@ fn draw(
     }
     Ok(Figure {
         kind: FIGURE,
-        dataset: dataset.into(),
+        subject: dataset.into(),
         scene,
         points,
     })

@@ -190,7 +190,7 @@ fn draw(
     }
     Ok(Figure {
         kind: FIGURE,
-        dataset: dataset.into(),
+        subject: dataset.into(),
         scene,
         points,
     })

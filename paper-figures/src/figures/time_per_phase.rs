@@ -186,7 +186,7 @@ fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure,
     }
     Ok(Figure {
         kind: FIGURE,
-        dataset: dataset.into(),
+        subject: dataset.into(),
         scene,
         points,
     })

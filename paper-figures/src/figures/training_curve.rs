@@ -4,7 +4,7 @@
 //! [`sample::CURVE_ACCURACY`], [`sample::CURVE_LOSS`] and [`sample::CURVE_EPSILON`], whichever
 //! exist.
 //!
-//! **What must be true.** Each quantity has a panel of its own over one common axis of steps, so
+//! **What must be true.** One picture shows one network on one data set. Each quantity has a panel of its own over one common axis of steps, so
 //! no panel has two scales. A line is the median over the seeds that have a value at that step,
 //! the band runs from the lowest to the highest of them. The loss says that it is known to the
 //! client alone.
@@ -31,7 +31,7 @@ use crate::plot::palette::{self, Look};
 use crate::plot::{Area, Point, Scene};
 use crate::record::{Record, metric, sample};
 use crate::stats::{self, Interval};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const FIGURE: &str = "training_curve";
 const NEEDS: &str =
@@ -62,9 +62,17 @@ const PANELS: [(&str, &str, &str, f64); 3] = [
 render_functions!();
 
 pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>, FigureError> {
-    super::by_dataset((FIGURE, NEEDS), records, drawable, |dataset, set| {
-        draw(dataset, set, options)
-    })
+    let figures = super::by_dataset((FIGURE, NEEDS), records, drawable, |dataset, set| {
+        let models = set.iter().map(|record| record.model.as_str());
+        let of = |model: &str| {
+            let of_model = |r: &&Record| r.model == model;
+            let records: Vec<&Record> = set.iter().copied().filter(of_model).collect();
+            draw((dataset, model), &records, options)
+        };
+        let models: BTreeSet<&str> = models.collect();
+        models.into_iter().map(of).collect::<Result<Vec<_>, _>>()
+    })?;
+    Ok(figures.into_iter().flatten().collect())
 }
 
 /// Whether a record has a curve, once its series are sure to fit together.
@@ -155,10 +163,19 @@ fn budget(record: &Record) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure, FigureError> {
+fn draw(
+    (dataset, model): (&str, &str),
+    records: &[&Record],
+    options: &Options,
+) -> Result<Figure, FigureError> {
     let all = series::series(records, budget, &[]);
     let looks = palette::looks(&all.iter().map(|s| s.engine).collect::<Vec<_>>());
-    let title = series::title(FIGURE, &format!("Training on {dataset}"), records, options)?;
+    let title = series::title(
+        FIGURE,
+        &format!("Training {model} on {dataset}"),
+        records,
+        options,
+    )?;
     let legend = all
         .iter()
         .zip(&looks)
@@ -228,7 +245,7 @@ fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure,
     }
     Ok(Figure {
         kind: FIGURE,
-        dataset: dataset.into(),
+        subject: format!("{dataset}-{model}"),
         scene,
         points,
     })

@@ -82,7 +82,8 @@ impl Packed {
             link.send(&ToServer::Update { step, gradient })?;
             standing = link.standing()?;
         }
-        if standing.step == 0 && replica.public().step() > 0 {
+        // A fresh model there: ours is further, or began at other weights.
+        if standing.step == 0 && standing.version != replica.public().version() {
             link.send(&ToServer::LoadModel(replica.public().export()))?;
             standing = link.standing()?;
         }

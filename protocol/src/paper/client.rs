@@ -201,7 +201,7 @@ impl Paper {
             return Err(Error::OtherGrids);
         }
         let standing = link.open_paper(plan)?;
-        if replica.public().step() > standing.step {
+        if standing.version != replica.public().version() {
             link.send(&ToServer::LoadModel(replica.public().export()))?;
             link.standing()?;
         }

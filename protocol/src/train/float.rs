@@ -95,6 +95,19 @@ impl Float {
         model
     }
 
+    /// Takes other first parameters than the engine's.
+    ///
+    /// # Errors
+    /// [`ClearError::Parameters`] for a wrong count.
+    pub fn start_from(&mut self, parameters: &[f32]) -> Result<(), ClearError> {
+        let (found, expected) = (parameters.len(), self.velocity.len());
+        if found != expected {
+            return Err(ClearError::Parameters { found, expected });
+        }
+        self.clear.parameters_mut().copy_from_slice(parameters);
+        Ok(())
+    }
+
     /// Goes on from what [`Kept::keep`] gave; unchanged if it does not fit.
     ///
     /// # Errors

@@ -2,11 +2,13 @@
 
 use proptest::prelude::*;
 use sphinx_nn::network::{Architecture, ImageShape, LayerSpec, LinearShape, Network};
-use sphinx_protocol::grid::Multiplier;
+use sphinx_protocol::grid::{Engine, Local, Multiplier};
+use sphinx_protocol::model::Replica;
 use sphinx_protocol::packed::layout::{Layout, Tiling};
 use sphinx_protocol::plan::{Limits, Plan, PlanChoices, PlanLiteral};
 use sphinx_tests::fixture::{
-    architecture, choices, hub, local, packed, random_data, toy_parameters, toy_plan, train,
+    architecture, choices, hub, local, packed, packed_from, random_data, toy_parameters, toy_plan,
+    train,
 };
 
 /// Trains both ways and compares weights, biases and the server's encrypted backup.
@@ -138,6 +140,33 @@ fn it_holds_at_the_shipped_parameters() {
     let literal = PlanLiteral::design(&choices(architecture(100, &hidden, 10), 48)).unwrap();
     let plan = Plan::new(&literal, &Limits::default()).unwrap();
     check_agreement(&plan, 3, 2, Some(1.0));
+}
+
+/// Weights that somebody trained on other data: the server takes them as it takes a run that goes on.
+#[test]
+fn it_holds_from_other_first_weights() {
+    let plan = toy_plan(&choices(architecture(6, &[(4, LayerSpec::Relu)], 3), 16), 7);
+    let grid = plan.grid();
+    let data = random_data(40, 6, 3, 1);
+    let count = plan.network().parameter_count();
+    let flat: Vec<f32> = (0..count).map(|i| (i as f32 * 0.37).sin()).collect();
+    let first = || Replica::starting_from(grid, &flat).unwrap();
+    assert_ne!(
+        first().public().version(),
+        Replica::initial(grid).public().version()
+    );
+    assert!(Replica::starting_from(grid, &flat[1..]).is_err());
+    let clear = Engine::new(Local::new(first()));
+    let clear = train(clear, &plan, &data, 3, Some(1.0), 5).unwrap();
+    let hub = hub();
+    let encrypted = packed_from(&plan, &hub, None, first(), 9).unwrap();
+    let encrypted = train(encrypted, &plan, &data, 3, Some(1.0), 5).unwrap();
+    let (ours, theirs) = (
+        clear.multiplier().replica(),
+        encrypted.multiplier().replica(),
+    );
+    assert_eq!(ours.public().version(), theirs.public().version());
+    assert_eq!(ours.master_biases(), theirs.master_biases());
 }
 
 #[test]

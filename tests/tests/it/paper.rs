@@ -114,6 +114,22 @@ fn a_run_goes_on_under_a_new_key() {
     assert_eq!(ended.master_biases(), expected.master_biases());
 }
 
+#[test]
+fn a_run_begins_where_it_is_told_to() {
+    let plan = toy_paper_plan(&choices(architecture(5, &[(4, LayerSpec::Tanh)], 3), 12), 6);
+    let (grid, data) = (plan.grid(), random_data(30, 5, 3, 1));
+    let count = grid.network().parameter_count();
+    let flat: Vec<f32> = (0..count).map(|i| (i as f32 * 0.73).cos()).collect();
+    let first = || Replica::starting_from(grid, &flat).unwrap();
+    let paper = paper_with(&plan, first(), None, 3).unwrap();
+    let (paper, _) = train_on_grid(paper, grid, &data, 0, 2, Some(1.0), 4).unwrap();
+    let clear = Engine::new(Local::new(first()));
+    let (clear, _) = train_on_grid(clear, grid, &data, 0, 2, Some(1.0), 4).unwrap();
+    let (ours, theirs) = (clear.multiplier().replica(), paper.multiplier().replica());
+    assert_eq!(ours.public().version(), theirs.public().version());
+    assert_eq!(ours.master_biases(), theirs.master_biases());
+}
+
 /// Rows of every batch of the honest trainer.
 const CAPACITY: usize = 40;
 /// Steps of every run.
