@@ -2,11 +2,11 @@
 //!
 //! [`counts`] follows the script of uploads and gives ciphertexts, products and bytes of every
 //! layer and phase; bytes are those on the wire, exactly. [`UnitTimes::measure`] runs each kind of
-//! work a few times on one core of this machine, on panels larger than its caches, and
+//! work a few times on one thread of this machine, on panels larger than its caches, and
 //! [`UnitTimes::of`] multiplies. What the client does besides ciphertexts (activations, norms,
 //! clipping), the wire and the noised update are not in it.
 
-use std::time::Instant;
+use cpu_time::ThreadTime;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -132,9 +132,9 @@ pub struct PhaseTime {
     pub client: f64,
 }
 
-/// Seconds of `work`, and what it gave.
+/// Processor seconds of `work` on this thread, and what it gave: other load does not count.
 fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<(f64, T), Error> {
-    let start = Instant::now();
+    let start = ThreadTime::now();
     let done = work()?;
     Ok((start.elapsed().as_secs_f64(), done))
 }
