@@ -236,6 +236,45 @@ fn refuse(field: &str, problem: impl Into<String>) -> anyhow::Error {
     .into()
 }
 
+impl OptimiserPart {
+    /// Checks what no type does.
+    fn check(&self) -> Result<()> {
+        let positive = |v: f64| v > 0.0 && v.is_finite();
+        let above = "must be a number above 0";
+        let checks = [
+            ("optimiser.batch", positive(self.batch), above),
+            ("optimiser.lr", positive(self.lr), above),
+            ("optimiser.clip", positive(self.clip), above),
+            (
+                "optimiser.momentum",
+                (0.0..1.0).contains(&self.momentum),
+                "must be from 0 up to but not including 1",
+            ),
+            (
+                "optimiser.epochs, optimiser.steps",
+                self.epochs.is_some() != self.steps.is_some(),
+                "give exactly one of the two",
+            ),
+            (
+                "optimiser.lr-up-to",
+                self.lr_up_to
+                    .iter()
+                    .all(|r| r.epsilon > 0.0 && positive(r.lr)),
+                "needs an epsilon and an lr above 0",
+            ),
+            (
+                "optimiser.lr-up-to",
+                self.lr_up_to.is_sorted_by(|a, b| a.epsilon < b.epsilon),
+                "must be in the order of rising epsilon",
+            ),
+        ];
+        match checks.into_iter().find(|(_, holds, _)| !holds) {
+            Some((field, _, problem)) => Err(refuse(field, problem)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Definition {
     /// Reads a file.
     ///
@@ -261,44 +300,14 @@ impl Definition {
     /// # Errors
     /// [`UsageError`] naming the field.
     pub fn check(&self) -> Result<()> {
-        let (optimiser, privacy) = (&self.optimiser, &self.privacy);
-        let positive = |v: f64| v > 0.0 && v.is_finite();
+        let privacy = &self.privacy;
         let named = !self.name.is_empty()
             && (self.name.chars()).all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-        let above = "must be a number above 0";
         let checks = [
             (
                 "name",
                 named,
                 "must be letters, digits, `.`, `_` and `-`: it names folders",
-            ),
-            ("optimiser.batch", positive(optimiser.batch), above),
-            ("optimiser.lr", positive(optimiser.lr), above),
-            ("optimiser.clip", positive(optimiser.clip), above),
-            (
-                "optimiser.momentum",
-                (0.0..1.0).contains(&optimiser.momentum),
-                "must be from 0 up to but not including 1",
-            ),
-            (
-                "optimiser.epochs, optimiser.steps",
-                optimiser.epochs.is_some() != optimiser.steps.is_some(),
-                "give exactly one of the two",
-            ),
-            (
-                "optimiser.lr-up-to",
-                optimiser
-                    .lr_up_to
-                    .iter()
-                    .all(|r| r.epsilon > 0.0 && positive(r.lr)),
-                "needs an epsilon and an lr above 0",
-            ),
-            (
-                "optimiser.lr-up-to",
-                optimiser
-                    .lr_up_to
-                    .is_sorted_by(|a, b| a.epsilon < b.epsilon),
-                "must be in the order of rising epsilon",
             ),
             (
                 "privacy.epsilons",
@@ -343,6 +352,7 @@ impl Definition {
         match checks.into_iter().find(|(_, holds, _)| !holds) {
             Some((field, _, problem)) => Err(refuse(field, problem)),
             None => {
+                self.optimiser.check()?;
                 self.features.check(&self.model.name)?;
                 self.start.check(&self.data.set)?;
                 self.learning().check("optimiser")

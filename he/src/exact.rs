@@ -2,7 +2,8 @@
 //!
 //! Sits above [`crate::rlwe`]; this is what a protocol with exact results runs on. A client
 //! encodes integers, uploads them seeded ([`SeededCiphertext`]), the server multiplies with public
-//! integers ([`IntegerPoly`]) or with each other ([`Ciphertext`]), drops primes, and sends selected
+//! integers ([`IntegerPoly`]) or with each other ([`Ciphertext`]; many sums at once: [`Panel`]),
+//! drops primes, and sends selected
 //! coefficients down ([`SelectedCiphertext`]), which decrypt to the nearest integer.
 //!
 //! What must be true: the decoding error stays below half a step and the sum below half the
@@ -44,6 +45,7 @@ pub mod budget;
 mod ciphertext;
 mod decode;
 mod encoding;
+mod panel;
 mod plaintext;
 mod seeded;
 mod selected;
@@ -51,6 +53,7 @@ mod selected;
 pub use ciphertext::Ciphertext;
 pub use decode::Decrypted;
 pub use encoding::Encoding;
+pub use panel::{Panel, PanelPart, Products, Sums, SumsPart, WeightPanel, WeightPart};
 pub use plaintext::{IntegerPoly, Plaintext};
 pub use seeded::SeededCiphertext;
 pub use selected::{SelectedCiphertext, Truncation};

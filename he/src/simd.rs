@@ -196,9 +196,11 @@ macro_rules! dispatch {
     };
 }
 
+mod blocks;
 mod slots;
 mod switch;
 
+pub use blocks::BLOCK;
 pub use slots::{SIGNED_LIMIT, parts, parts_mut};
 pub use switch::{MAX_ROWS, Permutation};
 

@@ -41,7 +41,11 @@ fn out() -> (Option<tempfile::TempDir>, PathBuf) {
 
 /// What a picture of this kind is about, in the names of its files.
 fn subject(kind: &str) -> &'static str {
-    if kind == "training_curve" { "mnist-minionn-mnist" } else { "mnist" }
+    if kind == "training_curve" {
+        "mnist-minionn-mnist"
+    } else {
+        "mnist"
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::model::{ModelVersion, ReleasedModel};
 use crate::work::Work;
 
 /// Version of the wire format.
-pub const WIRE_VERSION: u16 = 2;
+pub const WIRE_VERSION: u16 = 3;
 
 /// Names a model at a server; drawn at random by the client, so it is also the right to use it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

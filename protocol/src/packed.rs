@@ -8,20 +8,36 @@
 //!
 //! Clipping happens at the client before encryption, so that only the clipped *sum* is returned.
 
+pub mod estimate;
 pub mod layout;
 
 mod client;
 mod server;
 
+#[cfg(test)]
+pub(crate) use client::encrypt_level;
 pub use client::{Packed, PhaseTimes};
 pub(crate) use client::{encrypt, open_result, seed};
 pub(crate) use server::{Prepared, StepWork, chunk_forward, finish, numbered, open};
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::Place;
 use crate::plan::Plan;
 
+/// Lets the allocator keep what is freed.
+///
+/// A step takes and frees polynomials by the thousand. The C library on Linux hands the top of its
+/// heaps back to the system whenever 128 KiB are free there, and every page returns through a
+/// fault; from the largest mapped block freed so far, up to 32 MiB, it learns to keep more. The
+/// block freed here is never touched, so it costs nothing.
+pub(crate) fn keep_freed_memory() {
+    drop(std::hint::black_box(vec![0_u8; 31 << 20]));
+}
+
 /// One upload of a training step, in the public order of the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Upload {
     /// An input tile.
     Activation,

@@ -15,18 +15,21 @@ use sphinx_nn::network::{Architecture, Network};
 
 use crate::error::Error;
 use crate::format::LayerFormat;
-use crate::model::BIAS_LIMIT;
+use crate::model::{BIAS_LIMIT, Snapshot};
+use crate::packed::Upload;
 use crate::packed::layout::{Layout, Tiling};
 
 mod exactness;
 mod grid;
 mod returns;
+mod tight;
 
 use exactness::Analysis;
 pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
 pub use grid::{Clipping, GridLiteral, GridPlan};
 pub(crate) use grid::{backward_bound, forward_bound};
 pub use returns::{LayerReturns, Return};
+pub use tight::{Passage, Tightness};
 
 /// log2 of the encryption scale of layer inputs.
 const LOG2_SCALE_X: u32 = 30;
@@ -109,7 +112,8 @@ pub struct PlanChoices {
 }
 
 /// Bits of the primes, kept and dropped, that [`PlanLiteral::design`] tries, smallest first.
-const PRIMES: [[u32; 2]; 8] = [
+const PRIMES: [[u32; 2]; 9] = [
+    [42, 39],
     [43, 39],
     [44, 39],
     [44, 40],
@@ -315,7 +319,7 @@ impl Plan {
             parameters,
             layouts,
             ticket_layouts,
-            digest: digest(b"sphinx plan 3", literal)?,
+            digest: digest(b"sphinx plan 4", literal)?,
         };
         let analysis = exactness::analyse(&checked, target.is_infinite())?;
         if let Some(bad) = analysis.rows.iter().find(|e| !e.holds(target)) {
@@ -457,6 +461,48 @@ impl Plan {
             Phase::Gradient => returns.gradient,
             Phase::Mask => returns.mask,
             Phase::Backup => self.backup_return(),
+            Phase::TightForward => returns.tight_forward.unwrap_or(returns.forward),
+            Phase::TightBackward => returns.tight_backward.unwrap_or(returns.backward),
+        }
+    }
+
+    /// Which products of which layers these weights keep short, and so how they travel.
+    #[must_use]
+    pub fn tightness(&self, weights: &Snapshot) -> Vec<Tightness> {
+        let measured = Tightness::of_all(self.network().linears(), self.formats(), weights);
+        let returns = self.analysis.returns.iter();
+        let pairs = measured.into_iter().zip(returns);
+        let agreed = pairs.map(|(measured, returns)| Tightness {
+            forward: measured.forward && returns.tight_forward.is_some(),
+            backward: measured.backward && returns.tight_backward.is_some(),
+        });
+        agreed.collect()
+    }
+
+    /// How the uploads of one kind travel, and what comes back for them.
+    #[must_use]
+    pub fn passage(&self, upload: Upload, layer: usize, tightness: Tightness) -> Passage {
+        let returns = self.returns(layer);
+        let top = |encoding, returned| Passage {
+            level: 1,
+            encoding,
+            returned,
+        };
+        match upload {
+            Upload::Activation => {
+                let tight = returns.tight_forward.filter(|_| tightness.forward);
+                top(self.input_encoding(), tight.unwrap_or(returns.forward))
+            }
+            Upload::OutputGradient => {
+                let low = |returned: Return| Passage {
+                    level: 0,
+                    encoding: returned.encoding,
+                    returned,
+                };
+                let tight = returns.tight_backward.filter(|_| tightness.backward);
+                tight.map_or_else(|| top(self.gradient_encoding(), returns.backward), low)
+            }
+            Upload::ClippedGradient => top(self.gradient_encoding(), returns.gradient),
         }
     }
 

@@ -3,6 +3,9 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use sphinx_nn::Network;
+use sphinx_protocol::model::PublicModel;
+use sphinx_protocol::packed::Upload;
+use sphinx_protocol::packed::estimate::{PhaseCounts, PhaseTime, UnitTimes, counts};
 use sphinx_protocol::plan::Plan;
 
 use crate::cli::{DataArgs, Dataset, PlanArgs};
@@ -55,8 +58,90 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     out.say("\nevery product is an exact integer (over 2^40 decoded coefficients);");
     out.say("of the residues of c0 and of c1 (and c2) so many bits are sent");
     out.say(exactness(&plan));
-    out.object(&object(&config, &terms, &plan, epsilon));
+    out.say("\none step: bytes as on the wire, seconds of one core by a short calibration (the client's");
+    out.say("own arithmetic is not in them)");
+    let step = Step::predict(&plan)?;
+    out.say(step.table());
+    out.object(&object(&config, &terms, &plan, epsilon, &step));
     Ok(())
+}
+
+/// What one training step will take.
+struct Step {
+    phases: Vec<(PhaseCounts, PhaseTime)>,
+    units: UnitTimes,
+}
+
+impl Step {
+    /// For the weights that a run begins with.
+    fn predict(plan: &Plan) -> Result<Self> {
+        let tightness = plan.tightness(&PublicModel::initial(plan.grid()).snapshot());
+        let units = UnitTimes::measure(plan, &tightness)?;
+        let phases = counts(plan, &tightness).into_iter();
+        let phases = phases.map(|phase| (phase, units.of(&phase))).collect();
+        Ok(Self { phases, units })
+    }
+
+    fn sum<T: std::iter::Sum>(&self, of: impl Fn(&(PhaseCounts, PhaseTime)) -> T) -> T {
+        self.phases.iter().map(of).sum()
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new([
+            "layer", "uploads", "primes", "up", "down", "products", "MB up", "MB down", "server s",
+            "client s",
+        ]);
+        let megabytes = |bytes: usize| format!("{:.1}", bytes as f64 / 1e6);
+        for (phase, time) in &self.phases {
+            let upload = match phase.upload {
+                Upload::Activation => "inputs",
+                Upload::OutputGradient => "output gradients",
+                Upload::ClippedGradient => "clipped gradients",
+            };
+            table.row(
+                phase.layer.to_string(),
+                [
+                    upload.to_owned(),
+                    (phase.level + 1).to_string(),
+                    phase.uploads.to_string(),
+                    phase.downloads.to_string(),
+                    phase.products.to_string(),
+                    megabytes(phase.bytes_up),
+                    megabytes(phase.bytes_down),
+                    format!("{:.2}", time.server),
+                    format!("{:.2}", time.client),
+                ],
+            );
+        }
+        table.row(
+            "all",
+            [
+                String::new(),
+                String::new(),
+                self.sum(|(p, _)| p.uploads).to_string(),
+                self.sum(|(p, _)| p.downloads).to_string(),
+                self.sum(|(p, _)| p.products).to_string(),
+                megabytes(self.sum(|(p, _)| p.bytes_up)),
+                megabytes(self.sum(|(p, _)| p.bytes_down)),
+                format!("{:.2}", self.sum(|(_, t)| t.server)),
+                format!("{:.2}", self.sum(|(_, t)| t.client)),
+            ],
+        );
+        table
+    }
+
+    fn object(&self) -> Value {
+        let phases = self.phases.iter();
+        let phases = phases.map(|(counts, time)| json!({"counts": counts, "seconds": time}));
+        json!({
+            "phases": phases.collect::<Vec<_>>(),
+            "unit_seconds": self.units,
+            "bytes_up": self.sum(|(p, _)| p.bytes_up),
+            "bytes_down": self.sum(|(p, _)| p.bytes_down),
+            "server_cpu_s": self.sum(|(_, t)| t.server),
+            "client_ciphertexts_cpu_s": self.sum(|(_, t)| t.client),
+        })
+    }
 }
 
 /// How many training records there would be. Procedural sets are not generated for it.
@@ -198,7 +283,7 @@ fn headroom(bits: f64) -> String {
     }
 }
 
-fn object(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>) -> Value {
+fn object(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>, step: &Step) -> Value {
     let (bits, bound) = modulus_bits(plan);
     let layout = |layout: &sphinx_protocol::packed::layout::Layout| {
         json!({
@@ -220,6 +305,7 @@ fn object(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>) -> 
         "layouts": plan.layouts().iter().map(layout).collect::<Vec<_>>(),
         "ticket_layouts": plan.ticket_layouts().iter().map(layout).collect::<Vec<_>>(),
         "exactness": plan.exactness(),
+        "step": step.object(),
         "plan": plan.literal(),
     })
 }

@@ -8,11 +8,11 @@ use crate::rlwe::Parameters;
 /// A ciphertext of degree 1 or 2 in the secret, in evaluation form.
 #[derive(Clone, Debug)]
 pub struct Ciphertext {
-    parameters: Parameters,
-    encoding: Encoding,
-    c0: Poly<Eval>,
-    c1: Poly<Eval>,
-    c2: Option<Poly<Eval>>,
+    pub(super) parameters: Parameters,
+    pub(super) encoding: Encoding,
+    pub(super) c0: Poly<Eval>,
+    pub(super) c1: Poly<Eval>,
+    pub(super) c2: Option<Poly<Eval>>,
 }
 
 impl Ciphertext {
@@ -305,6 +305,19 @@ impl Ciphertext {
     /// # Errors
     /// [`Error::PositionOutOfRange`], [`Error::DuplicatePosition`].
     pub fn select(self, positions: &[usize]) -> Result<SelectedCiphertext, Error> {
+        self.cut_and_select(positions, Truncation::NONE)
+    }
+
+    /// [`Self::select`], leaving out the low bits that the receiver does not need.
+    ///
+    /// # Errors
+    /// As [`Self::select`], and [`Error::Truncation`] above level 0 or where the prime has no such
+    /// bits.
+    pub fn cut_and_select(
+        self,
+        positions: &[usize],
+        truncation: Truncation,
+    ) -> Result<SelectedCiphertext, Error> {
         let (parameters, encoding) = (self.parameters, self.encoding);
         let masks = std::iter::once(self.c1).chain(self.c2);
         let masks = masks.map(Poly::into_coeff).collect();
@@ -314,7 +327,7 @@ impl Ciphertext {
             c0: self.c0.into_coeff(),
             masks,
         };
-        parts.select("select", positions, Truncation::NONE)
+        parts.select("select", positions, truncation)
     }
 
     /// [`Self::drop_prime`] and [`Self::select`] in one, leaving out the low bits that the

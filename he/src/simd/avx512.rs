@@ -21,12 +21,14 @@ use std::arch::x86_64::*;
 use super::scalar;
 use crate::zq::{Modulus, Shoup};
 
+mod blocks;
 pub(super) mod long;
 mod ntt;
 mod slots;
 mod switch;
 mod tails;
 
+pub(super) use blocks::*;
 pub(crate) use ntt::Roots;
 pub(super) use slots::*;
 pub(super) use switch::*;

@@ -192,16 +192,7 @@ fn draw(
     if all.iter().all(|series| series.records.len() == 1) {
         about = "Lines: one seed each.".into();
     }
-    let mut panels = Vec::new();
-    for (name, column, label, factor) in PANELS {
-        let lines = all
-            .iter()
-            .map(|s| line(s, name, factor))
-            .collect::<Result<Vec<_>, _>>()?;
-        if lines.iter().any(|line| !line.is_empty()) {
-            panels.push((column, label, lines));
-        }
-    }
+    let panels = panels(&all)?;
     let caption = vec![caption::facts(dataset, records), about];
     let frame = Frame {
         title,
@@ -249,6 +240,23 @@ fn draw(
         scene,
         points,
     })
+}
+
+/// The lines of each quantity that somebody has: its name in the CSV, that of its axis, its lines.
+type Lines = (&'static str, &'static str, Vec<Vec<At>>);
+
+fn panels(all: &[Series<'_>]) -> Result<Vec<Lines>, FigureError> {
+    let mut panels = Vec::new();
+    for (name, column, label, factor) in PANELS {
+        let lines = all
+            .iter()
+            .map(|s| line(s, name, factor))
+            .collect::<Result<Vec<_>, _>>()?;
+        if lines.iter().any(|line| !line.is_empty()) {
+            panels.push((column, label, lines));
+        }
+    }
+    Ok(panels)
 }
 
 fn value_axis(lines: &[Vec<At>]) -> Axis {

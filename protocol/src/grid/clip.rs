@@ -14,7 +14,7 @@ use sphinx_nn::conv::ConvShape;
 use sphinx_nn::network::LinearKind;
 use sphinx_nn::tensor::Tensor;
 
-use super::conv::Patches;
+use super::conv::{Patches, ShortPatches};
 use crate::format::{Integers, Quantiser};
 use crate::plan::GridPlan;
 
@@ -128,8 +128,8 @@ fn clip_row(
 enum Norm {
     /// From `||x_j||^2 + 1` in units of the input grid, per row.
     Ghost(Vec<u64>),
-    /// From the gradient itself.
-    Explicit(ConvShape),
+    /// From the gradient itself; the rounded one in short integers if they hold it.
+    Explicit { shape: ConvShape, short: bool },
 }
 
 /// One layer on its way from real to clipped integers.
@@ -148,6 +148,7 @@ struct Layer {
 #[derive(Default)]
 struct Scratch {
     patches: Patches,
+    short: ShortPatches,
     /// The row's `d`, scaled and rounded.
     rounded: Vec<i32>,
     d: Vec<f64>,
@@ -157,14 +158,17 @@ struct Scratch {
 impl Layer {
     fn new(plan: &GridPlan, unclipped: UnclippedLayer, gradient_shift: u32) -> Self {
         let UnclippedLayer { layer, x, d } = unclipped;
-        let one = one(plan, layer);
+        let (one, format) = (one(plan, layer), plan.formats()[layer]);
         let norm = match plan.network().linears()[layer].kind {
             LinearKind::Dense => Norm::Ghost(input_norms(one, &x)),
-            LinearKind::Conv(shape) => Norm::Explicit(shape),
+            LinearKind::Conv(shape) => Norm::Explicit {
+                shape,
+                short: ShortPatches::fit(shape, format.x_limit, format.g_limit),
+            },
         };
         Self {
-            d_shift: gradient_shift - plan.formats()[layer].x_shift,
-            d_limit: plan.formats()[layer].g_limit,
+            d_shift: gradient_shift - format.x_shift,
+            d_limit: format.g_limit,
             layer,
             x,
             d,
@@ -176,8 +180,11 @@ impl Layer {
 
     /// Prepares the scratch for one row.
     fn begin(&self, row: usize, scratch: &mut Scratch) {
-        if let Norm::Explicit(shape) = self.norm {
+        if let Norm::Explicit { shape, short } = self.norm {
             scratch.patches.spread(shape, self.x.row(row));
+            if short {
+                scratch.short.spread(shape, self.x.row(row));
+            }
             scratch.gradient.resize(shape.weights(), 0.0);
         }
     }
@@ -193,7 +200,7 @@ impl Layer {
             Norm::Ghost(inputs) => {
                 scratch.d.iter().map(|d| d * d).sum::<f64>() * inputs[row] as f64
             }
-            Norm::Explicit(shape) => {
+            Norm::Explicit { shape, .. } => {
                 self.form(*shape, scratch);
                 let biases = self.bias_sums(*shape, scratch).map(|b| b * b).sum::<f64>();
                 scratch.gradient.iter().map(|g| g * g).sum::<f64>() + biases
@@ -219,7 +226,16 @@ impl Layer {
                 let d: u128 = d.map(|d| square(d.unsigned_abs().into())).sum();
                 d * u128::from(inputs[row])
             }
-            Norm::Explicit(shape) => {
+            Norm::Explicit { shape, short: true } => {
+                let planes = scratch.rounded.chunks_exact(shape.positions());
+                let one = i64::from(self.one);
+                let biases = planes.map(|plane| plane.iter().map(|&d| i64::from(d)).sum::<i64>());
+                let biases: u128 = biases.map(|b| square((b * one).unsigned_abs())).sum();
+                let gradient = scratch.short.gradient(*shape, &scratch.rounded).iter();
+                let gradient = gradient.map(|g| square(g.unsigned_abs().into()));
+                gradient.sum::<u128>() + biases
+            }
+            Norm::Explicit { shape, .. } => {
                 scratch.d.clear();
                 scratch
                     .d

@@ -8,6 +8,10 @@
 use pulp::{NullaryFnOnce, Simd, WithSimd, bytemuck};
 use sphinx_nn::conv::ConvShape;
 
+mod short;
+
+pub(super) use short::ShortPatches;
+
 /// Partial sums of a dot product, whatever the width of a vector: one vector of the widest kind.
 const LANES: usize = 8;
 /// Planes whose dot products with a row are computed together, so that additions need not wait for

@@ -17,7 +17,7 @@ use crate::grid::{ClippedLayer, Forward, Multiplier};
 use crate::link::{Link, unexpected};
 use crate::message::{ModelId, Place, Returned, Sealed, ToClient, ToServer};
 use crate::model::{Change, Replica};
-use crate::plan::{GridPlan, Plan, Return};
+use crate::plan::{GridPlan, Plan, Return, Tightness};
 
 /// The level at which everything is uploaded: both primes.
 const TOP: usize = 1;
@@ -42,6 +42,8 @@ pub struct Packed {
     secret: SecretKey,
     replica: Replica,
     seeds: ChaCha20Rng,
+    /// Of the weights of this step.
+    tightness: Vec<Tightness>,
     times: PhaseTimes,
 }
 
@@ -92,6 +94,7 @@ impl Packed {
                 theirs: standing.version,
             });
         }
+        super::keep_freed_memory();
         let secret = SecretKey::generate(plan.parameters(), rng);
         let seeds = ChaCha20Rng::from_rng(rng);
         let mut packed = Self {
@@ -100,6 +103,7 @@ impl Packed {
             secret,
             replica,
             seeds,
+            tightness: Vec::new(),
             times: PhaseTimes::default(),
         };
         packed.send_biases(&packed.replica.master_biases())?;
@@ -170,10 +174,7 @@ impl Packed {
         mut place: impl FnMut(&Layout, &[i64], usize, usize),
     ) -> Result<(), Error> {
         let layout = &self.plan.layouts()[layer];
-        let encoding = match upload {
-            Upload::Activation => self.plan.input_encoding(),
-            _ => self.plan.gradient_encoding(),
-        };
+        let passage = self.plan.passage(upload, layer, self.tightness[layer]);
         let message = match upload {
             Upload::Activation => ToServer::Activation,
             Upload::OutputGradient => ToServer::OutputGradient,
@@ -183,7 +184,7 @@ impl Packed {
         let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(&mut self.seeds)).collect();
         let (secret, parameters) = (&self.secret, self.plan.parameters());
         let replies = replies(layout, upload, layer);
-        let form = self.plan.returns(layer).of(upload);
+        let at_level = (passage.level, passage.encoding);
         let mut expected = replies.iter();
         self.link.exchange(
             |send| {
@@ -194,7 +195,7 @@ impl Packed {
                         .zip(seeds)
                         .map(|(at, &seed)| {
                             let values = pack(layout, at.chunk as usize, at.tile as usize);
-                            encrypt(parameters, secret, &values, encoding, seed)
+                            encrypt_level(parameters, secret, &values, at_level, seed)
                         })
                         .collect::<Result<Vec<_>, _>>()?;
                     for (&at, sealed) in batch.iter().zip(sealed) {
@@ -206,7 +207,8 @@ impl Packed {
             replies.len(),
             |reply| {
                 let (at, result) = product(upload, reply, expected.next().copied())?;
-                let values = open_result(&result, &positions(layout, upload, at), form, secret)?;
+                let positions = positions(layout, upload, at);
+                let values = open_result(&result, &positions, passage.returned, secret)?;
                 place(layout, &values, at.tile as usize, at.chunk as usize);
                 Ok(())
             },
@@ -218,7 +220,7 @@ impl Packed {
 const BATCH: usize = 8;
 
 /// The results one phase brings back, in order.
-fn replies(layout: &Layout, upload: Upload, layer: usize) -> Vec<Place> {
+pub(super) fn replies(layout: &Layout, upload: Upload, layer: usize) -> Vec<Place> {
     let (inputs, outputs, chunks) = (layout.input_tiles(), layout.output_tiles(), layout.chunks());
     match upload {
         Upload::Activation => tile_places(layer, chunks, outputs).collect(),
@@ -229,7 +231,7 @@ fn replies(layout: &Layout, upload: Upload, layer: usize) -> Vec<Place> {
 }
 
 /// The coefficients that one result carries.
-fn positions(layout: &Layout, upload: Upload, at: Place) -> Vec<usize> {
+pub(super) fn positions(layout: &Layout, upload: Upload, at: Place) -> Vec<usize> {
     let (tile, chunk) = (at.tile as usize, at.chunk as usize);
     match upload {
         Upload::Activation => layout.forward_positions(tile, chunk),
@@ -270,7 +272,18 @@ pub(crate) fn encrypt(
     encoding: Encoding,
     seed: [u8; 32],
 ) -> Result<Sealed, Error> {
-    let plaintext = Plaintext::encode(parameters, TOP, values, encoding)?;
+    encrypt_level(parameters, secret, values, (TOP, encoding), seed)
+}
+
+/// As [`encrypt`], at a level.
+pub(crate) fn encrypt_level(
+    parameters: &Parameters,
+    secret: &SecretKey,
+    values: &[i64],
+    (level, encoding): (usize, Encoding),
+    seed: [u8; 32],
+) -> Result<Sealed, Error> {
+    let plaintext = Plaintext::encode(parameters, level, values, encoding)?;
     let mut rng = ChaCha20Rng::from_seed(seed);
     Ok(Sealed::new(&SeededCiphertext::encrypt(
         &plaintext, secret, &mut rng,
@@ -321,6 +334,7 @@ impl Multiplier for Packed {
             });
         }
         self.times = PhaseTimes::default();
+        self.tightness = self.plan.tightness(&self.replica.public().snapshot());
         self.link.send(&ToServer::BeginStep { step })
     }
 

@@ -1,9 +1,15 @@
 //! The server's half: products on ciphertexts.
+//!
+//! Operands of a layer wait in [panels](sphinx_he::exact::Panel) until several chunks (forward,
+//! backward) or several output tiles (gradient) are there: every weight and every input that is
+//! read from memory then serves all of them.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
-use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly};
+use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly, Panel, Products, Sums};
+use sphinx_he::exact::{SeededCiphertext, WeightPanel};
 use sphinx_he::rlwe::Parameters;
 
 use super::Upload;
@@ -11,19 +17,28 @@ use super::layout::Layout;
 use crate::error::Error;
 use crate::message::{Place, Returned, Sealed, ToClient};
 use crate::model::Snapshot;
-use crate::plan::{Plan, Return};
+use crate::plan::{Passage, Plan, Return, Tightness};
 
 /// The level at which everything is uploaded: both primes.
 const TOP: usize = 1;
 
-/// Weight polynomials of one layer for every (output tile, input tile), made when first used.
-type Polynomials = OnceLock<Vec<IntegerPoly>>;
+/// Most chunks or output tiles whose sums are computed at once, and most bytes of their uploads.
+const GROUP: usize = 16;
+const GROUP_BYTES: usize = 256 << 20;
+/// Weight polynomials transformed before they are laid out.
+const WEIGHTS_AT_ONCE: usize = 512;
+/// Blocks that one thread lays out: neighbours lie on the same pages.
+const BLOCKS_AT_ONCE: usize = 8;
+
+/// Weight polynomials of one product of a layer, a row for every sum, made when first used.
+type Polynomials = OnceLock<WeightPanel>;
 
 /// One version of the weights, with the polynomials that products need.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     plan: Plan,
     snapshot: Arc<Snapshot>,
+    tightness: Vec<Tightness>,
     forward: Vec<Polynomials>,
     backward: Vec<Polynomials>,
     mask: Vec<Polynomials>,
@@ -34,6 +49,7 @@ impl Prepared {
         let empty = || (0..plan.layouts().len()).map(|_| OnceLock::new()).collect();
         Self {
             plan: plan.clone(),
+            tightness: plan.tightness(&snapshot),
             snapshot,
             forward: empty(),
             backward: empty(),
@@ -50,129 +66,198 @@ impl Prepared {
         &self.snapshot
     }
 
-    fn forward(&self, layer: usize) -> Result<&[IntegerPoly], Error> {
-        let layout = &self.plan.layouts()[layer];
-        self.polynomials(
-            &self.forward[layer],
-            layer,
-            layout,
-            self.plan.returns(layer).forward.factor,
-            false,
-        )
+    fn passage(&self, upload: Upload, layer: usize) -> Passage {
+        self.plan.passage(upload, layer, self.tightness[layer])
     }
 
-    fn backward(&self, layer: usize) -> Result<&[IntegerPoly], Error> {
+    fn forward(&self, layer: usize) -> Result<&WeightPanel, Error> {
         let layout = &self.plan.layouts()[layer];
-        self.polynomials(
-            &self.backward[layer],
-            layer,
-            layout,
-            self.plan.returns(layer).backward.factor,
-            true,
-        )
+        let factor = self.passage(Upload::Activation, layer).returned.factor;
+        self.by_output(&self.forward[layer], layer, layout, factor)
     }
 
-    pub(crate) fn mask(&self, layer: usize) -> Result<&[IntegerPoly], Error> {
+    fn backward(&self, layer: usize) -> Result<&WeightPanel, Error> {
+        let layout = &self.plan.layouts()[layer];
+        let size = (layout.input_tiles(), layout.output_tiles());
+        let passage = self.passage(Upload::OutputGradient, layer);
+        let weights = self.snapshot.layer(layer);
+        let (parameters, form) = (
+            self.plan.parameters(),
+            (passage.level, passage.returned.factor),
+        );
+        ready(&self.backward[layer], || {
+            lay_out_weights(parameters, form, size, |input, output| {
+                layout.backward_weights(weights, output, input)
+            })
+        })
+    }
+
+    pub(crate) fn mask(&self, layer: usize) -> Result<&WeightPanel, Error> {
         let layout = &self.plan.ticket_layouts()[layer];
-        self.polynomials(&self.mask[layer], layer, layout, 1, false)
+        self.by_output(&self.mask[layer], layer, layout, 1)
     }
 
-    /// Output tile by output tile, input tiles within.
-    fn polynomials<'a>(
+    fn by_output<'a>(
         &self,
         slot: &'a Polynomials,
         layer: usize,
         layout: &Layout,
         factor: u64,
-        backward: bool,
-    ) -> Result<&'a [IntegerPoly], Error> {
-        if let Some(ready) = slot.get() {
-            return Ok(ready);
-        }
+    ) -> Result<&'a WeightPanel, Error> {
+        let size = (layout.output_tiles(), layout.input_tiles());
         let weights = self.snapshot.layer(layer);
-        let inputs = layout.input_tiles();
-        let made = (0..layout.output_tiles() * inputs)
-            .into_par_iter()
-            .map(|at| {
-                let (i, k) = (at / inputs, at % inputs);
-                let values = if backward {
-                    layout.backward_weights(weights, i, k)
-                } else {
-                    layout.forward_weights(weights, i, k)
-                };
-                IntegerPoly::new(self.plan.parameters(), TOP, &values, factor)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(slot.get_or_init(|| made))
+        ready(slot, || {
+            lay_out_weights(
+                self.plan.parameters(),
+                (TOP, factor),
+                size,
+                |output, input| layout.forward_weights(weights, output, input),
+            )
+        })
     }
 }
 
-/// Parses an upload and checks that it is encrypted as the plan says.
+fn ready(
+    slot: &Polynomials,
+    make: impl FnOnce() -> Result<WeightPanel, Error>,
+) -> Result<&WeightPanel, Error> {
+    if let Some(ready) = slot.get() {
+        return Ok(ready);
+    }
+    let made = make()?;
+    Ok(slot.get_or_init(|| made))
+}
+
+/// Rows and columns of weight polynomials, some rows at a time.
+fn lay_out_weights(
+    parameters: &Parameters,
+    (level, factor): (usize, u64),
+    (rows, columns): (usize, usize),
+    weights: impl Fn(usize, usize) -> Vec<i64> + Sync,
+) -> Result<WeightPanel, Error> {
+    let mut panel = WeightPanel::new(parameters, level, factor, rows, columns)?;
+    let at_once = (WEIGHTS_AT_ONCE / columns).max(1);
+    for first in (0..rows).step_by(at_once) {
+        let end = (first + at_once).min(rows);
+        let made = (first * columns..end * columns)
+            .into_par_iter()
+            .map(|at| {
+                let values = weights(at / columns, at % columns);
+                IntegerPoly::new(parameters, level, &values, factor)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        made.iter().try_for_each(|w| panel.check(w))?;
+        let parts: Vec<_> = panel.parts_mut().collect();
+        parts
+            .into_par_iter()
+            .with_min_len(BLOCKS_AT_ONCE)
+            .for_each(|mut part| {
+                for (at, w) in made.iter().enumerate() {
+                    part.put(first + at / columns, at % columns, w);
+                }
+            });
+    }
+    Ok(panel)
+}
+
+/// Lays ciphertexts out at the rows and columns that `place` gives.
+fn lay_out(
+    panel: &mut Panel,
+    ciphertexts: &[Ciphertext],
+    place: impl Fn(usize) -> (usize, usize) + Sync,
+) -> Result<(), Error> {
+    ciphertexts.iter().try_for_each(|c| panel.check(c))?;
+    let parts: Vec<_> = panel.parts_mut().collect();
+    parts
+        .into_par_iter()
+        .with_min_len(BLOCKS_AT_ONCE)
+        .for_each(|mut part| {
+            for (at, ciphertext) in ciphertexts.iter().enumerate() {
+                let (row, column) = place(at);
+                part.put(row, column, ciphertext);
+            }
+        });
+    Ok(())
+}
+
+fn compute(products: &Products<'_>, earlier: Option<Sums>) -> Sums {
+    let mut sums = products.room(earlier);
+    let parts: Vec<_> = sums.parts_mut().collect();
+    parts
+        .into_par_iter()
+        .for_each(|mut part| products.fill(&mut part));
+    sums
+}
+
+/// Parses an upload and checks that it is encrypted as the plan says, at the highest level.
 pub(crate) fn open(
     parameters: &Parameters,
     sealed: &Sealed,
     encoding: Encoding,
-) -> Result<Ciphertext, Error> {
+) -> Result<SeededCiphertext, Error> {
+    open_at(parameters, sealed, (TOP, encoding))
+}
+
+pub(super) fn open_at(
+    parameters: &Parameters,
+    sealed: &Sealed,
+    (level, encoding): (usize, Encoding),
+) -> Result<SeededCiphertext, Error> {
     let seeded = sealed.open(parameters)?;
-    if seeded.level() != TOP || seeded.encoding() != encoding {
+    if seeded.level() != level || seeded.encoding() != encoding {
         return Err(Error::Unexpected {
-            expected: format!("a ciphertext at level {TOP} encoded as {encoding:?}"),
+            expected: format!("a ciphertext at level {level} encoded as {encoding:?}"),
             got: format!("level {}, {:?}", seeded.level(), seeded.encoding()),
         });
     }
-    Ok(seeded.expand())
+    Ok(seeded)
 }
 
-/// `W x` of one chunk: one result per output tile.
+fn expanded(held: &mut Vec<SeededCiphertext>) -> Vec<Ciphertext> {
+    let held = std::mem::take(held);
+    held.into_par_iter().map(SeededCiphertext::expand).collect()
+}
+
+/// `W r` of one chunk of masks: one result per output tile.
 pub(crate) fn chunk_forward(
     layout: &Layout,
-    weights: &[IntegerPoly],
-    inputs: &[Ciphertext],
+    weights: &WeightPanel,
+    masks: Vec<SeededCiphertext>,
     chunk: usize,
     form: Return,
 ) -> Result<Vec<Returned>, Error> {
-    (0..layout.output_tiles())
+    let mut masks = masks;
+    let masks = expanded(&mut masks);
+    let Some(first) = masks.first() else {
+        return Ok(Vec::new());
+    };
+    let (parameters, encoding) = (first.parameters(), first.encoding());
+    let mut panel = Panel::new(parameters, TOP, encoding, masks.len(), 1)?;
+    lay_out(&mut panel, &masks, |tile| (tile, 0))?;
+    let sums = compute(&Products::weighted(weights, &panel, 0..1)?, None);
+    (0..sums.len())
         .into_par_iter()
         .map(|i| {
-            let row = &weights[i * inputs.len()..(i + 1) * inputs.len()];
-            let sum = weighted_sum(&inputs.iter().zip(row).collect::<Vec<_>>())?;
-            finish(sum, &layout.forward_positions(i, chunk), form)
+            finish(
+                sums.ciphertext(i),
+                &layout.forward_positions(i, chunk),
+                form,
+            )
         })
         .collect()
 }
 
-fn weighted_sum(terms: &[(&Ciphertext, &IntegerPoly)]) -> Result<Ciphertext, Error> {
-    let Some(((first, w), rest)) = terms.split_first() else {
-        return Err(nothing_to_sum());
-    };
-    let mut sum = first.mul_plain(w)?;
-    sum.add_dot_plain(rest)?;
-    Ok(sum)
-}
-
-fn product_sum(terms: &[(&Ciphertext, &Ciphertext)]) -> Result<Ciphertext, Error> {
-    let Some(((x, d), rest)) = terms.split_first() else {
-        return Err(nothing_to_sum());
-    };
-    let mut sum = x.mul(d)?;
-    sum.add_dot(rest)?;
-    Ok(sum)
-}
-
-fn nothing_to_sum() -> Error {
-    Error::Unexpected {
-        expected: "at least one tile".into(),
-        got: "none".into(),
-    }
-}
-
-/// Drops the prime and keeps what the plan says.
+/// Drops the prime, if it is still there, and keeps what the plan says.
 pub(crate) fn finish(
     sum: Ciphertext,
     positions: &[usize],
     form: Return,
 ) -> Result<Returned, Error> {
-    let selected = sum.drop_and_select(positions, form.truncation)?;
+    let selected = if sum.level() == 0 {
+        sum.cut_and_select(positions, form.truncation)?
+    } else {
+        sum.drop_and_select(positions, form.truncation)?
+    };
     Ok(Returned::new(&selected))
 }
 
@@ -181,21 +266,24 @@ pub(crate) fn finish(
 pub(crate) struct StepWork {
     plan: Plan,
     weights: Arc<Prepared>,
-    /// Inputs of every layer, chunk by chunk: `chunk * input_tiles + tile`.
-    inputs: Vec<Vec<Ciphertext>>,
-    /// Output gradients being received: the tiles of one chunk for the backward product, the
-    /// chunks of one tile for the gradient.
-    outputs: Vec<Ciphertext>,
+    /// Inputs of every layer: a row for every tile, a column for every chunk.
+    inputs: Vec<Option<Panel>>,
+    /// Uploads of the group being received.
+    held: Vec<SeededCiphertext>,
+    /// Sums computed before, for their memory.
+    room: Option<Sums>,
 }
 
 impl StepWork {
     pub(crate) fn new(plan: &Plan, weights: Arc<Prepared>) -> Self {
-        let inputs = vec![Vec::new(); plan.layouts().len()];
+        super::keep_freed_memory();
+        let inputs = plan.layouts().iter().map(|_| None).collect();
         Self {
             plan: plan.clone(),
             weights,
             inputs,
-            outputs: Vec::new(),
+            held: Vec::new(),
+            room: None,
         }
     }
 
@@ -206,83 +294,176 @@ impl StepWork {
         place: Place,
         sealed: &Sealed,
     ) -> Result<Vec<ToClient>, Error> {
-        let encoding = match upload {
-            Upload::Activation => self.plan.input_encoding(),
-            _ => self.plan.gradient_encoding(),
-        };
-        let ciphertext = open(self.plan.parameters(), sealed, encoding)?;
-        match upload {
-            Upload::Activation => self.activation(place, ciphertext),
-            Upload::OutputGradient => self.output_gradient(place, ciphertext),
-            Upload::ClippedGradient => self.clipped_gradient(place, ciphertext),
-        }
-    }
-
-    fn activation(&mut self, place: Place, x: Ciphertext) -> Result<Vec<ToClient>, Error> {
-        let (layer, chunk) = (usize::from(place.layer), place.chunk as usize);
-        let layout = &self.plan.layouts()[layer];
-        self.inputs[layer].push(x);
-        let tiles = layout.input_tiles();
-        if place.tile as usize + 1 < tiles {
-            return Ok(Vec::new());
-        }
-        let inputs = &self.inputs[layer][chunk * tiles..];
-        let (weights, form) = (
-            self.weights.forward(layer)?,
-            self.plan.returns(layer).forward,
-        );
-        let results = chunk_forward(layout, weights, inputs, chunk, form)?;
-        Ok(numbered(place, results, ToClient::ForwardProduct))
-    }
-
-    fn output_gradient(&mut self, place: Place, d: Ciphertext) -> Result<Vec<ToClient>, Error> {
         let layer = usize::from(place.layer);
+        let Passage {
+            level, encoding, ..
+        } = self.weights.passage(upload, layer);
+        let parameters = self.plan.parameters();
+        self.held
+            .push(open_at(parameters, sealed, (level, encoding))?);
         let layout = &self.plan.layouts()[layer];
-        self.outputs.push(d);
-        if self.outputs.len() < layout.output_tiles() {
+        let (chunk, tile) = (place.chunk as usize, place.tile as usize);
+        // What must be complete before there are sums, and how many of it there are.
+        let (each, at, all) = match upload {
+            Upload::Activation => (layout.input_tiles(), chunk, layout.chunks()),
+            Upload::OutputGradient => (layout.output_tiles(), chunk, layout.chunks()),
+            Upload::ClippedGradient => (layout.chunks(), tile, layout.output_tiles()),
+        };
+        let group = at / self.group(each) * self.group(each);
+        let complete = self.held.len() == each * (at + 1 - group);
+        let full = at + 1 == all || at + 1 == group + self.group(each);
+        if !(complete && full) {
             return Ok(Vec::new());
         }
-        let (outputs, inputs) = (std::mem::take(&mut self.outputs), layout.input_tiles());
-        let (weights, form) = (
-            self.weights.backward(layer)?,
-            self.plan.returns(layer).backward,
-        );
-        let results = (0..inputs)
-            .into_par_iter()
-            .map(|k| {
-                let column = weights[k..].iter().step_by(inputs);
-                let sum = weighted_sum(&outputs.iter().zip(column).collect::<Vec<_>>())?;
-                let positions = layout.backward_positions(k, place.chunk as usize);
-                finish(sum, &positions, form)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(numbered(place, results, ToClient::BackwardProduct))
+        let held = expanded(&mut self.held);
+        match upload {
+            Upload::Activation => self.activations(place.layer, group..at + 1, &held),
+            Upload::OutputGradient => self.output_gradients(place.layer, group..at + 1, &held),
+            Upload::ClippedGradient => self.clipped_gradients(place.layer, group..at + 1, &held),
+        }
     }
 
-    fn clipped_gradient(&mut self, place: Place, d: Ciphertext) -> Result<Vec<ToClient>, Error> {
-        let (layer, i) = (usize::from(place.layer), place.tile as usize);
-        let layout = &self.plan.layouts()[layer];
-        self.outputs.push(d);
-        if self.outputs.len() < layout.chunks() {
-            return Ok(Vec::new());
-        }
-        // All chunks of this output tile are here: one reduction for the whole sum.
-        let (outputs, tiles) = (std::mem::take(&mut self.outputs), layout.input_tiles());
-        let (inputs, form) = (&self.inputs[layer], self.plan.returns(layer).gradient);
-        (0..tiles)
-            .into_par_iter()
-            .map(|k| {
-                let column = inputs[k..].iter().step_by(tiles);
-                let sum = product_sum(&column.zip(&outputs).collect::<Vec<_>>())?;
-                let result = finish(sum, &layout.gradient_positions(i, k), form)?;
-                let place = Place {
-                    chunk: k as u32,
-                    ..place
-                };
-                Ok(ToClient::GradientProduct(place, result))
-            })
-            .collect()
+    /// How many chunks or tiles of `each` uploads make a group.
+    fn group(&self, each: usize) -> usize {
+        let bytes = each * 2 * (TOP + 1) * size_of::<u64>() * self.plan.parameters().degree();
+        (GROUP_BYTES / bytes).clamp(1, GROUP)
     }
+
+    fn activations(
+        &mut self,
+        layer: u16,
+        chunks: Range<usize>,
+        held: &[Ciphertext],
+    ) -> Result<Vec<ToClient>, Error> {
+        let at = usize::from(layer);
+        let layout = &self.plan.layouts()[at];
+        let form = self.weights.passage(Upload::Activation, at).returned;
+        let tiles = layout.input_tiles();
+        let panel = match &mut self.inputs[at] {
+            Some(panel) => panel,
+            empty => {
+                let (p, encoding) = (self.plan.parameters(), self.plan.input_encoding());
+                empty.insert(Panel::new(p, TOP, encoding, tiles, layout.chunks())?)
+            }
+        };
+        lay_out(panel, held, |at| (at % tiles, chunks.start + at / tiles))?;
+        let weights = self.weights.forward(at)?;
+        let products = Products::weighted(weights, panel, chunks.clone())?;
+        let sums = compute(&products, self.room.take());
+        let results = results(
+            &sums,
+            layout.output_tiles(),
+            |group, tile| {
+                let place = place(layer, chunks.start + group, tile);
+                let positions = layout.forward_positions(tile, chunks.start + group);
+                (place, positions, ToClient::ForwardProduct)
+            },
+            form,
+        );
+        self.room = Some(sums);
+        results
+    }
+
+    fn output_gradients(
+        &mut self,
+        layer: u16,
+        chunks: Range<usize>,
+        held: &[Ciphertext],
+    ) -> Result<Vec<ToClient>, Error> {
+        let at = usize::from(layer);
+        let layout = &self.plan.layouts()[at];
+        let Passage {
+            level,
+            encoding,
+            returned: form,
+        } = self.weights.passage(Upload::OutputGradient, at);
+        let (p, tiles) = (self.plan.parameters(), layout.output_tiles());
+        let mut panel = Panel::new(p, level, encoding, tiles, chunks.len())?;
+        lay_out(&mut panel, held, |at| (at % tiles, at / tiles))?;
+        let weights = self.weights.backward(at)?;
+        let products = Products::weighted(weights, &panel, 0..chunks.len())?;
+        let sums = compute(&products, self.room.take());
+        let results = results(
+            &sums,
+            layout.input_tiles(),
+            |group, tile| {
+                let place = place(layer, chunks.start + group, tile);
+                let positions = layout.backward_positions(tile, chunks.start + group);
+                (place, positions, ToClient::BackwardProduct)
+            },
+            form,
+        );
+        self.room = Some(sums);
+        results
+    }
+
+    fn clipped_gradients(
+        &mut self,
+        layer: u16,
+        tiles: Range<usize>,
+        held: &[Ciphertext],
+    ) -> Result<Vec<ToClient>, Error> {
+        let at = usize::from(layer);
+        let (layout, form) = (&self.plan.layouts()[at], self.plan.returns(at).gradient);
+        let chunks = layout.chunks();
+        let (p, encoding) = (self.plan.parameters(), self.plan.gradient_encoding());
+        let mut panel = Panel::new(p, TOP, encoding, tiles.len(), chunks)?;
+        lay_out(&mut panel, held, |at| (at / chunks, at % chunks))?;
+        let Some(inputs) = &self.inputs[at] else {
+            return Err(Error::Unexpected {
+                expected: "inputs before output gradients".into(),
+                got: "none".into(),
+            });
+        };
+        let sums = compute(&Products::of(&panel, inputs)?, self.room.take());
+        // The input tile stands in `chunk`.
+        let results = results(
+            &sums,
+            layout.input_tiles(),
+            |group, input| {
+                let output = tiles.start + group;
+                let place = place(layer, input, output);
+                (
+                    place,
+                    layout.gradient_positions(output, input),
+                    ToClient::GradientProduct,
+                )
+            },
+            form,
+        );
+        self.room = Some(sums);
+        results
+    }
+}
+
+fn place(layer: u16, chunk: usize, tile: usize) -> Place {
+    Place {
+        layer,
+        chunk: chunk as u32,
+        tile: tile as u32,
+    }
+}
+
+/// Where a result belongs, the coefficients it carries and the message it goes into.
+type Destination = (Place, Vec<usize>, fn(Place, Returned) -> ToClient);
+
+/// Finishes all sums, of which there are `each` to every chunk or output tile of the group.
+fn results(
+    sums: &Sums,
+    each: usize,
+    destination: impl Fn(usize, usize) -> Destination + Sync,
+    form: Return,
+) -> Result<Vec<ToClient>, Error> {
+    (0..sums.len())
+        .into_par_iter()
+        .map(|at| {
+            let (place, positions, message) = destination(at / each, at % each);
+            Ok(message(
+                place,
+                finish(sums.ciphertext(at), &positions, form)?,
+            ))
+        })
+        .collect()
 }
 
 /// Names results by tile.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use sphinx_he::exact::Ciphertext;
+use sphinx_he::exact::{Ciphertext, SeededCiphertext};
 
 use crate::error::Error;
 use crate::grid::product;
@@ -60,7 +60,7 @@ impl Tickets {
 
 /// Parses a bias change.
 pub(super) fn open_bias(plan: &Plan, sealed: &Sealed) -> Result<Ciphertext, Error> {
-    open(plan.parameters(), sealed, plan.bias_encoding())
+    Ok(open(plan.parameters(), sealed, plan.bias_encoding())?.expand())
 }
 
 /// A batch of tickets being prepared.
@@ -70,7 +70,7 @@ pub(super) struct Preparation {
     plan: Plan,
     weights: Arc<Prepared>,
     script: VecDeque<Place>,
-    held: Vec<Ciphertext>,
+    held: Vec<SeededCiphertext>,
 }
 
 impl Preparation {
@@ -122,7 +122,7 @@ impl Preparation {
         if self.held.len() == layout.input_tiles() {
             let held = std::mem::take(&mut self.held);
             let (weights, form) = (self.weights.mask(layer)?, self.plan.returns(layer).mask);
-            let results = chunk_forward(layout, weights, &held, place.chunk as usize, form)?;
+            let results = chunk_forward(layout, weights, held, place.chunk as usize, form)?;
             replies = numbered(place, results, ToClient::MaskProduct);
         }
         let done = self.script.is_empty();

@@ -9,8 +9,8 @@ use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
 
 use super::*;
 use crate::message::{Masked, ModelId, Released, Sealed, TicketId};
-use crate::model::ModelVersion;
-use crate::packed::encrypt;
+use crate::model::{ModelVersion, PublicModel};
+use crate::packed::encrypt_level;
 use crate::plan::{Limits, Plan, PlanChoices, PlanLiteral};
 
 fn plan_with(outputs: usize) -> Plan {
@@ -69,15 +69,14 @@ impl Walker {
     }
 
     fn sealed(&mut self, encoding: sphinx_he::exact::Encoding) -> Sealed {
+        self.sealed_at(1, encoding)
+    }
+
+    fn sealed_at(&mut self, level: usize, encoding: sphinx_he::exact::Encoding) -> Sealed {
         self.seed += 1;
-        encrypt(
-            self.plan.parameters(),
-            &self.secret,
-            &[0; 4],
-            encoding,
-            [self.seed; 32],
-        )
-        .unwrap()
+        let (parameters, secret) = (self.plan.parameters(), &self.secret);
+        let seed = [self.seed; 32];
+        encrypt_level(parameters, secret, &[0; 4], (level, encoding), seed).unwrap()
     }
 
     fn open(&self) -> ToServer {
@@ -94,19 +93,15 @@ impl Walker {
     }
 
     fn upload(&mut self, upload: Upload, place: Place) -> ToServer {
+        let layer = usize::from(place.layer);
+        let initial = PublicModel::initial(self.plan.grid()).snapshot();
+        let tightness = self.plan.tightness(&initial)[layer];
+        let passage = self.plan.passage(upload, layer, tightness);
+        let sealed = self.sealed_at(passage.level, passage.encoding);
         match upload {
-            Upload::Activation => {
-                let encoding = self.plan.input_encoding();
-                ToServer::Activation(place, self.sealed(encoding))
-            }
-            Upload::OutputGradient => {
-                let encoding = self.plan.gradient_encoding();
-                ToServer::OutputGradient(place, self.sealed(encoding))
-            }
-            Upload::ClippedGradient => {
-                let encoding = self.plan.gradient_encoding();
-                ToServer::ClippedGradient(place, self.sealed(encoding))
-            }
+            Upload::Activation => ToServer::Activation(place, sealed),
+            Upload::OutputGradient => ToServer::OutputGradient(place, sealed),
+            Upload::ClippedGradient => ToServer::ClippedGradient(place, sealed),
         }
     }
 }
@@ -156,7 +151,7 @@ fn every_message(walker: &mut Walker) -> Vec<ToServer> {
     vec![
         hello(),
         walker.open(),
-        ToServer::LoadModel(crate::model::PublicModel::initial(plan.grid()).export()),
+        ToServer::LoadModel(PublicModel::initial(plan.grid()).export()),
         ToServer::AttachModel {
             id: ModelId([1; 16]),
             digest: plan.digest(),

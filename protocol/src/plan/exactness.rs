@@ -15,6 +15,7 @@ use sphinx_nn::network::LinearKind;
 
 use super::grid::{backward_bound, forward_bound};
 use super::returns::{LayerReturns, Return, choose, plain};
+use super::tight::longest;
 use super::{Checked, Scales};
 use crate::error::Error;
 use crate::model::{BIAS_LIMIT, LARGEST_STEP};
@@ -43,6 +44,10 @@ pub enum Phase {
     Mask,
     /// the sum of all encrypted bias updates
     Backup,
+    /// `W x` by [short](super::Tightness) weights
+    TightForward,
+    /// `W^T d` by short weights
+    TightBackward,
 }
 
 impl fmt::Display for Phase {
@@ -53,6 +58,8 @@ impl fmt::Display for Phase {
             Self::Gradient => "gradient",
             Self::Mask => "mask",
             Self::Backup => "bias backup",
+            Self::TightForward => "forward, short weights",
+            Self::TightBackward => "backward, short weights",
         })
     }
 }
@@ -114,13 +121,19 @@ pub(super) fn analyse(plan: &Checked, inexact: bool) -> Result<Analysis, Error> 
         let (backward, dx) = analyst.backward(layer)?;
         let (gradient, g) = analyst.gradient(layer)?;
         let (mask, r) = analyst.mask(layer)?;
-        let products = [
+        let tight_forward = analyst.tight(Phase::TightForward, layer)?;
+        let tight_backward = analyst.tight(Phase::TightBackward, layer)?;
+        let mut products = vec![
             (Phase::Forward, y),
             (Phase::Backward, dx),
             (Phase::Gradient, g),
             (Phase::Mask, r),
         ];
-        let used = |phase: &Phase| layer > 0 || *phase != Phase::Backward;
+        products.extend(tight_forward.map(|(_, margin)| (Phase::TightForward, margin)));
+        products.extend(tight_backward.map(|(_, margin)| (Phase::TightBackward, margin)));
+
+        let backward_phase = [Phase::Backward, Phase::TightBackward];
+        let used = |phase: &Phase| layer > 0 || !backward_phase.contains(phase);
         rows.extend(
             products
                 .iter()
@@ -132,6 +145,8 @@ pub(super) fn analyse(plan: &Checked, inexact: bool) -> Result<Analysis, Error> 
             backward,
             gradient,
             mask,
+            tight_forward: tight_forward.as_ref().map(|(returned, _)| *returned),
+            tight_backward: tight_backward.map(|(returned, _)| returned),
         });
     }
     let (backup, margin) = analyst.backup()?;
@@ -212,6 +227,55 @@ impl Analyst<'_> {
                 Ok(budget::linear(p, norms, 1, encoding, factor, norm, sum, 1)?)
             },
         )
+    }
+
+    /// A product by short weights: by Cauchy and Schwarz no sum is above the length of the weights
+    /// of one result times that of what they meet. Nothing where such weights gain nothing, or
+    /// where it would not be exact.
+    fn tight(&self, phase: Phase, layer: usize) -> Result<Option<(Return, Margin)>, Error> {
+        let (plan, p) = (self.plan, &self.plan.parameters);
+        let (format, layout) = (&plan.grid.formats()[layer], &plan.layouts[layer]);
+        let (fan_in, fan_out) = plan.grid.network().linears()[layer].fans();
+        let (fan, limit, tile) = match phase {
+            Phase::TightForward => (fan_in, format.x_limit, layout.tiling().outputs_per_tile),
+            _ => (fan_out, format.d_limit, layout.tiling().inputs_per_tile),
+        };
+        let length = longest(format).min((fan as f64).sqrt() * f64::from(format.w_limit));
+        let norm = tile as f64 * length * length;
+        let sum = (fan as f64).sqrt() * f64::from(limit) * length;
+        if self.inexact {
+            return Ok(None);
+        }
+        let (returned, margin) = if phase == Phase::TightForward {
+            let least = self.scales.usual_factor(self.scales.x);
+            let least = least.saturating_sub(BELOW_USUAL);
+            let encoding = Encoding::scaled(1 << self.scales.x);
+            self.decide(
+                1,
+                Some(self.scales.x),
+                least..=LARGEST_FACTOR.max(least),
+                |factor| {
+                    let (norms, drops) = (self.norms, 1);
+                    let at = budget::linear(p, norms, 1, encoding, factor, norm, sum, drops)?;
+                    Ok(at)
+                },
+            )?
+        } else {
+            let scales = 1..=LARGEST_FACTOR;
+            let choice = choose(p, self.norms, 1, scales, |scale| {
+                let (norms, encoding) = (self.norms, Encoding::scaled(scale.into()));
+                Ok(budget::linear(p, norms, 0, encoding, 1, norm, sum, 0)?)
+            })?;
+            let returned = Return {
+                degree: 1,
+                factor: 1,
+                encoding: Encoding::scaled(1 << choice.log2_factor),
+                truncation: choice.truncation,
+            };
+            (returned, choice.margin)
+        };
+        let row = Exactness::new(layer, phase, &margin);
+        Ok(row.holds(LOG2_FAILURE).then_some((returned, margin)))
     }
 
     fn gradient(&self, layer: usize) -> Result<(Return, Margin), Error> {

@@ -14,7 +14,6 @@ use sphinx_he::rlwe::{Parameters, SecretNorms};
 
 use super::LOG2_COEFFICIENTS;
 use crate::error::Error;
-use crate::packed::Upload;
 
 /// log2 of the accepted failure probability when bits are cut: stricter than that of a plan,
 /// because the error of one cut coefficient is uniform where the tail is taken as Gaussian.
@@ -46,18 +45,10 @@ pub struct LayerReturns {
     pub gradient: Return,
     /// `W r`
     pub mask: Return,
-}
-
-impl LayerReturns {
-    /// The results that one kind of upload brings back.
-    #[must_use]
-    pub const fn of(&self, upload: Upload) -> Return {
-        match upload {
-            Upload::Activation => self.forward,
-            Upload::OutputGradient => self.backward,
-            Upload::ClippedGradient => self.gradient,
-        }
-    }
+    /// `W x` by [short](super::Tightness) weights, where that is any different.
+    pub tight_forward: Option<Return>,
+    /// `W^T d` by short weights, of uploads at level 0 encoded as these results.
+    pub tight_backward: Option<Return>,
 }
 
 /// What is decided for one product.

@@ -98,6 +98,12 @@ proptest! {
         let got: Vec<i64> = got.iter().map(|&g| g as i64).collect();
         prop_assert_eq!(&got, &gradient);
 
+        prop_assert!(ShortPatches::fit(shape, 255, D_LIMIT));
+        let mut short = ShortPatches::default();
+        short.spread(shape, x);
+        let got: Vec<i64> = short.gradient(shape, d).iter().map(|&g| g.into()).collect();
+        prop_assert_eq!(&got, &gradient);
+
         let mut got = vec![0; x.len()];
         patches.backward(shape, w, d, &mut got);
         prop_assert_eq!(&got, &dx);
