@@ -47,14 +47,18 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         .transpose()?;
     let trained = match &server {
         Some(server) if engine == Engine::Packed => {
-            job.train_packed(server, None, &randomness, &mut begun, &mut bar)?
+            job.train_packed(server, None, &randomness, &mut begun, &mut bar)
         }
         Some(server) if engine == Engine::PureHe => {
-            job.train_pure_he(server, &randomness, &mut begun, &mut bar)?
+            job.train_pure_he(server, &randomness, &mut begun, &mut bar)
         }
-        Some(server) => job.train_paper(server, &randomness, &mut begun, &mut bar)?,
-        None => job.train_local(&randomness, &mut begun, &mut bar)?,
+        Some(server) => job.train_paper(server, &randomness, &mut begun, &mut bar),
+        None => job.train_local(&randomness, &mut begun, &mut bar),
     };
+    let trained = trained.with_context(|| {
+        let folder = run.path().display();
+        format!("the run stopped; `sphinx train --run-dir {folder} --resume` goes on with it")
+    })?;
     drop(server);
     bar.finish();
     keep_model(&job, &trained, &run)?;
