@@ -5,8 +5,6 @@
 //! that leave room, and so many bits cut off that up to every fourth result is wrong. Weights are
 //! as long as short weights may be, and in every run one result is the largest sum there can be.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -15,9 +13,8 @@ use sphinx_protocol::format::Integers;
 use sphinx_protocol::grid::{Engine, Local, Multiplier};
 use sphinx_protocol::model::Replica;
 use sphinx_protocol::packed::Upload;
-use sphinx_protocol::packed::estimate::counts;
 use sphinx_protocol::plan::{Passage, Phase, Plan, Tightness};
-use sphinx_protocol::view::{Seen, View};
+use sphinx_protocol::view::View;
 use sphinx_tests::fixture::{
     architecture, choices, hub, packed_from, random_data, toy_plan, train,
 };
@@ -26,6 +23,8 @@ use super::worst::{
     Party, Tally, backward_polys, extreme, filled, flat, forward_polys, inexact, literal, product,
     tiling,
 };
+
+use crate::transcript::forms::{planned_bytes, seen_bytes};
 
 const SHORT: Tightness = Tightness {
     forward: true,
@@ -171,32 +170,6 @@ fn tight_forms_fail_for_longer_weights() {
         let broken = std::panic::catch_unwind(|| tally.judge(&case.plan, case.layer, phase));
         assert_eq!(broken.is_err(), phase == Phase::TightBackward, "{phase}");
     }
-}
-
-/// Bytes of each kind of message of the products of one step, as the frames on the wire have them.
-fn seen_bytes(seen: &[Seen]) -> BTreeMap<&'static str, usize> {
-    let mut bytes = BTreeMap::new();
-    for s in seen.iter().filter(|s| s.digest.is_some()) {
-        if !["BiasUpdate", "Biases"].contains(&s.name) {
-            *bytes.entry(s.name).or_default() += s.bytes + 4;
-        }
-    }
-    bytes
-}
-
-/// The same, from the plan and the forms alone.
-fn planned_bytes(plan: &Plan, tightness: &[Tightness]) -> BTreeMap<&'static str, usize> {
-    let mut bytes = BTreeMap::new();
-    for phase in counts(plan, tightness) {
-        let (up, down) = match phase.upload {
-            Upload::Activation => ("Activation", "ForwardProduct"),
-            Upload::OutputGradient => ("OutputGradient", "BackwardProduct"),
-            Upload::ClippedGradient => ("ClippedGradient", "GradientProduct"),
-        };
-        *bytes.entry(up).or_default() += phase.bytes_up;
-        *bytes.entry(down).or_default() += phase.bytes_down;
-    }
-    bytes
 }
 
 proptest! {
