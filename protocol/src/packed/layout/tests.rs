@@ -246,7 +246,7 @@ fn groups_are_limited_in_bytes() {
         samples_per_chunk: 1,
     };
     let layout = Layout::new(1 << 13, &LinearShape::dense(1, 1), 1, tiling).unwrap();
-    let bytes = 4 * 8 << 13;
+    let bytes = (4 * 8) << 13;
     assert_eq!(layout.group(1), 16);
     assert_eq!(layout.group((64 << 20) / bytes), 4);
     assert_eq!(layout.group((256 << 20) / bytes), 1);
