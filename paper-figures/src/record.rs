@@ -90,6 +90,11 @@ pub mod label {
     pub const ACCOUNTANT: &str = "accountant";
     /// Where the noise came from.
     pub const NOISE: &str = "noise";
+    /// [`TIME`] for a run that was measured for its time and traffic, too short to say anything by
+    /// its accuracy: figures of accuracy leave it out.
+    pub const PURPOSE: &str = "purpose";
+    /// The value of [`PURPOSE`] for such a run.
+    pub const TIME: &str = "time";
     /// Labels that say where a number comes from; they do not tell series apart.
     pub const PROVENANCE: [&str; 5] = [MACHINE, COMMAND, VERSION, FINISHED, NOISE];
     /// A name that splits runs of one engine and model into series, such as `"loopback"`.
@@ -258,6 +263,14 @@ impl Record {
     pub fn with_samples(mut self, name: impl Into<String>, values: Vec<f64>) -> Self {
         self.samples.insert(name.into(), values);
         self
+    }
+
+    /// Whether the run was to learn something: its purpose was not [`label::TIME`].
+    #[must_use]
+    pub fn is_for_accuracy(&self) -> bool {
+        self.labels
+            .get(label::PURPOSE)
+            .is_none_or(|p| p != label::TIME)
     }
 
     /// Whether the encryption parameters were insecure ones, for tests only.

@@ -335,12 +335,29 @@ pub struct TrainArgs {
     /// Steps between checkpoints, 0 for none [default: 1; with --seed 25]
     #[arg(long, value_name = "N")]
     pub checkpoint_every: Option<u64>,
+    /// A label for the record, as NAME=VALUE; purpose=time keeps a run that was only to be timed out
+    /// of figures of accuracy
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
     /// Draw the figures of this run as well
     #[arg(long)]
     pub figures: bool,
     /// How results are told.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// A label of a record.
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, _)) if crate::report::LABELS.contains(&name) => Err(format!(
+            "every record has a label {name}; choose another name"
+        )),
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("expected NAME=VALUE, such as purpose=time".to_owned()),
+    }
 }
 
 /// `sphinx plan`.

@@ -62,12 +62,9 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
     run.write(STATEMENT, &format!("{statement}\n"))?;
     let opponent = Opponent::measure(&job)?;
     let summary = Summary::new(&trained.history, trained.history.steady(), &opponent)?;
-    run.append(&report::training_record(
-        "train",
-        &job,
-        &trained,
-        Some(&summary),
-    ))?;
+    let mut record = report::training_record("train", &job, &trained, Some(&summary));
+    record.labels.extend(args.labels.iter().cloned());
+    run.append(&record)?;
     if args.figures {
         figures::render_all(&run.records()?, &run.path().join("figures"))
             .context("drawing the figures")?;

@@ -54,7 +54,8 @@ pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>
 }
 
 fn drawable(record: &Record) -> Result<bool, FigureError> {
-    Ok(record.metrics.contains_key(metric::ACCURACY) && epsilon(record)?.is_some())
+    let has = record.metrics.contains_key(metric::ACCURACY) && record.is_for_accuracy();
+    Ok(has && epsilon(record)?.is_some())
 }
 
 /// Epsilon of a record, infinite without privacy, `None` where the record says nothing.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::plot::Shape;
 use crate::plot::text;
-use crate::record::{metric, sample};
+use crate::record::{label, metric, sample};
 use proptest::prelude::*;
 
 const BUILDS: [Build; 4] = [
@@ -299,4 +299,22 @@ fn control_characters_do_not_break_the_file() {
     let record = full("t", "cl\u{1}ear <&>", "d", 1);
     let svg = render::svg(&build_all(&[record])[0].scene).unwrap();
     assert!(svg.contains("cl ear &lt;&amp;&gt;") && !svg.contains('\u{1}'));
+}
+
+/// A few steps that were timed say nothing about what can be learned.
+#[test]
+fn runs_for_time_are_not_drawn_as_accuracy() {
+    let whole = full("a", "packed", "d", 1);
+    let timed = full("b", "packed", "d", 2).with_label(label::PURPOSE, label::TIME);
+    for build in [accuracy_vs_epsilon::build, training_curve::build] {
+        let alone = build(std::slice::from_ref(&timed), &Options::default());
+        assert!(matches!(alone, Err(FigureError::NothingToDraw { .. })));
+        let both = build(&[whole.clone(), timed.clone()], &Options::default()).unwrap();
+        assert_eq!(
+            both,
+            build(std::slice::from_ref(&whole), &Options::default()).unwrap()
+        );
+    }
+    let phases = time_per_phase::build(std::slice::from_ref(&timed), &Options::default());
+    assert_eq!(phases.unwrap().len(), 1);
 }

@@ -77,6 +77,9 @@ pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>
 
 /// Whether a record has a curve, once its series are sure to fit together.
 fn drawable(record: &Record) -> Result<bool, FigureError> {
+    if !record.is_for_accuracy() {
+        return Ok(false);
+    }
     let Some(steps) = record
         .samples
         .get(sample::CURVE_STEP)
