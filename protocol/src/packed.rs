@@ -100,3 +100,6 @@ pub(crate) fn transposed(layer: usize, tiles: usize, chunks: usize) -> impl Iter
         ..p
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::format::LayerFormat;
 use crate::model::{BIAS_LIMIT, Snapshot};
 use crate::packed::Upload;
-use crate::packed::layout::{Layout, Tiling};
+use crate::packed::layout::{Held, Layout, Tiling};
 
 mod exactness;
 mod grid;
@@ -249,8 +249,8 @@ pub struct Limits {
     pub parameters: usize,
     /// Largest batch capacity, and largest number of tickets prepared at once.
     pub rows: usize,
-    /// Most bytes of polynomials that one model may make the server hold at a time: the
-    /// ciphertexts of a step or of a batch of tickets, and weights prepared for products.
+    /// Most bytes of polynomials that one model may make the server hold at a time: those of a
+    /// step and of a batch of tickets, and weights prepared for both. See [`Held`].
     pub bytes: usize,
 }
 
@@ -260,7 +260,7 @@ impl Default for Limits {
             degree: 1 << 13,
             parameters: 4_000_000,
             rows: 1 << 15,
-            bytes: 4 << 30,
+            bytes: 6 << 30,
         }
     }
 }
@@ -305,14 +305,11 @@ impl Plan {
             literal.tickets,
             &literal.ticket_tilings,
         )?;
-        for layouts in [&layouts, &ticket_layouts] {
-            let held = layouts
-                .iter()
-                .map(Layout::polynomials)
-                .fold(0, usize::saturating_add);
-            let held = held.saturating_mul(2 * 8 * parameters.degree());
-            check("bytes held by the server", held, limits.bytes)?;
-        }
+        let training = layouts.iter().map(Layout::held);
+        let tickets = ticket_layouts.iter().map(Layout::held_for_tickets);
+        let held = Held::bytes(training, parameters.degree())
+            .saturating_add(Held::bytes(tickets, parameters.degree()));
+        check("bytes held by the server", held, limits.bytes)?;
         let checked = Checked {
             literal: literal.clone(),
             grid,

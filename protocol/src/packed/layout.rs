@@ -34,7 +34,8 @@ use crate::format::Integers;
 
 mod cost;
 
-pub use cost::Counts;
+pub(crate) use cost::WEIGHTS_AT_ONCE;
+pub use cost::{Counts, Held};
 
 /// The free choices of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

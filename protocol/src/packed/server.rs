@@ -13,7 +13,7 @@ use sphinx_he::exact::{SeededCiphertext, WeightPanel};
 use sphinx_he::rlwe::Parameters;
 
 use super::Upload;
-use super::layout::Layout;
+use super::layout::{Layout, WEIGHTS_AT_ONCE};
 use crate::error::Error;
 use crate::message::{Place, Returned, Sealed, ToClient};
 use crate::model::Snapshot;
@@ -22,11 +22,6 @@ use crate::plan::{Passage, Plan, Return, Tightness};
 /// The level at which everything is uploaded: both primes.
 const TOP: usize = 1;
 
-/// Most chunks or output tiles whose sums are computed at once, and most bytes of their uploads.
-const GROUP: usize = 16;
-const GROUP_BYTES: usize = 256 << 20;
-/// Weight polynomials transformed before they are laid out.
-const WEIGHTS_AT_ONCE: usize = 512;
 /// Blocks that one thread lays out: neighbours lie on the same pages.
 const BLOCKS_AT_ONCE: usize = 8;
 
@@ -309,9 +304,10 @@ impl StepWork {
             Upload::OutputGradient => (layout.output_tiles(), chunk, layout.chunks()),
             Upload::ClippedGradient => (layout.chunks(), tile, layout.output_tiles()),
         };
-        let group = at / self.group(each) * self.group(each);
+        let size = layout.group(each);
+        let group = at / size * size;
         let complete = self.held.len() == each * (at + 1 - group);
-        let full = at + 1 == all || at + 1 == group + self.group(each);
+        let full = at + 1 == all || at + 1 == group + size;
         if !(complete && full) {
             return Ok(Vec::new());
         }
@@ -321,12 +317,6 @@ impl StepWork {
             Upload::OutputGradient => self.output_gradients(place.layer, group..at + 1, &held),
             Upload::ClippedGradient => self.clipped_gradients(place.layer, group..at + 1, &held),
         }
-    }
-
-    /// How many chunks or tiles of `each` uploads make a group.
-    fn group(&self, each: usize) -> usize {
-        let bytes = each * 2 * (TOP + 1) * size_of::<u64>() * self.plan.parameters().degree();
-        (GROUP_BYTES / bytes).clamp(1, GROUP)
     }
 
     fn activations(

@@ -496,6 +496,48 @@ fn ciphertexts_of_another_kind_or_broken_ones_are_refused() {
     assert!(server.step(good).is_ok());
 }
 
+/// Output gradients in the form of longer or shorter weights than the server has, in either
+/// direction; forward, uploads are of one form.
+#[test]
+fn uploads_of_the_other_form_are_refused() {
+    let plan = crate::packed::tests::plan();
+    let [tight, wide] = crate::packed::tests::passages(&plan, Upload::OutputGradient, 1);
+    assert_eq!((tight.level, wide.level), (0, 1));
+    for long in [false, true] {
+        let mut walker = Walker::new(plan.clone());
+        let mut messages = vec![hello(), walker.open()];
+        if long {
+            let flat = vec![2.0; plan.network().parameter_count()];
+            let replica = crate::model::Replica::starting_from(plan.grid(), &flat).unwrap();
+            messages.push(ToServer::LoadModel(replica.public().export()));
+        }
+        messages.extend([walker.biases(), ToServer::BeginStep { step: 0 }]);
+        let steps = script(&plan);
+        let (forward, rest) = steps.split_at(
+            steps
+                .iter()
+                .position(|s| s.0 == Upload::OutputGradient)
+                .unwrap(),
+        );
+        for &(upload, place) in forward {
+            messages.push(walker.upload(upload, place));
+        }
+        let (right, wrong) = if long { (wide, tight) } else { (tight, wide) };
+        for (form, fine) in [(right, true), (wrong, false)] {
+            let (server, _) = after(&hub(), messages.clone());
+            let sealed = walker.sealed_at(form.level, form.encoding);
+            let upload = ToServer::OutputGradient(rest[0].1, sealed);
+            if fine {
+                assert!(server.step(upload).is_ok());
+            } else {
+                let (reason, detail) = refusal(server, upload);
+                assert_eq!(reason, Refusal::Protocol);
+                assert!(detail.contains("at level"), "{detail}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_update_of_the_wrong_length_is_refused() {
     let hub = hub();

@@ -14,7 +14,7 @@ use sphinx_he::rlwe::{Parameters, SecretNorms};
 use sphinx_nn::network::LinearKind;
 
 use super::grid::{backward_bound, forward_bound};
-use super::returns::{LayerReturns, Return, choose, plain};
+use super::returns::{Cut, LayerReturns, Return, choose, plain};
 use super::tight::longest;
 use super::{Checked, Scales};
 use crate::error::Error;
@@ -179,7 +179,7 @@ impl Analyst<'_> {
             let usual = scale.map_or(0, |scale| self.scales.usual_factor(scale));
             plain(usual.min(*log2_factors.end()), margin_of)?
         } else {
-            choose(p, norms, degree, log2_factors, margin_of)?
+            choose((p, norms), degree, Cut::EXACT, log2_factors, margin_of)?
         };
         let encoding = match scale {
             Some(scale) => dropped(p, scale + choice.log2_factor),
@@ -230,52 +230,66 @@ impl Analyst<'_> {
     }
 
     /// A product by short weights: by Cauchy and Schwarz no sum is above the length of the weights
-    /// of one result times that of what they meet. Nothing where such weights gain nothing, or
-    /// where it would not be exact.
+    /// of one result times that of what they meet. Nothing where it would not be exact. A plan
+    /// that may fail on purpose takes these products so far that they do.
     fn tight(&self, phase: Phase, layer: usize) -> Result<Option<(Return, Margin)>, Error> {
-        let (plan, p) = (self.plan, &self.plan.parameters);
-        let (format, layout) = (&plan.grid.formats()[layer], &plan.layouts[layer]);
-        let (fan_in, fan_out) = plan.grid.network().linears()[layer].fans();
-        let (fan, limit, tile) = match phase {
-            Phase::TightForward => (fan_in, format.x_limit, layout.tiling().outputs_per_tile),
-            _ => (fan_out, format.d_limit, layout.tiling().inputs_per_tile),
-        };
-        let length = longest(format).min((fan as f64).sqrt() * f64::from(format.w_limit));
-        let norm = tile as f64 * length * length;
-        let sum = (fan as f64).sqrt() * f64::from(limit) * length;
-        if self.inexact {
-            return Ok(None);
-        }
-        let (returned, margin) = if phase == Phase::TightForward {
-            let least = self.scales.usual_factor(self.scales.x);
-            let least = least.saturating_sub(BELOW_USUAL);
-            let encoding = Encoding::scaled(1 << self.scales.x);
-            self.decide(
-                1,
-                Some(self.scales.x),
-                least..=LARGEST_FACTOR.max(least),
-                |factor| {
-                    let (norms, drops) = (self.norms, 1);
-                    let at = budget::linear(p, norms, 1, encoding, factor, norm, sum, drops)?;
-                    Ok(at)
-                },
-            )?
+        let p = &self.plan.parameters;
+        let (norm, sum) = self.short(phase, layer);
+        let (cut, target) = if self.inexact {
+            (Cut::VISIBLE, f64::INFINITY)
         } else {
-            let scales = 1..=LARGEST_FACTOR;
-            let choice = choose(p, self.norms, 1, scales, |scale| {
-                let (norms, encoding) = (self.norms, Encoding::scaled(scale.into()));
-                Ok(budget::linear(p, norms, 0, encoding, 1, norm, sum, 0)?)
-            })?;
-            let returned = Return {
-                degree: 1,
-                factor: 1,
-                encoding: Encoding::scaled(1 << choice.log2_factor),
-                truncation: choice.truncation,
-            };
-            (returned, choice.margin)
+            (Cut::EXACT, LOG2_FAILURE)
         };
-        let row = Exactness::new(layer, phase, &margin);
-        Ok(row.holds(LOG2_FAILURE).then_some((returned, margin)))
+        // Forward, inputs are those of the gradient as well: two primes, and their scale. Backward,
+        // one prime, and a scale that takes the place of a factor.
+        let forward = phase == Phase::TightForward;
+        let least = self.scales.usual_factor(self.scales.x);
+        let least = if forward {
+            least.saturating_sub(BELOW_USUAL)
+        } else {
+            1
+        };
+        let factors = least..=LARGEST_FACTOR.max(least);
+        let choice = choose((p, self.norms), 1, cut, factors, |factor| {
+            let (level, encoding, factor) = if forward {
+                (1, Encoding::scaled(1 << self.scales.x), factor)
+            } else {
+                (0, Encoding::scaled(factor.into()), 1)
+            };
+            let norms = self.norms;
+            Ok(budget::linear(
+                p, norms, level, encoding, factor, norm, sum, level,
+            )?)
+        })?;
+        let (factor, encoding) = if forward {
+            let scale = self.scales.x + choice.log2_factor;
+            (1 << choice.log2_factor, dropped(p, scale))
+        } else {
+            (1, Encoding::scaled(1 << choice.log2_factor))
+        };
+        let returned = Return {
+            degree: 1,
+            factor,
+            encoding,
+            truncation: choice.truncation,
+        };
+        let row = Exactness::new(layer, phase, &choice.margin);
+        Ok(row.holds(target).then_some((returned, choice.margin)))
+    }
+
+    /// The squared length of the weights that one result polynomial meets, and the largest sum.
+    fn short(&self, phase: Phase, layer: usize) -> (f64, f64) {
+        let (grid, tiling) = (&self.plan.grid, self.plan.layouts[layer].tiling());
+        let format = &grid.formats()[layer];
+        let (fan_in, fan_out) = grid.network().linears()[layer].fans();
+        let (fan, limit, results) = match phase {
+            Phase::TightForward => (fan_in, format.x_limit, tiling.outputs_per_tile),
+            _ => (fan_out, format.d_limit, tiling.inputs_per_tile),
+        };
+        let root = (fan as f64).sqrt();
+        let length = longest(format).min(root * f64::from(format.w_limit));
+        let sum = root * f64::from(limit) * length;
+        (results as f64 * length * length, sum)
     }
 
     fn gradient(&self, layer: usize) -> Result<(Return, Margin), Error> {

@@ -18,6 +18,30 @@ use crate::error::Error;
 /// log2 of the accepted failure probability when bits are cut: stricter than that of a plan,
 /// because the error of one cut coefficient is uniform where the tail is taken as Gaussian.
 const LOG2_CUT_FAILURE: f64 = -140.0;
+
+/// How far the bits of a download may be cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    /// log2 of the accepted probability that any coefficient decodes wrongly.
+    log2_failure: f64,
+    /// How many more bits of `c0` than of the others may go.
+    lead: u32,
+}
+
+impl Cut {
+    /// So that nothing ever fails.
+    pub(super) const EXACT: Self = Self {
+        log2_failure: LOG2_CUT_FAILURE,
+        lead: u32::MAX,
+    };
+    /// So that up to every fourth coefficient decodes wrongly, on purpose; the error is then a sum
+    /// of many terms, as the formula takes it, and not the uniform one of `c0`.
+    pub(super) const VISIBLE: Self = Self {
+        log2_failure: LOG2_COEFFICIENTS - 2.0,
+        lead: 2,
+    };
+}
+
 /// Bits of headroom that a larger factor must leave.
 const ROOM: f64 = 0.05;
 
@@ -61,9 +85,9 @@ pub(super) struct Choice {
 
 /// The largest factor of `log2_factors` that leaves room, then the most bits that may go.
 pub(super) fn choose(
-    parameters: &Parameters,
-    norms: SecretNorms,
+    (parameters, norms): (&Parameters, SecretNorms),
     degree: usize,
+    limit: Cut,
     log2_factors: RangeInclusive<u32>,
     margin_of: impl Fn(u64) -> Result<Margin, Error>,
 ) -> Result<Choice, Error> {
@@ -83,13 +107,14 @@ pub(super) fn choose(
     };
     let holds = |c0: u32, masks: u32| {
         let (_, margin) = cut(c0, masks);
-        margin.holds(LOG2_COEFFICIENTS.exp2(), LOG2_CUT_FAILURE)
+        margin.holds(LOG2_COEFFICIENTS.exp2(), limit.log2_failure)
     };
     // A bit of c1 costs N times as much error as one of c0, and is worth as much or more.
     let bits = parameters.moduli()[0].bits();
     let masks = (1..bits - 2).take_while(|&t| holds(t + 2, t)).last();
     let masks = masks.unwrap_or(0);
-    let c0 = (1..bits).take_while(|&t| holds(t, masks)).last();
+    let most = masks.saturating_add(limit.lead).saturating_add(1);
+    let c0 = (1..bits.min(most)).take_while(|&t| holds(t, masks)).last();
     let (truncation, margin) = cut(c0.unwrap_or(0), masks);
     Ok(Choice {
         log2_factor,

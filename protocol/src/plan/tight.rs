@@ -80,9 +80,13 @@ pub struct Passage {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use sphinx_nn::Activation;
+    use sphinx_nn::conv::ConvShape;
+    use sphinx_nn::network::ImageShape;
 
     use super::*;
+    use crate::packed::layout::{Layout, Tiling};
 
     #[test]
     fn rows_and_columns_are_measured() {
@@ -95,5 +99,121 @@ mod tests {
         assert_eq!(of([limit, 1, 0, 0, 0, 0]), tight(false, true));
         assert_eq!(of([limit, 0, -1, 0, 0, 0]), tight(true, false));
         assert_eq!(of([-limit - 1, 0, 0, 0, 0, 0]), tight(false, false));
+    }
+
+    fn format() -> LayerFormat {
+        LayerFormat::after(Activation::Tanh, LinearKind::Dense)
+    }
+
+    /// Channels in and out, and weights between two of them.
+    fn channels(shape: &LinearShape) -> (usize, usize, usize) {
+        let (inputs, outputs) = match shape.kind {
+            LinearKind::Dense => (shape.inputs, shape.outputs),
+            LinearKind::Conv(conv) => (conv.input().channels, conv.output().channels),
+        };
+        (inputs, outputs, shape.weights() / (inputs * outputs))
+    }
+
+    /// The weights of one row or one column, as the order `[out][in][tap]` has them.
+    fn line(shape: &LinearShape, column: bool, at: usize) -> Vec<usize> {
+        let (inputs, outputs, taps) = channels(shape);
+        let others = if column { outputs } else { inputs };
+        let pairs = (0..others).map(|o| if column { (o, at) } else { (at, o) });
+        let firsts = pairs.map(|(out, input)| (out * inputs + input) * taps);
+        firsts.flat_map(|first| first..first + taps).collect()
+    }
+
+    fn squared(weights: &[i32], of: &[usize]) -> i64 {
+        of.iter().map(|&at| i64::from(weights[at]).pow(2)).sum()
+    }
+
+    fn shapes() -> impl Strategy<Value = LinearShape> {
+        let dense = (5_usize..20, 5_usize..20).prop_map(|(i, o)| LinearShape::dense(i, o));
+        let conv = (1_usize..4, 1_usize..4).prop_map(|(input, out)| {
+            let image = ImageShape {
+                channels: input,
+                height: 5,
+                width: 5,
+            };
+            LinearShape::conv(ConvShape::new(image, out, 3, 1, 1).unwrap())
+        });
+        prop_oneof![dense, conv]
+    }
+
+    prop_compose! {
+        fn weighted()(shape in shapes())
+            (weights in prop::collection::vec(-511_i32..=511, shape.weights()),
+             kept in prop::collection::vec(0_u8..10, shape.weights()),
+             shape in Just(shape)) -> (LinearShape, Vec<i32>) {
+            let pairs = weights.into_iter().zip(kept);
+            (shape, pairs.map(|(w, k)| if k < 2 { w } else { 0 }).collect())
+        }
+    }
+
+    proptest! {
+        /// Row by row and column by column, in the order of the weights.
+        #[test]
+        fn lines_are_measured_one_by_one((shape, weights) in weighted()) {
+            let limit = longest(&format()) as i64;
+            let (inputs, outputs, _) = channels(&shape);
+            let short = |column, lines| (0..lines)
+                .all(|at| squared(&weights, &line(&shape, column, at)) <= limit * limit);
+            let expected = Tightness {
+                forward: short(false, outputs),
+                backward: short(true, inputs),
+            };
+            prop_assert_eq!(Tightness::of(&shape, &format(), &weights), expected);
+        }
+
+        /// Four weights of half the longest length fill a line exactly; the least that any other
+        /// weight of it may have is too much; in a dense layer on that side alone.
+        #[test]
+        fn the_bound_is_met_exactly(
+            shape in shapes(), column: bool, at: prop::sample::Index,
+            order in Just((0..5).collect::<Vec<usize>>()).prop_shuffle(), signs: [bool; 5],
+        ) {
+            let (inputs, outputs, _) = channels(&shape);
+            let at = at.index(if column { inputs } else { outputs });
+            let line = line(&shape, column, at);
+            let half = longest(&format()) as i32 / 2;
+            let mut weights = vec![0; shape.weights()];
+            for (&place, negative) in order[..4].iter().zip(signs) {
+                weights[line[place]] = if negative { -half } else { half };
+            }
+            prop_assert_eq!(
+                Tightness::of(&shape, &format(), &weights),
+                Tightness { forward: true, backward: true }
+            );
+            weights[line[order[4]]] = if signs[4] { -1 } else { 1 };
+            let after = Tightness::of(&shape, &format(), &weights);
+            let sides = [after.forward, after.backward];
+            prop_assert!(!sides[usize::from(column)]);
+            prop_assert!(sides[usize::from(!column)] || shape.kind != LinearKind::Dense);
+        }
+
+        /// What the exactness inequality takes for the weights of one result polynomial holds for
+        /// the polynomials that a layout makes of short weights.
+        #[test]
+        fn polynomials_of_short_weights_are_short(
+            (shape, weights) in weighted(), n in 1_usize..4, m in 1_usize..4,
+        ) {
+            let tiling = Tiling { inputs_per_tile: n, outputs_per_tile: m, samples_per_chunk: 1 };
+            let layout = Layout::new(1 << 10, &shape, 1, tiling).unwrap();
+            let (inputs, outputs, _) = channels(&shape);
+            let longest_line = |column, lines: usize| (0..lines)
+                .map(|at| squared(&weights, &line(&shape, column, at)))
+                .max();
+            let length = |poly: Vec<i64>| poly.iter().map(|w| w * w).sum::<i64>();
+            for i in 0..layout.output_tiles() {
+                let tiles = 0..layout.input_tiles();
+                let norm: i64 = tiles.map(|k| length(layout.forward_weights(&weights, i, k))).sum();
+                prop_assert!(norm <= m as i64 * longest_line(false, outputs).unwrap());
+            }
+            for k in 0..layout.input_tiles() {
+                let tiles = 0..layout.output_tiles();
+                let norm: i64 = tiles.map(|i| length(layout.backward_weights(&weights, i, k))).sum();
+                prop_assert!(norm <= n as i64 * longest_line(true, inputs).unwrap());
+            }
+        }
     }
 }

@@ -13,13 +13,14 @@ use sphinx_nn::data::Dataset;
 use sphinx_nn::network::LayerSpec;
 use sphinx_protocol::message::Reveals;
 use sphinx_protocol::packed::layout::Tiling;
-use sphinx_protocol::plan::{Limits, Plan, PlanLiteral};
+use sphinx_protocol::plan::{Limits, Plan, PlanChoices, PlanLiteral};
 use sphinx_protocol::view::{Seen, View};
 use sphinx_tests::fixture::{
     architecture, choices, hub, mechanism, packed_with, random_data, sampler, toy_parameters,
     train_recorded,
 };
 
+pub(crate) mod forms;
 mod inference;
 
 /// Rows of every batch of the honest trainer.
@@ -28,8 +29,15 @@ const CAPACITY: usize = 24;
 const STEPS: u64 = 3;
 
 fn plan(capacity: usize) -> Plan {
+    plan_with(capacity, 1.0)
+}
+
+fn plan_with(capacity: usize, learning_rate: f64) -> Plan {
     let hidden = [(6, LayerSpec::Tanh), (4, LayerSpec::Relu)];
-    let choices = choices(architecture(10, &hidden, 3), capacity);
+    let choices = PlanChoices {
+        learning_rate,
+        ..choices(architecture(10, &hidden, 3), capacity)
+    };
     let mut literal = PlanLiteral::design_with(&choices, toy_parameters(7)).unwrap();
     // Several chunks in a batch and several tiles in a layer: much that could vary.
     literal.tilings.fill(Tiling {
@@ -49,15 +57,19 @@ fn run(plan: &Plan, data: &Dataset, seed: u64, encryption: u64) -> (Vec<Seen>, L
     (view.seen(), ledger)
 }
 
-/// The honest trainer on `rows` records.
-fn view_of(rows: usize, seed: u64) -> Vec<Seen> {
+fn data(rows: usize, seed: u64) -> Dataset {
     let mut data = random_data(rows, 10, 3, seed);
     if seed == 77 {
         // Extreme data: all pixels at full scale, one class.
         data.images.as_mut_slice().fill(1.0);
         data.labels.fill(2);
     }
-    run(&plan(CAPACITY), &data, seed, 99).0
+    data
+}
+
+/// The honest trainer on `rows` records.
+fn view_of(rows: usize, seed: u64) -> Vec<Seen> {
+    run(&plan(CAPACITY), &data(rows, seed), seed, 99).0
 }
 
 fn shape(seen: &[Seen]) -> Vec<(bool, &'static str, usize)> {
@@ -190,12 +202,16 @@ pub(crate) fn repeated(digests: &[[u8; 32]]) -> usize {
     digests.iter().filter(|d| !known.insert(**d)).count()
 }
 
-/// The seed that stands between the header and the residues of an uploaded ciphertext.
+/// The seed that stands between the header and the residues of an uploaded ciphertext, in the same
+/// place for one prime and for two.
 fn mask_seed(plan: &Plan, opening: &[u8]) -> [u8; 32] {
     let parameters = plan.parameters();
-    let bits: u32 = parameters.moduli().iter().map(Modulus::bits).sum();
-    let rows = bits as usize * parameters.degree() / 8;
-    let end = SeededCiphertext::wire_size(parameters, 1) - rows;
+    let [end, of_two] = [0, 1].map(|level| {
+        let moduli = parameters.moduli()[..=level].iter();
+        let bits: u32 = moduli.map(Modulus::bits).sum();
+        SeededCiphertext::wire_size(parameters, level) - bits as usize * parameters.degree() / 8
+    });
+    assert_eq!(end, of_two);
     opening[end - 32..end].try_into().unwrap()
 }
 

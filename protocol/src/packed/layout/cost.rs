@@ -5,6 +5,53 @@ use sphinx_nn::network::LinearShape;
 
 use super::{Geometry, Layout, Tiling};
 
+/// Primes of everything that is counted as a polynomial here.
+const PRIMES: usize = 2;
+/// Most chunks or output tiles whose sums are computed at once, and most bytes of their uploads.
+const GROUP: usize = 16;
+const GROUP_BYTES: usize = 256 << 20;
+/// Weight polynomials transformed before they are laid out.
+pub(crate) const WEIGHTS_AT_ONCE: usize = 512;
+
+/// Polynomials, of both primes, that a server holds for one layer at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// As long as the step or the batch of tickets lasts: weights prepared for products, and the
+    /// inputs that the gradient needs.
+    pub kept: usize,
+    /// While one group of uploads is taken: ciphertexts expanded and laid out, and weights on
+    /// their way into their place.
+    pub uploads: usize,
+    /// The sums of a group and their results; the memory of sums serves the next group too.
+    pub sums: usize,
+}
+
+impl Held {
+    /// Bytes for all layers: what is kept of each, and the largest of what passes.
+    #[must_use]
+    pub fn bytes(layers: impl IntoIterator<Item = Self>, degree: usize) -> usize {
+        let (mut kept, mut uploads, mut sums) = (0_usize, 0, 0);
+        for layer in layers {
+            kept = kept.saturating_add(layer.kept);
+            uploads = uploads.max(layer.uploads);
+            sums = sums.max(layer.sums);
+        }
+        let polynomials = kept.saturating_add(uploads).saturating_add(sums);
+        polynomials.saturating_mul(PRIMES * size_of::<u64>() * degree)
+    }
+}
+
+/// The largest of some numbers of ciphertexts, each of so many polynomials.
+fn largest(of: [(usize, usize); 3]) -> usize {
+    let polynomials = of.map(|(count, each)| count.saturating_mul(each));
+    polynomials.into_iter().fold(0, usize::max)
+}
+
+/// Weight polynomials that wait for their place: whole rows of `k` or `i` of them.
+fn made_at_once(k: usize, i: usize) -> usize {
+    k.saturating_mul(i).min(WEIGHTS_AT_ONCE.max(k).max(i))
+}
+
 /// What a layout costs one training step, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -40,14 +87,45 @@ impl Layout {
         }
     }
 
-    /// Polynomials that a server holds for this layer: its inputs, the output gradients of one
-    /// tile or one chunk, ciphertexts of two each; and weights for two products.
+    /// How many chunks or output tiles, of `each` ciphertexts, a server takes at once.
+    pub(crate) fn group(&self, each: usize) -> usize {
+        let bytes = each.saturating_mul(2 * PRIMES * size_of::<u64>() * self.degree);
+        (GROUP_BYTES / bytes.max(1)).clamp(1, GROUP)
+    }
+
+    /// What a server holds for this layer in a training step.
     #[must_use]
-    pub fn polynomials(&self) -> usize {
+    pub fn held(&self) -> Held {
         let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
-        let ciphertexts = k.saturating_mul(c).saturating_add(i.max(c));
-        let weights = k.saturating_mul(i);
-        ciphertexts.saturating_add(weights).saturating_mul(2)
+        // Members of a group of the forward, backward and gradient product, and its ciphertexts.
+        let members = [(k, c), (i, c), (c, i)].map(|(each, all)| (self.group(each).min(all), each));
+        let uploads = members.map(|(group, each)| group.saturating_mul(each));
+        // Inputs are laid out among those that are kept, other uploads beside them.
+        let uploads = [(uploads[0], 2), (uploads[1], 4), (uploads[2], 4)];
+        // Sums have two primes, their results one: two polynomials and half as much, three and half.
+        let sums = [
+            (members[0].0.saturating_mul(i), 3),
+            (members[1].0.saturating_mul(k), 3),
+            (members[2].0.saturating_mul(k), 5),
+        ];
+        Held {
+            kept: (k.saturating_mul(c))
+                .saturating_add(k.saturating_mul(i))
+                .saturating_mul(2),
+            uploads: largest(uploads).saturating_add(made_at_once(k, i)),
+            sums: largest(sums),
+        }
+    }
+
+    /// What a server holds for this layer while it prepares tickets, chunk by chunk.
+    #[must_use]
+    pub fn held_for_tickets(&self) -> Held {
+        let (k, i) = (self.input_tiles(), self.output_tiles());
+        Held {
+            kept: k.saturating_mul(i),
+            uploads: k.saturating_mul(4).saturating_add(made_at_once(k, i)),
+            sums: i.saturating_mul(3),
+        }
     }
 
     /// The cheapest layout of one layer for a whole training step, by [`Counts`]; nothing if no

@@ -211,3 +211,44 @@ fn the_cheapest_layout_fits_and_covers() {
     assert_eq!(layout.samples(layout.chunks() - 1).end, 700);
     assert_eq!(layout.input_range(layout.input_tiles() - 1).end, 784);
 }
+
+/// A layer of 40 by 3 by 50 ciphertexts, all groups whole: what the definition of each part says.
+#[test]
+fn what_a_server_holds_is_counted() {
+    let tiling = Tiling {
+        inputs_per_tile: 2,
+        outputs_per_tile: 4,
+        samples_per_chunk: 8,
+    };
+    let layout = Layout::new(DEGREE, &LinearShape::dense(80, 12), 400, tiling).unwrap();
+    let (k, i, c) = (40, 3, 50);
+    assert_eq!(
+        (layout.input_tiles(), layout.output_tiles(), layout.chunks()),
+        (k, i, c)
+    );
+    let held = layout.held();
+    assert_eq!(held.kept, 2 * k * c + 2 * k * i);
+    // Forward: 16 chunks expanded; backward and gradient: 16 chunks or 3 tiles, twice.
+    let uploads = (2 * 16 * k).max(4 * 16 * i).max(4 * 3 * c);
+    assert_eq!(held.uploads, uploads + k * i);
+    assert_eq!(held.sums, (3 * 16 * i).max(3 * 16 * k).max(5 * 3 * k));
+    let bytes = Held::bytes([held, held], DEGREE);
+    let polynomials = 2 * held.kept + held.uploads + held.sums;
+    assert_eq!(bytes, polynomials * 2 * 8 * DEGREE);
+}
+
+/// Large ciphertexts come in smaller groups, of one at least.
+#[test]
+fn groups_are_limited_in_bytes() {
+    let tiling = Tiling {
+        inputs_per_tile: 1,
+        outputs_per_tile: 1,
+        samples_per_chunk: 1,
+    };
+    let layout = Layout::new(1 << 13, &LinearShape::dense(1, 1), 1, tiling).unwrap();
+    let bytes = (4 * 8) << 13;
+    assert_eq!(layout.group(1), 16);
+    assert_eq!(layout.group((64 << 20) / bytes), 4);
+    assert_eq!(layout.group((256 << 20) / bytes), 1);
+    assert_eq!(layout.group((257 << 20) / bytes), 1);
+}

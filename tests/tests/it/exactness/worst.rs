@@ -10,12 +10,14 @@ use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly, Plaintext, SeededCiphe
 use sphinx_he::rlwe::{ParametersLiteral, SecretKey};
 use sphinx_nn::network::LayerSpec;
 use sphinx_protocol::format::Integers;
+use sphinx_protocol::packed::Upload;
 use sphinx_protocol::packed::layout::{Layout, Tiling};
 use sphinx_protocol::plan::{LOG2_COEFFICIENTS, Limits, Phase, Plan, PlanChoices, PlanLiteral};
+use sphinx_protocol::plan::{Passage, Return, Tightness};
 use sphinx_tests::fixture::{architecture, choices, toy_parameters};
 
 /// A plan literal with the largest errors that toy parameters may have.
-fn literal(choices: &PlanChoices, log_q: [u32; 2]) -> PlanLiteral {
+pub(super) fn literal(choices: &PlanChoices, log_q: [u32; 2]) -> PlanLiteral {
     let he = ParametersLiteral {
         error_std_dev: 1024.0,
         log_q: log_q.to_vec(),
@@ -24,7 +26,7 @@ fn literal(choices: &PlanChoices, log_q: [u32; 2]) -> PlanLiteral {
     PlanLiteral::design_with(choices, he).unwrap()
 }
 
-const fn tiling(inputs: usize, outputs: usize, samples: usize) -> Tiling {
+pub(super) const fn tiling(inputs: usize, outputs: usize, samples: usize) -> Tiling {
     Tiling {
         inputs_per_tile: inputs,
         outputs_per_tile: outputs,
@@ -32,12 +34,12 @@ const fn tiling(inputs: usize, outputs: usize, samples: usize) -> Tiling {
     }
 }
 
-fn inexact(literal: &PlanLiteral) -> Plan {
+pub(super) fn inexact(literal: &PlanLiteral) -> Plan {
     Plan::new_inexact(literal, &Limits::default()).unwrap()
 }
 
 /// Every entry at `limit`, with a random sign.
-fn extreme(rng: &mut ChaCha20Rng, rows: usize, columns: usize, limit: i32) -> Integers {
+pub(super) fn extreme(rng: &mut ChaCha20Rng, rows: usize, columns: usize, limit: i32) -> Integers {
     filled(rows, columns, || {
         if rng.next_u32() & 1 == 0 {
             limit
@@ -47,7 +49,7 @@ fn extreme(rng: &mut ChaCha20Rng, rows: usize, columns: usize, limit: i32) -> In
     })
 }
 
-fn filled(rows: usize, columns: usize, mut draw: impl FnMut() -> i32) -> Integers {
+pub(super) fn filled(rows: usize, columns: usize, mut draw: impl FnMut() -> i32) -> Integers {
     let mut m = Integers::zeros(rows, columns);
     for row in 0..rows {
         m.row_mut(row).fill_with(&mut draw);
@@ -55,54 +57,80 @@ fn filled(rows: usize, columns: usize, mut draw: impl FnMut() -> i32) -> Integer
     m
 }
 
-fn flat(m: &Integers) -> Vec<i32> {
+pub(super) fn flat(m: &Integers) -> Vec<i32> {
     (0..m.rows()).flat_map(|i| m.row(i).to_vec()).collect()
 }
 
 /// One key of a plan: encrypts, and decodes what is left after the prime is dropped.
-struct Party<'a> {
+pub(super) struct Party<'a> {
     plan: &'a Plan,
     secret: SecretKey,
     rng: ChaCha20Rng,
 }
 
 impl<'a> Party<'a> {
-    fn new(plan: &'a Plan, seed: u64) -> Self {
+    pub(super) fn new(plan: &'a Plan, seed: u64) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let secret = SecretKey::generate(plan.parameters(), &mut rng);
         Self { plan, secret, rng }
     }
 
-    fn encrypt(&mut self, values: &[i64], encoding: Encoding) -> Ciphertext {
-        let plaintext = Plaintext::encode(self.plan.parameters(), 1, values, encoding).unwrap();
+    fn encrypt(&mut self, values: &[i64], (level, encoding): (usize, Encoding)) -> Ciphertext {
+        let plaintext = Plaintext::encode(self.plan.parameters(), level, values, encoding).unwrap();
         SeededCiphertext::encrypt(&plaintext, &self.secret, &mut self.rng)
             .unwrap()
             .expand()
     }
 
-    fn decode(&self, sum: Ciphertext, positions: &[usize]) -> Vec<i64> {
-        let kept = sum.drop_prime().unwrap().select(positions).unwrap();
+    fn decode(&self, sum: Ciphertext, positions: &[usize], form: Return) -> Vec<i64> {
+        let kept = if sum.level() == 0 {
+            sum.cut_and_select(positions, form.truncation).unwrap()
+        } else {
+            sum.drop_and_select(positions, form.truncation).unwrap()
+        };
+        assert_eq!(kept.encoding(), form.encoding);
         kept.decrypt(&self.secret).unwrap().keep_local()
     }
 
     /// `W x` for all samples, as integers; `polys` output tile by output tile.
-    fn forward(
+    pub(super) fn forward(
         &mut self,
         layout: &Layout,
         polys: &[Vec<IntegerPoly>],
         x: &Integers,
-        encoding: Encoding,
+        passage: Passage,
         y: &mut Integers,
     ) {
+        let at = (passage.level, passage.encoding);
         for chunk in 0..layout.chunks() {
             let inputs: Vec<Ciphertext> = (0..layout.input_tiles())
-                .map(|tile| self.encrypt(&layout.pack_inputs(x, chunk, tile), encoding))
+                .map(|tile| self.encrypt(&layout.pack_inputs(x, chunk, tile), at))
                 .collect();
             for (tile, row) in polys.iter().enumerate() {
                 let positions = layout.forward_positions(tile, chunk);
-                let values = self.decode(dot_plain(&inputs, row), &positions);
+                let values = self.decode(dot_plain(&inputs, row), &positions, passage.returned);
                 layout.place_forward(y, &values, tile, chunk);
             }
+        }
+    }
+
+    /// `W^T d` of one chunk, as integers; `polys` input tile by input tile.
+    pub(super) fn backward(
+        &mut self,
+        layout: &Layout,
+        polys: &[Vec<IntegerPoly>],
+        d: &Integers,
+        passage: Passage,
+        dx: &mut Integers,
+    ) {
+        let at = (passage.level, passage.encoding);
+        let tiles: Vec<Ciphertext> = (0..layout.output_tiles())
+            .map(|i| self.encrypt(&layout.pack_gradients(d, 0, i), at))
+            .collect();
+        for (k, column) in polys.iter().enumerate() {
+            let positions = layout.backward_positions(k, 0);
+            let values = self.decode(dot_plain(&tiles, column), &positions, passage.returned);
+            layout.place_backward(dx, &values, k, 0);
         }
     }
 }
@@ -115,30 +143,58 @@ fn dot_plain(inputs: &[Ciphertext], weights: &[IntegerPoly]) -> Ciphertext {
 }
 
 /// Forward polynomials, output tile by output tile.
-fn forward_polys(
+pub(super) fn forward_polys(
     plan: &Plan,
     layout: &Layout,
     weights: &[i32],
-    factor: u64,
+    form: (usize, u64),
 ) -> Vec<Vec<IntegerPoly>> {
-    let poly = |i, k| {
-        let values = layout.forward_weights(weights, i, k);
-        IntegerPoly::new(plan.parameters(), 1, &values, factor).unwrap()
+    let size = (layout.output_tiles(), layout.input_tiles());
+    polys(plan, form, size, |i, k| {
+        layout.forward_weights(weights, i, k)
+    })
+}
+
+/// Backward polynomials, input tile by input tile.
+pub(super) fn backward_polys(
+    plan: &Plan,
+    layout: &Layout,
+    weights: &[i32],
+    form: (usize, u64),
+) -> Vec<Vec<IntegerPoly>> {
+    let size = (layout.input_tiles(), layout.output_tiles());
+    polys(plan, form, size, |k, i| {
+        layout.backward_weights(weights, i, k)
+    })
+}
+
+fn polys(
+    plan: &Plan,
+    (level, factor): (usize, u64),
+    (rows, columns): (usize, usize),
+    weights: impl Fn(usize, usize) -> Vec<i64>,
+) -> Vec<Vec<IntegerPoly>> {
+    let poly = |row, column| {
+        IntegerPoly::new(plan.parameters(), level, &weights(row, column), factor).unwrap()
     };
-    (0..layout.output_tiles())
-        .map(|i| (0..layout.input_tiles()).map(|k| poly(i, k)).collect())
+    (0..rows)
+        .map(|row| (0..columns).map(|column| poly(row, column)).collect())
         .collect()
 }
 
 /// How many of how many results were wrong.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     wrong: usize,
     of: usize,
 }
 
 impl Tally {
-    fn count(&mut self, got: impl IntoIterator<Item = i64>, expected: impl Fn(usize) -> i64) {
+    pub(super) fn count(
+        &mut self,
+        got: impl IntoIterator<Item = i64>,
+        expected: impl Fn(usize) -> i64,
+    ) {
         for (at, got) in got.into_iter().enumerate() {
             self.wrong += usize::from(got != expected(at));
             self.of += 1;
@@ -146,7 +202,7 @@ impl Tally {
     }
 
     /// The plan's rate is an upper bound, and not four times too high.
-    fn judge(&self, plan: &Plan, layer: usize, phase: Phase) {
+    pub(super) fn judge(&self, plan: &Plan, layer: usize, phase: Phase) {
         let mut rows = plan.exactness().iter();
         let row = rows.find(|e| (e.layer, e.phase) == (layer, phase)).unwrap();
         let predicted = (row.log2_failure - LOG2_COEFFICIENTS).exp2();
@@ -168,7 +224,7 @@ impl Tally {
     }
 }
 
-fn product(row: &[i32], x: &[i32]) -> i64 {
+pub(super) fn product(row: &[i32], x: &[i32]) -> i64 {
     row.iter()
         .zip(x)
         .map(|(&w, &x)| i64::from(w) * i64::from(x))
@@ -188,13 +244,14 @@ fn forward_products_keep_their_bound() {
         &plan,
         layout,
         &flat(&weights),
-        plan.returns(0).forward.factor,
+        (1, plan.returns(0).forward.factor),
     );
+    let passage = plan.passage(Upload::Activation, 0, Tightness::default());
     let mut tally = Tally::default();
     for seed in 0..10 {
         let x = extreme(&mut rng, 1, inputs, format.x_limit);
         let mut y = Integers::zeros(1, outputs);
-        Party::new(&plan, seed).forward(layout, &polys, &x, plan.input_encoding(), &mut y);
+        Party::new(&plan, seed).forward(layout, &polys, &x, passage, &mut y);
         let got = y.row(0).iter().map(|&v| i64::from(v));
         tally.count(got, |i| product(weights.row(i), x.row(0)));
     }
@@ -216,31 +273,13 @@ fn backward_products_keep_their_bound() {
         .flat_map(|i| (0..inputs).map(move |k| (i, k)))
         .map(|(i, k)| transposed.row(k)[i])
         .collect();
-    let poly = |i, k| {
-        let values = layout.backward_weights(&weights, i, k);
-        IntegerPoly::new(
-            plan.parameters(),
-            1,
-            &values,
-            plan.returns(layer).backward.factor,
-        )
-        .unwrap()
-    };
-    let polys: Vec<Vec<IntegerPoly>> = (0..layout.input_tiles())
-        .map(|k| (0..layout.output_tiles()).map(|i| poly(i, k)).collect())
-        .collect();
+    let passage = plan.passage(Upload::OutputGradient, layer, Tightness::default());
+    let polys = backward_polys(&plan, layout, &weights, (1, passage.returned.factor));
     let mut tally = Tally::default();
     for seed in 0..10 {
         let d = extreme(&mut rng, 1, outputs, format.d_limit);
-        let mut party = Party::new(&plan, seed);
-        let tiles: Vec<Ciphertext> = (0..layout.output_tiles())
-            .map(|i| party.encrypt(&layout.pack_gradients(&d, 0, i), plan.gradient_encoding()))
-            .collect();
         let mut dx = Integers::zeros(1, inputs);
-        for (k, column) in polys.iter().enumerate() {
-            let values = party.decode(dot_plain(&tiles, column), &layout.backward_positions(k, 0));
-            layout.place_backward(&mut dx, &values, k, 0);
-        }
+        Party::new(&plan, seed).backward(layout, &polys, &d, passage, &mut dx);
         let got = dx.row(0).iter().map(|&v| i64::from(v));
         tally.count(got, |k| product(transposed.row(k), d.row(0)));
     }
@@ -265,17 +304,28 @@ fn gradient_products_keep_their_bound() {
         let d = extreme(&mut rng, rows, outputs, longest / 2);
         let mut party = Party::new(&plan, seed);
         let gradients: Vec<Ciphertext> = (0..layout.chunks())
-            .map(|c| party.encrypt(&layout.pack_gradients(&d, c, 0), plan.gradient_encoding()))
+            .map(|c| {
+                party.encrypt(
+                    &layout.pack_gradients(&d, c, 0),
+                    (1, plan.gradient_encoding()),
+                )
+            })
             .collect();
         let mut sum = vec![0; outputs * inputs];
         for tile in 0..layout.input_tiles() {
             let held: Vec<Ciphertext> = (0..layout.chunks())
-                .map(|c| party.encrypt(&layout.pack_inputs(&x, c, tile), plan.input_encoding()))
+                .map(|c| {
+                    party.encrypt(&layout.pack_inputs(&x, c, tile), (1, plan.input_encoding()))
+                })
                 .collect();
             let mut product = held[0].mul(&gradients[0]).unwrap();
             let rest: Vec<_> = held.iter().zip(&gradients).skip(1).collect();
             product.add_dot(&rest).unwrap();
-            let values = party.decode(product, &layout.gradient_positions(0, tile));
+            let values = party.decode(
+                product,
+                &layout.gradient_positions(0, tile),
+                plan.returns(0).gradient,
+            );
             layout.place_gradient(&mut sum, &values, 0, tile);
         }
         tally.count(sum, |at| {
@@ -302,13 +352,18 @@ fn mask_products_keep_their_bound() {
     let (format, layout) = (plan.formats()[0], &plan.ticket_layouts()[0]);
     let mut rng = ChaCha20Rng::seed_from_u64(4);
     let modulus = 1_i64 << bits;
+    let passage = Passage {
+        level: 1,
+        encoding: plan.mask_encoding(),
+        returned: plan.returns(0).mask,
+    };
     let mut tally = Tally::default();
     for seed in 0..12 {
         let weights = extreme(&mut rng, outputs, inputs, format.w_limit);
-        let polys = forward_polys(&plan, layout, &flat(&weights), 1);
+        let polys = forward_polys(&plan, layout, &flat(&weights), (1, 1));
         let masks = filled(tickets, inputs, || (rng.next_u32() >> (32 - bits)) as i32);
         let mut y = Integers::zeros(tickets, outputs);
-        Party::new(&plan, seed).forward(layout, &polys, &masks, plan.mask_encoding(), &mut y);
+        Party::new(&plan, seed).forward(layout, &polys, &masks, passage, &mut y);
         let got = flat(&y)
             .into_iter()
             .map(|v| i64::from(v).rem_euclid(modulus));
