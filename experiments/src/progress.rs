@@ -21,7 +21,8 @@ pub struct Progress {
     out: Output,
     label: String,
     total: u64,
-    started: Instant,
+    /// The first step that was told and when: a run that goes on did not begin here.
+    first: Option<(u64, Instant)>,
     last: Option<Instant>,
 }
 
@@ -37,13 +38,19 @@ impl Progress {
             out,
             label: label.to_owned(),
             total,
-            started: Instant::now(),
+            first: None,
             last: None,
         }
     }
 
     /// Step `done` of the total is finished; `facts` are what it brought.
     pub fn advance(&mut self, done: u64, facts: &str) {
+        if self.first.is_none() {
+            self.first = Some((done, Instant::now()));
+            if let Some(bar) = &self.bar {
+                bar.reset_eta();
+            }
+        }
         if let Some(bar) = &self.bar {
             bar.set_message(facts.to_owned());
             bar.set_position(done);
@@ -53,18 +60,24 @@ impl Progress {
             .is_none_or(|last| last.elapsed() >= PLAIN_INTERVAL);
         if self.plain && (due || done == self.total) {
             self.last = Some(Instant::now());
-            let left = self.left(done).round();
             let (label, total) = (&self.label, self.total);
-            self.out.remark(format_args!(
-                "{label}: {done}/{total}  {facts}  about {left} s left"
-            ));
+            let left = self
+                .left(done)
+                .map(|left| format!("  about {:.0} s left", left.as_secs_f64()));
+            let left = left.unwrap_or_default();
+            self.out
+                .remark(format_args!("{label}: {done}/{total}  {facts}{left}"));
         }
     }
 
-    /// Estimated seconds to go.
-    fn left(&self, done: u64) -> f64 {
-        let per_step = self.started.elapsed().as_secs_f64() / done.max(1) as f64;
-        per_step * self.total.saturating_sub(done) as f64
+    /// Estimated time to go, once there are two steps to estimate from.
+    fn left(&self, done: u64) -> Option<Duration> {
+        let (first, since) = self.first?;
+        left(
+            done.checked_sub(first)?,
+            since.elapsed(),
+            self.total.saturating_sub(done),
+        )
     }
 
     /// Takes the bar away.
@@ -86,4 +99,21 @@ fn bar(label: &str, total: u64) -> ProgressBar {
             .progress_chars("=> "),
     );
     bar
+}
+
+/// How long `rest` steps take if `done` of them took `elapsed`.
+fn left(done: u64, elapsed: Duration, rest: u64) -> Option<Duration> {
+    (done > 0).then(|| elapsed.mul_f64(rest as f64 / done as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_steps_that_were_seen_count() {
+        assert_eq!(left(0, Duration::from_secs(3), 10), None);
+        let seconds = left(4, Duration::from_secs(8), 10).map(|d| d.as_secs_f64());
+        assert_eq!(seconds, Some(20.0));
+    }
 }
