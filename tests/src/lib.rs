@@ -7,6 +7,11 @@
 mod book;
 #[expect(
     clippy::expect_used,
+    reason = "shapes are right by construction"
+)]
+pub mod canary;
+#[expect(
+    clippy::expect_used,
     clippy::panic,
     reason = "a setting that does not hold should stop the test that made it"
 )]
