@@ -111,7 +111,11 @@ impl Canaries {
     ///
     /// # Panics
     /// Never: the shape is right by construction.
-    pub fn margins<E: Infer>(&self, engine: &mut E, network: &Network) -> Result<Vec<f64>, E::Error> {
+    pub fn margins<E: Infer>(
+        &self,
+        engine: &mut E,
+        network: &Network,
+    ) -> Result<Vec<f64>, E::Error> {
         let width = network.inputs();
         let mut pixels = vec![0.0; self.count * width];
         for (canary, row) in pixels.chunks_exact_mut(width).enumerate() {

@@ -5,10 +5,7 @@
 
 #[cfg(doctest)]
 mod book;
-#[expect(
-    clippy::expect_used,
-    reason = "shapes are right by construction"
-)]
+#[expect(clippy::expect_used, reason = "shapes are right by construction")]
 pub mod canary;
 #[expect(
     clippy::expect_used,

@@ -32,7 +32,12 @@ fn values_computed_elsewhere() {
 /// otherwise: (epsilon, delta)-private. Whether guesses are right is then known exactly.
 #[test]
 fn revealing_mechanisms_are_as_likely_as_that() {
-    for (m, epsilon, delta) in [(1, 0.0, 0.3), (2, 0.0, 0.1), (3, 0.7, 0.02), (9, 1.5, 0.004)] {
+    for (m, epsilon, delta) in [
+        (1, 0.0, 0.3),
+        (2, 0.0, 0.1),
+        (3, 0.7, 0.02),
+        (9, 1.5, 0.004),
+    ] {
         for v in 0..=m {
             let guesses = Guesses::new(m, m, v).unwrap();
             let blind = guesses.p_value(epsilon, 0.0).unwrap();

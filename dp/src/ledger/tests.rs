@@ -354,8 +354,13 @@ fn a_plan_is_priced_at_few_counts() {
         let (mut last, mut counts) = (0, 0);
         for charges in 1..=steps {
             let count = priced_at(charges, steps);
-            assert!(count >= charges.max(last) && count <= steps, "{charges} {steps}");
-            assert!((count - charges) as f64 <= (charges as f64 / 4.0).min(steps as f64 / 64.0 + 1.0));
+            assert!(
+                count >= charges.max(last) && count <= steps,
+                "{charges} {steps}"
+            );
+            assert!(
+                (count - charges) as f64 <= (charges as f64 / 4.0).min(steps as f64 / 64.0 + 1.0)
+            );
             counts += u32::from(count != last);
             last = count;
         }
