@@ -10,16 +10,19 @@ use serde_json::{Value, json};
 use sphinx_dp::PrivacyStatement;
 use sphinx_figures::record::{Record, label, metric, sample};
 use sphinx_figures::stats;
+use sphinx_nn::Network;
 use sphinx_protocol::model::PublicModel;
 use sphinx_protocol::packed::transforms::step_counts;
 use sphinx_protocol::paper::{Paper, StepCounts};
+use sphinx_protocol::plan::Plan;
+use sphinx_protocol::pure_he::PureHePlan;
 
 use crate::config::{Config, Engine};
 use crate::environment;
 use crate::inference::Answers;
-use crate::job::{History, Job, StepSample, Trained};
+use crate::job::{History, Job, StepSample, Trained, design, design_paper, design_pure_he};
 use crate::output::number;
-use crate::privacy;
+use crate::privacy::{self, Terms};
 use crate::run_dir::utc_now;
 use crate::work_ratio::Opponent;
 
@@ -217,17 +220,37 @@ fn phase_seconds(steps: &[StepSample]) -> Value {
 pub fn counts(job: &Job) -> StepCounts {
     let counted = match job.config.engine {
         Engine::Clear => None,
-        Engine::Packed => job.plan.as_ref().map(|plan| {
-            let weights = PublicModel::initial(plan.grid()).snapshot();
-            step_counts(plan, &plan.tightness(&weights))
-        }),
+        Engine::Packed => job.plan.as_ref().map(of_packed),
         Engine::Paper => job.paper.as_ref().map(Paper::counts_of),
-        Engine::PureHe => job
-            .pure_he
-            .as_ref()
-            .map(|plan| plan.counts(plan.parameters().max_level())),
+        Engine::PureHe => job.pure_he.as_ref().map(of_pure_he),
     };
     counted.unwrap_or_default()
+}
+
+/// The same where there is no data; nothing if no plan exists.
+#[must_use]
+pub fn counts_of(config: &Config, network: &Network, terms: &Terms) -> Option<StepCounts> {
+    match config.engine {
+        Engine::Clear => Some(StepCounts::default()),
+        Engine::Packed => design(config, network, terms).ok().as_ref().map(of_packed),
+        Engine::Paper => {
+            let plan = design_paper(config, network, terms).ok();
+            plan.as_ref().map(Paper::counts_of)
+        }
+        Engine::PureHe => {
+            let plan = design_pure_he(config, network, terms).ok();
+            plan.as_ref().map(of_pure_he)
+        }
+    }
+}
+
+fn of_packed(plan: &Plan) -> StepCounts {
+    let weights = PublicModel::initial(plan.grid()).snapshot();
+    step_counts(plan, &plan.tightness(&weights))
+}
+
+fn of_pure_he(plan: &PureHePlan) -> StepCounts {
+    plan.counts(plan.parameters().max_level())
 }
 
 /// All samples of a run, under the names of the figures.

@@ -175,6 +175,9 @@ fn reported_bytes_are_those_on_the_socket() {
         let [up, down] = passed.take();
         near(&format!("{name}, up"), &trained["bytes_up"], up);
         near(&format!("{name}, down"), &trained["bytes_down"], down);
+        if name == "pure-he" {
+            says_what_it_is(&trained, &folder.path().join(name));
+        }
     }
     let asked = infer(&address, folder.path());
     let [up, down] = passed.take();
@@ -186,6 +189,21 @@ fn reported_bytes_are_those_on_the_socket() {
         + number(&asked["offline_bytes"]);
     let whole = (up + down) as f64;
     assert!(parts < whole && parts > 0.9 * whole, "{parts} of {whole}");
+}
+
+/// The record of a run with everything encrypted: its operations, and no claim of privacy.
+fn says_what_it_is(trained: &Value, run: &Path) {
+    let operations = &trained["operations_per_step"];
+    for name in ["relinearisations", "rotations", "rescales", "transforms"] {
+        assert!(
+            operations[name].as_u64() > Some(0),
+            "{name} in {operations}"
+        );
+    }
+    assert!(trained["epsilon"].is_null() && trained["proven"] == false);
+    assert_eq!(trained["style"], "lazy");
+    let statement = fs::read_to_string(run.join("statement.txt")).expect("a statement");
+    assert!(statement.contains("NO epsilon") && !statement.contains("noised jointly"));
 }
 
 /// Requests of the inference runs.

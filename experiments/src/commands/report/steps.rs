@@ -2,8 +2,8 @@
 //! beside published figures.
 //!
 //! One column per recorded run at a server. Seconds, bytes and CPU are those of the record (bytes are all of the run,
-//! divided by its steps); what a network would add is computed by [`crate::netsim`], and says so. Counts of
-//! operations stand in records made since they are counted.
+//! divided by its steps); what a network would add is computed by [`crate::netsim`], and says so. Operations are by
+//! formula: those of the record, or derived again from its configuration where an older one has none.
 
 use serde_json::{Value, json};
 use sphinx_figures::claims::StepClaim;
@@ -11,9 +11,16 @@ use sphinx_figures::record::{Record, label};
 use sphinx_figures::stats;
 use sphinx_nn::{ImageShape, Network, architectures};
 
+use crate::config::Config;
 use crate::netsim::{LAN, Profile, WAN};
-use crate::report::OPERATIONS;
+use crate::privacy::Terms;
+use crate::report::{OPERATIONS, counts_of};
 use crate::table::{Table, bytes, seconds};
+
+/// Classes of every data set of this version.
+const CLASSES: usize = 10;
+/// The network on features.
+const ON_FEATURES: &str = "scatter-linear";
 
 /// One run.
 pub(super) struct Step<'a> {
@@ -21,6 +28,8 @@ pub(super) struct Step<'a> {
     batch: f64,
     steps: f64,
     seconds: f64,
+    /// The operations of one step.
+    operations: serde_json::Map<String, Value>,
 }
 
 /// A line of the table: its name, and its value where the record has it.
@@ -67,6 +76,9 @@ impl<'a> Step<'a> {
             batch,
             steps,
             seconds,
+            operations: recorded(record)
+                .or_else(|| derived(record))
+                .unwrap_or_default(),
         })
     }
 
@@ -79,7 +91,7 @@ impl<'a> Step<'a> {
     }
 
     fn count(&self, name: &str) -> Option<String> {
-        let count = self.metric(&format!("{OPERATIONS}{name}"))?;
+        let count = self.operations.get(name)?.as_f64()?;
         Some(format!("{count:.0}"))
     }
 
@@ -104,7 +116,7 @@ impl<'a> Step<'a> {
     /// Times that one party waits for the other: every layer forward, all but the first backward, every layer's
     /// gradient (with the backward pass but in `packed`), and the update.
     fn rounds(&self) -> Option<u64> {
-        let layers = layers(&self.record.model, &self.record.dataset)?;
+        let layers = layers(self.record)?;
         Some(match self.record.engine.as_str() {
             "packed" => 3 * layers,
             "pure-he" => 2 * layers,
@@ -139,19 +151,49 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Linear layers of a network; one for those on features.
-fn layers(model: &str, dataset: &str) -> Option<u64> {
-    let colour = dataset.contains("cifar") || dataset.contains("shapes");
+/// The counts in a record.
+fn recorded(record: &Record) -> Option<serde_json::Map<String, Value>> {
+    let counted = record.metrics.iter();
+    let counted = counted.filter_map(|(name, &count)| {
+        Some((name.strip_prefix(OPERATIONS)?.to_owned(), count.into()))
+    });
+    let counted: serde_json::Map<_, _> = counted.collect();
+    (!counted.is_empty()).then_some(counted)
+}
+
+/// The counts of a step with the configuration of a record.
+fn derived(record: &Record) -> Option<serde_json::Map<String, Value>> {
+    let fields = Value::Object(record.config.clone().into_iter().collect());
+    let config: Config = serde_json::from_value(fields).ok()?;
+    if config.model == ON_FEATURES {
+        return None; // its inputs are not those of the data set
+    }
+    let network = Network::new(&config.architecture(input(record), CLASSES).ok()?).ok()?;
+    // The noise has no part in it, and takes a while to calibrate.
+    let terms = Terms::resolve(&Config {
+        private: false,
+        ..config.clone()
+    });
+    match serde_json::to_value(counts_of(&config, &network, &terms.ok()?)?).ok()? {
+        Value::Object(counts) => Some(counts),
+        _ => None,
+    }
+}
+
+fn input(record: &Record) -> ImageShape {
+    let colour = ["cifar10", "synth-shapes"].contains(&record.dataset.as_str());
     let (channels, side) = if colour { (3, 32) } else { (1, 28) };
-    let input = ImageShape {
+    ImageShape {
         channels,
         height: side,
         width: side,
-    };
-    match architectures::by_name(model, input, 10) {
-        Some(architecture) => Some(Network::new(&architecture).ok()?.linears().len() as u64),
-        None => (model == "scatter-linear").then_some(1),
     }
+}
+
+/// Linear layers of a network.
+fn layers(record: &Record) -> Option<u64> {
+    let architecture = architectures::by_name(&record.model, input(record), CLASSES)?;
+    Some(Network::new(&architecture).ok()?.linears().len() as u64)
 }
 
 /// The table of all runs, and below it what others have published of these networks.
@@ -194,6 +236,7 @@ pub(super) fn table(steps: &[&Step<'_>], claims: &[StepClaim]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Engine;
 
     fn record(engine: &str) -> Record {
         let metrics = [
@@ -237,7 +280,28 @@ mod tests {
             assert!(told.contains(part), "{told}");
         }
         assert!(!told.contains("minionn-cifar10"), "{told}");
+        // no configuration to derive them from
         let rotations = told.lines().find(|l| l.starts_with("rotations")).unwrap();
-        assert!(rotations.ends_with('-'), "not counted in these records");
+        assert!(rotations.ends_with('-'), "{told}");
+    }
+
+    #[test]
+    fn operations_are_recorded_or_derived_again() {
+        let mut older = record("paper");
+        let config = Config {
+            engine: Engine::Paper,
+            model: "minionn-mnist".to_owned(),
+            clip_samples: true,
+            train_size: 60_000,
+            ..Config::default()
+        };
+        if let Value::Object(fields) = serde_json::to_value(config).unwrap() {
+            older.config = fields.into_iter().collect();
+        }
+        let count = |record: &Record| Step::of(record).unwrap().count("rescales");
+        // outputs forward, inputs backward, weights: of every layer but the first backward
+        assert_eq!(count(&older).as_deref(), Some("46410"));
+        let newer = older.clone().with_metric("operations.rescales", 7.0);
+        assert_eq!(count(&newer).as_deref(), Some("7"));
     }
 }
