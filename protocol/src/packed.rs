@@ -10,6 +10,7 @@
 
 pub mod estimate;
 pub mod layout;
+pub mod transforms;
 
 mod client;
 mod server;

@@ -28,6 +28,7 @@ use crate::table::{Table, seconds};
 use crate::usage::OrUsage;
 
 mod ablation;
+mod full_slots;
 mod pure_he;
 
 /// Steps of each kind, the first of which does not count.
@@ -55,7 +56,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         return pure_he::run(out, args.from.as_deref());
     }
     if args.ablation {
-        return ablation::run(out);
+        return ablation::run(out, args.from.as_deref());
+    }
+    if args.full_slots {
+        return full_slots::run(out, args.from.as_deref());
     }
     out.remark("measuring; about ten seconds");
     let config = Config {
