@@ -128,8 +128,9 @@ impl Layout {
         }
     }
 
-    /// The cheapest layout of one layer for a whole training step, by [`Counts`]; nothing if no
-    /// image fits into `degree` coefficients.
+    /// The cheapest layout of one layer for a whole training step, by [`Counts`]; nothing if the
+    /// reach of one kernel fills `degree` coefficients. A [stream](super::stream) only where it is cheaper
+    /// than whole samples.
     #[must_use]
     pub fn cheapest(
         degree: usize,
@@ -137,35 +138,46 @@ impl Layout {
         capacity: usize,
         with_backward: bool,
     ) -> Option<Self> {
-        let geometry = Geometry::new(shape);
-        let room = degree / geometry.space();
-        let mut best: Option<(usize, Self)> = None;
-        for inputs_per_tile in sizes(geometry.inputs, room) {
-            for outputs_per_tile in sizes(geometry.outputs, room / inputs_per_tile) {
-                let most = (room / inputs_per_tile / outputs_per_tile).min(capacity);
-                // Chunks of equal size cost no more than a few large ones and a small one.
-                let samples = [
-                    most,
-                    capacity.div_ceil(capacity.div_ceil(most.max(1)).max(1)),
-                ];
-                for samples_per_chunk in samples {
-                    let tiling = Tiling {
-                        inputs_per_tile,
-                        outputs_per_tile,
-                        samples_per_chunk,
-                    };
-                    let Some(layout) = Self::new(degree, shape, capacity, tiling) else {
-                        continue;
-                    };
-                    let price = layout.counts(with_backward).price();
-                    if best.as_ref().is_none_or(|(least, _)| price < *least) {
-                        best = Some((price, layout));
-                    }
-                }
-            }
-        }
-        best.map(|(_, layout)| layout)
+        let layouts = wholes(degree, shape, capacity).chain(streams(degree, shape));
+        let layouts = layouts.filter_map(|tiling| Self::new(degree, shape, capacity, tiling));
+        layouts.min_by_key(|layout| layout.counts(with_backward).price())
     }
+}
+
+/// Tilings of whole samples worth trying.
+fn wholes(degree: usize, shape: &LinearShape, capacity: usize) -> impl Iterator<Item = Tiling> {
+    let geometry = Geometry::new(shape);
+    let room = degree / geometry.space();
+    let channels = sizes(geometry.inputs, room).flat_map(move |inputs_per_tile| {
+        let outputs = sizes(geometry.outputs, room / inputs_per_tile);
+        outputs.map(move |outputs_per_tile| (inputs_per_tile, outputs_per_tile))
+    });
+    channels.flat_map(move |(inputs_per_tile, outputs_per_tile)| {
+        let most = (room / inputs_per_tile / outputs_per_tile).min(capacity);
+        // Chunks of equal size cost no more than a few large ones and a small one.
+        let equal = capacity.div_ceil(capacity.div_ceil(most.max(1)).max(1));
+        [most, equal].map(|samples_per_chunk| Tiling::Whole {
+            inputs_per_tile,
+            outputs_per_tile,
+            samples_per_chunk,
+        })
+    })
+}
+
+/// Streams worth trying; samples of one element leave no room that a stream could use.
+fn streams(degree: usize, shape: &LinearShape) -> impl Iterator<Item = Tiling> {
+    let geometry = Geometry::new(shape);
+    let room = match geometry.space() {
+        1 => 0,
+        _ => degree / (geometry.longest() + 1),
+    };
+    sizes(geometry.inputs, room).flat_map(move |inputs_per_tile| {
+        let outputs = sizes(geometry.outputs, room / inputs_per_tile);
+        outputs.map(move |outputs_per_tile| Tiling::Stream {
+            inputs_per_tile,
+            outputs_per_tile,
+        })
+    })
 }
 
 /// The tile sizes worth trying: the smallest that gives each number of tiles.
