@@ -200,16 +200,20 @@ fn a_tile_that_does_not_fit_is_refused() {
 }
 
 #[test]
-fn the_cheapest_layout_fits_and_covers() {
-    let layout = Layout::cheapest(4096, &LinearShape::dense(784, 32), 700, false).unwrap();
-    let Tiling {
-        inputs_per_tile,
-        outputs_per_tile,
-        samples_per_chunk,
-    } = layout.tiling();
-    assert!(inputs_per_tile * outputs_per_tile * samples_per_chunk <= 4096);
-    assert_eq!(layout.samples(layout.chunks() - 1).end, 700);
-    assert_eq!(layout.input_range(layout.input_tiles() - 1).end, 784);
+fn candidates_fit_and_cover() {
+    let shape = LinearShape::dense(784, 32);
+    let candidates: Vec<Layout> = Layout::candidates(4096, &shape, 700).collect();
+    assert!(candidates.len() > 100);
+    for layout in candidates {
+        let Tiling {
+            inputs_per_tile,
+            outputs_per_tile,
+            samples_per_chunk,
+        } = layout.tiling();
+        assert!(inputs_per_tile * outputs_per_tile * samples_per_chunk <= 4096);
+        assert_eq!(layout.samples(layout.chunks() - 1).end, 700);
+        assert_eq!(layout.input_range(layout.input_tiles() - 1).end, 784);
+    }
 }
 
 /// A layer of 40 by 3 by 50 ciphertexts, all groups whole: what the definition of each part says.
