@@ -107,10 +107,10 @@ pub enum Error {
         /// Number needed.
         expected: usize,
     },
-    /// Not even one image of one channel fits.
+    /// Not even the reach of one kernel in one channel fits.
     #[error(
-        "layer {layer}: one image with its margins has more than {degree} places; use smaller \
-         images or a larger ring"
+        "layer {layer}: the rows that one kernel reaches over, with their margins, fill {degree} \
+         coefficients; use smaller images or a larger ring"
     )]
     NoLayout {
         /// Index of the linear layer.

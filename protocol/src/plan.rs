@@ -348,7 +348,7 @@ impl Plan {
             parameters,
             layouts,
             ticket_layouts,
-            digest: digest(b"sphinx plan 4", literal)?,
+            digest: digest(b"sphinx plan 5", literal)?,
         };
         let analysis = exactness::analyse(&checked, target.is_infinite())?;
         if let Some(bad) = analysis.rows.iter().find(|e| !e.holds(target)) {

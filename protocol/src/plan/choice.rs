@@ -205,6 +205,26 @@ impl Preferences {
             .collect()
     }
 
+    /// The cheapest layout of one layer by itself, of which these products are outsourced and the
+    /// others are not needed; nothing if there is no layout.
+    #[must_use]
+    pub fn layer(
+        &self,
+        shape: &LinearShape,
+        degree: usize,
+        rows: usize,
+        outsourced: &[Phase],
+    ) -> Option<Choice> {
+        let question = Question {
+            shape,
+            degree,
+            rows,
+            needed: outsourced.to_vec(),
+            kept: vec![Vec::new()],
+        };
+        self.answer(&question, 0).ok()
+    }
+
     fn training<'a>(
         &self,
         layer: usize,

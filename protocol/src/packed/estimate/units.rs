@@ -58,21 +58,22 @@ impl std::ops::AddAssign for PhaseTime {
 }
 
 impl UnitTimes {
-    /// Medians of calibrations of one machine (AMD EPYC, AVX-512, 2 cores; N = 4096): the prices by
+    /// Rounded from calibrations of one machine (AMD EPYC, AVX-512, 2 cores; N = 4096; what a sum
+    /// costs besides its products counted with `finish`): the prices by
     /// which layouts are chosen unless another machine's are given. Constants, so that equal
     /// choices give equal plans everywhere.
     pub const STANDARD: Self = Self {
-        encrypt: [34e-6, 63e-6],
-        pack: 2.5e-9,
-        decrypt: [22e-6, 36e-6],
-        read: 5e-9,
-        take: [32e-6, 60e-6],
-        weigh: [1.2e-6, 2.4e-6],
-        multiply: 5e-6,
-        prepare: [25e-6, 45e-6],
-        finish: [20e-6, 60e-6, 90e-6],
+        encrypt: [35e-6, 70e-6],
+        pack: 2e-9,
+        decrypt: [17e-6, 28e-6],
+        read: 8e-9,
+        take: [30e-6, 150e-6],
+        weigh: [0.6e-6, 1.2e-6],
+        multiply: 4e-6,
+        prepare: [8e-6, 21e-6],
+        finish: [20e-6, 36e-6, 60e-6],
         select: 4e-9,
-        byte: [0.25e-9, 0.35e-9],
+        byte: [0.11e-9, 0.3e-9],
         release: 0.1e-9,
         own: 0.15e-9,
     };

@@ -107,13 +107,13 @@ impl Layout {
     }
 
     /// The layouts of one layer that are worth pricing, in a fixed order; none if no image fits into
-    /// `degree` coefficients.
+    /// `degree` coefficients. [Streams](super::stream) come last.
     pub fn candidates(
         degree: usize,
         shape: &LinearShape,
         capacity: usize,
     ) -> impl Iterator<Item = Self> {
-        let tilings = wholes(degree, shape, capacity);
+        let tilings = wholes(degree, shape, capacity).chain(streams(degree, shape));
         tilings.filter_map(move |tiling| Self::new(degree, shape, capacity, tiling))
     }
 }
@@ -134,10 +134,26 @@ fn wholes(
         let most = (room / inputs_per_tile / outputs_per_tile).min(capacity);
         // Chunks of equal size cost no more than a few large ones and a small one.
         let equal = capacity.div_ceil(capacity.div_ceil(most.max(1)).max(1));
-        [most, equal].map(|samples_per_chunk| Tiling {
+        [most, equal].map(|samples_per_chunk| Tiling::Whole {
             inputs_per_tile,
             outputs_per_tile,
             samples_per_chunk,
+        })
+    })
+}
+
+/// Streams worth trying; samples of one element leave no room that a stream could use.
+fn streams(degree: usize, shape: &LinearShape) -> impl Iterator<Item = Tiling> + use<> {
+    let geometry = Geometry::new(shape);
+    let room = match geometry.space() {
+        1 => 0,
+        _ => degree / (geometry.longest() + 1),
+    };
+    sizes(geometry.inputs, room).flat_map(move |inputs_per_tile| {
+        let outputs = sizes(geometry.outputs, room / inputs_per_tile);
+        outputs.map(move |outputs_per_tile| Tiling::Stream {
+            inputs_per_tile,
+            outputs_per_tile,
         })
     })
 }

@@ -1,5 +1,6 @@
 //! Choices are the cheapest, deterministic, and follow their prices.
 
+use sphinx_nn::conv::ConvShape;
 use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
 
 use super::*;
@@ -165,4 +166,33 @@ fn the_ring_is_chosen_among_those_asked_for() {
         ..Preferences::default()
     };
     assert_eq!(plan(&long).parameters().degree(), 8192);
+}
+
+/// Three images of 33 by 33 in 4096 coefficients leave a fifth of them empty: a stream fills them.
+#[test]
+fn a_stream_is_chosen_where_images_leave_room() {
+    let input = ImageShape {
+        channels: 64,
+        height: 32,
+        width: 32,
+    };
+    let shape = LinearShape::conv(ConvShape::new(input, 64, 3, 1, 1).unwrap());
+    let preferences = Preferences::default();
+    let all = [Phase::Forward, Phase::Backward, Phase::Gradient];
+    let choice = preferences.layer(&shape, 4096, 315, &all).unwrap();
+    assert!(matches!(choice.tiling, Tiling::Stream { .. }), "{choice:?}");
+}
+
+/// Alone, a phase costs no more than its share of a layout that serves all three.
+#[test]
+fn a_phase_alone_has_its_own_layout() {
+    let preferences = Preferences::default();
+    let shape = LinearShape::dense(256, 256);
+    let price = |phases: &[Phase]| preferences.layer(&shape, 4096, 1000, phases).unwrap().price;
+    let all = [Phase::Forward, Phase::Backward, Phase::Gradient];
+    let apart: f64 = all.iter().map(|&phase| price(&[phase])).sum();
+    // Inputs go up for forward and for the gradient.
+    let inputs = price(&[Phase::Forward]);
+    assert!(all.iter().all(|&phase| price(&[phase]) < price(&all)));
+    assert!(apart - inputs <= price(&all), "{apart} {inputs} {}", price(&all));
 }
