@@ -11,6 +11,7 @@ use sphinx_dp::PrivacyStatement;
 use sphinx_figures::record::{Record, label, metric, sample};
 use sphinx_figures::stats;
 use sphinx_protocol::paper::{Paper, StepCounts};
+use sphinx_protocol::plan::LocalPhase;
 use sphinx_protocol::pure_he::PureHePlan;
 
 use crate::config::{Config, Engine};
@@ -177,6 +178,15 @@ pub fn security(job: &Job) -> &'static str {
     }
 }
 
+/// The products that the client kept to itself.
+#[must_use]
+pub fn local(job: &Job) -> &[LocalPhase] {
+    match (&job.plan, job.config.engine) {
+        (Some(plan), Engine::Packed) => &plan.literal().local,
+        _ => &[],
+    }
+}
+
 /// Median seconds of each phase of the steady steps, for engines that have phases.
 fn phase_seconds(steps: &[StepSample]) -> Value {
     let phases = phases(steps).into_iter();
@@ -286,6 +296,7 @@ pub fn training_object(
         "client_work_ratio": summary.client_work_ratio,
         "peak_rss_mb": summary.peak_rss_mb,
         "security": security(job),
+        "local": local(job),
         "bias_rule": if config.private { "private" } else { "none" },
         "style": config.style,
         "phase_seconds": phase_seconds(trained.history.steady()),

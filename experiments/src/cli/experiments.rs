@@ -60,6 +60,7 @@ Examples:
   sphinx bench --pure-he --json > pure-he.json       the baseline beside paper, about four minutes
   sphinx bench --pure-he --from pure-he.json         its tables again
   sphinx bench --ablation                            the paper's optimisations, one by one
+  sphinx bench --widths --run-dir widths             from which widths on outsourcing pays
 
 About ten seconds. Each line is a median; ratios are against the plain reference of the same
 computation, or against the same step in the clear. For careful measurements: cargo bench.")]
@@ -73,6 +74,12 @@ pub struct BenchArgs {
     /// Measure what each optimisation of the published protocol saves instead
     #[arg(long)]
     pub ablation: bool,
+    /// Measure and extrapolate from which width of a layer on outsourcing saves the client work instead
+    #[arg(long, conflicts_with_all = ["pure_he", "ablation"])]
+    pub widths: bool,
+    /// With --widths: keep records there, for `sphinx figures`; must not exist
+    #[arg(long, value_name = "DIR", requires = "widths")]
+    pub run_dir: Option<PathBuf>,
     /// How results are told.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -29,6 +29,7 @@ use crate::usage::OrUsage;
 
 mod ablation;
 mod pure_he;
+mod widths;
 
 /// Steps of each kind, the first of which does not count.
 const STEPS: u64 = 4;
@@ -56,6 +57,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     }
     if args.ablation {
         return ablation::run(out);
+    }
+    if args.widths {
+        return widths::run(out, args);
     }
     out.remark("measuring; about ten seconds");
     let config = Config {

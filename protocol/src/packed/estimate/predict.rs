@@ -1,8 +1,8 @@
 //! From the time of each kind of work to the time of a step.
 //!
-//! In an exchange client and server work at once, so that the cores of one machine are busy except
-//! at its end: the results of the last group are read by one thread, and nothing else is left to
-//! do. On two machines, the slowest of client, server and the two directions of the wire decides,
+//! In an exchange client and server work at once, and the cores of one machine are busy, except
+//! while results are read: that is the work of one thread, and the server sends the results of a
+//! group before it takes more uploads. On two machines, the slowest of client, server and the two directions of the wire decides,
 //! after the first group has been encrypted and has arrived.
 
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,6 @@ use crate::plan::Plan;
 
 /// Seconds of drawing and adding the noise of one parameter: as recorded runs have it.
 const NOISE: f64 = 40e-9;
-
-/// The share of an exchange in which the cores of a machine that both parties share are busy, as
-/// recorded runs have it (0.87 to 0.94 for four networks): messages wait for their reader.
-const BUSY: f64 = 0.9;
 
 /// Where the parties are.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,8 +164,8 @@ fn exchange(counts: &PhaseCounts, cpu: PhaseTime, machine: &Calibration, hosts: 
     let tail = counts.last as f64 * opening;
     match hosts {
         Hosts::Shared { cores } => {
-            let busy = (cpu.client + cpu.server - tail).max(0.0) / (BUSY * cores as f64);
-            (busy + tail).max(reading)
+            // The server sends the results of a group before it takes more uploads.
+            (cpu.client + cpu.server - reading).max(0.0) / cores as f64 + reading
         }
         Hosts::Apart {
             cores,

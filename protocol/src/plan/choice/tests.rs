@@ -194,5 +194,9 @@ fn a_phase_alone_has_its_own_layout() {
     // Inputs go up for forward and for the gradient.
     let inputs = price(&[Phase::Forward]);
     assert!(all.iter().all(|&phase| price(&[phase]) < price(&all)));
-    assert!(apart - inputs <= price(&all), "{apart} {inputs} {}", price(&all));
+    assert!(
+        apart - inputs <= price(&all),
+        "{apart} {inputs} {}",
+        price(&all)
+    );
 }
