@@ -48,8 +48,8 @@ use crate::format::Integers;
 mod cost;
 pub mod stream;
 
+pub use cost::Held;
 pub(crate) use cost::WEIGHTS_AT_ONCE;
-pub use cost::{Counts, Held};
 
 /// The free choices of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -300,6 +300,21 @@ impl Layout {
     pub const fn chunks(&self) -> usize {
         let last = (self.capacity - 1) * self.geometry.space() + self.geometry.last_pixel();
         last / self.advance + 1
+    }
+
+    /// Rows of the batch, and entries of a row of inputs and of outputs.
+    pub(crate) const fn batch(&self) -> (usize, (usize, usize)) {
+        let (inputs, outputs) = (self.geometry.inputs, self.geometry.outputs);
+        let wide = (
+            inputs * self.geometry.pixels(),
+            outputs * self.geometry.positions(),
+        );
+        (self.capacity, wide)
+    }
+
+    /// Weights of the layer.
+    pub(crate) const fn weights(&self) -> usize {
+        self.geometry.inputs * self.geometry.outputs * self.geometry.taps()
     }
 
     /// The free choices.
