@@ -14,7 +14,7 @@ use sphinx_nn::Network;
 use sphinx_protocol::model::PublicModel;
 use sphinx_protocol::packed::transforms::step_counts;
 use sphinx_protocol::paper::{Paper, StepCounts};
-use sphinx_protocol::plan::Plan;
+use sphinx_protocol::plan::{LocalPhase, Plan};
 use sphinx_protocol::pure_he::PureHePlan;
 
 use crate::config::{Config, Engine};
@@ -203,6 +203,15 @@ pub fn security(job: &Job) -> &'static str {
     }
 }
 
+/// The products that the client kept to itself.
+#[must_use]
+pub fn local(job: &Job) -> &[LocalPhase] {
+    match (&job.plan, job.config.engine) {
+        (Some(plan), Engine::Packed) => &plan.literal().local,
+        _ => &[],
+    }
+}
+
 /// Median seconds of each phase of the steady steps, for engines that have phases.
 fn phase_seconds(steps: &[StepSample]) -> Value {
     let phases = phases(steps).into_iter();
@@ -347,6 +356,7 @@ pub fn training_object(
         "peak_rss_mb": summary.peak_rss_mb,
         "server_peak_rss_mb": summary.server_peak_rss_mb,
         "security": security(job),
+        "local": local(job),
         "bias_rule": if config.private { "private" } else { "none" },
         "style": config.style,
         "protection": privacy::protection(config),

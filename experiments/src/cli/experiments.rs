@@ -62,6 +62,7 @@ Examples:
   sphinx bench --pure-he --from pure-he.json         its tables again
   sphinx bench --ablation                            the paper's optimisations, one by one
   sphinx bench --full-slots                          a step of minionn-cifar10 with all 2048 slots in use
+  sphinx bench --widths --run-dir widths             from which widths on outsourcing pays
 
 About ten seconds. Each line is a median; ratios are against the plain reference of the same
 computation, or against the same step in the clear. For careful measurements: cargo bench.")]
@@ -79,6 +80,12 @@ pub struct BenchArgs {
     /// to the whole network
     #[arg(long, group = "what")]
     pub full_slots: bool,
+    /// Measure and extrapolate from which width of a layer on outsourcing saves the client work instead
+    #[arg(long, group = "what", conflicts_with = "from")]
+    pub widths: bool,
+    /// With --widths: keep records there, for `sphinx figures`; must not exist
+    #[arg(long, value_name = "DIR", requires = "widths")]
+    pub run_dir: Option<PathBuf>,
     /// How results are told.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -30,6 +30,7 @@ use crate::usage::OrUsage;
 mod ablation;
 mod full_slots;
 mod pure_he;
+mod widths;
 
 /// Steps of each kind, the first of which does not count.
 const STEPS: u64 = 4;
@@ -60,6 +61,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     }
     if args.full_slots {
         return full_slots::run(out, args.from.as_deref());
+    }
+    if args.widths {
+        return widths::run(out, args);
     }
     out.remark("measuring; about ten seconds");
     let config = Config {

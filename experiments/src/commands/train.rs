@@ -215,6 +215,11 @@ fn table(job: &Job, trained: &Trained, summary: &Summary, opponent: &Opponent) -
     let mut table = Table::new([format!("{} {}", config.dataset, config.model), name]);
     table.row("test accuracy", [percent(trained.accuracy)]);
     table.row("steps", [steps.to_string()]);
+    let local = report::local(job).iter();
+    let local: Vec<String> = local.map(|l| format!("{} {}", l.phase, l.layer)).collect();
+    if !local.is_empty() {
+        table.row("computed by the client", [local.join(", ")]);
+    }
     table.row(
         "mean batch / capacity",
         [format!("{} / {}", config.batch, job.terms.capacity)],
