@@ -290,9 +290,13 @@ fn extrapolate(all: &FullSlots, at: usize, plan: &PaperPlan, alone: &Opponent) -
     let sums = |counts: &StepCounts| (counts.plain_products + counts.products) as f64;
     let sent = messages(to) / messages(from);
     let [few, many] = all.expansions.map(|count| count as f64 * all.expansion_s);
-    let known = spent.products + spent.switching + few;
-    let server_cpu_s = spent.products * sums(to) / sums(from)
-        + spent.switching * to.rescales as f64 / from.rescales as f64
+    // The server adds up wall seconds of its threads, which beside other work wait for a core: together they are never
+    // more than its processor time.
+    let threads = spent.products + spent.switching;
+    let share = ((small.server_cpu_s - few).max(0.0) / threads).min(1.0);
+    let known = threads * share + few;
+    let server_cpu_s = spent.products * share * sums(to) / sums(from)
+        + spent.switching * share * to.rescales as f64 / from.rescales as f64
         + many
         + (small.server_cpu_s - known).max(0.0) * sent;
     let client_cpu_s = client(all, small.capacity);
