@@ -185,7 +185,12 @@ impl PlanLiteral {
                 .map(|layer| cheapest(layer, choices.capacity, layer > 0))
                 .collect::<Result<_, _>>()?,
             ticket_tilings: layers
-                .map(|layer| cheapest(layer, choices.tickets, false))
+                .map(|layer| {
+                    let shape = &network.linears()[layer];
+                    Layout::cheapest_for_masks(degree, shape, choices.tickets)
+                        .map(|layout| layout.tiling())
+                        .ok_or(Error::NoLayout { layer, degree })
+                })
                 .collect::<Result<_, _>>()?,
             tickets: choices.tickets,
             mask_bits: 30,
@@ -297,6 +302,10 @@ impl Plan {
                 got: parameters.max_level() + 1,
                 expected: 2,
             });
+        }
+        let scalar = literal.tilings.iter().position(|&t| t == Tiling::Scalar);
+        if let Some(layer) = scalar {
+            return Err(Error::MasksOnly { layer });
         }
         let layouts = lay_out(&network, &parameters, grid.capacity(), &literal.tilings)?;
         let ticket_layouts = lay_out(
