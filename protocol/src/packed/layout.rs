@@ -343,6 +343,11 @@ impl Layout {
         self.tiling.inputs_per_tile() * self.block
     }
 
+    /// Samples of one element lie side by side in a chunk: which ones.
+    fn singles(&self, chunk: usize) -> Option<Range<usize>> {
+        (self.geometry.space() == 1).then(|| range(chunk, self.advance, self.capacity))
+    }
+
     /// What lies in one chunk, in the order of the batch.
     fn lines(&self, chunk: usize, plane: Plane) -> Vec<Line> {
         let geometry = &self.geometry;
@@ -391,6 +396,14 @@ impl Layout {
     pub fn pack_inputs(&self, x: &Integers, chunk: usize, tile: usize) -> Vec<i64> {
         let (pixels, channels) = (self.geometry.pixels(), self.input_range(tile));
         let mut poly = vec![0; self.stride()];
+        if let Some(samples) = self.singles(chunk) {
+            for (j, row) in samples.enumerate() {
+                for (c, &v) in x.row(row)[channels.clone()].iter().enumerate() {
+                    poly[c * self.block + j] = i64::from(v);
+                }
+            }
+            return poly;
+        }
         for line in self.lines(chunk, Plane::Pixels) {
             for (c, channel) in channels.clone().enumerate() {
                 let start = channel * pixels + line.first;
@@ -410,6 +423,14 @@ impl Layout {
         let (positions, channels) = (self.geometry.positions(), self.output_range(tile));
         let step = self.step(Plane::Positions);
         let mut poly = vec![0; self.stride() * self.tiling.outputs_per_tile()];
+        if let Some(samples) = self.singles(chunk) {
+            for (j, row) in samples.enumerate() {
+                for (m, &v) in d.row(row)[channels.clone()].iter().enumerate() {
+                    poly[m * self.stride() + self.end - j] = i64::from(v);
+                }
+            }
+            return poly;
+        }
         for line in self.lines(chunk, Plane::Positions) {
             for (m, channel) in channels.clone().enumerate() {
                 let start = channel * positions + line.first;
@@ -508,6 +529,13 @@ impl Layout {
         plane: Plane,
         at: impl Fn(usize, usize) -> usize,
     ) -> Vec<usize> {
+        if let Some(samples) = self.singles(chunk) {
+            let mut positions = Vec::with_capacity(channels * samples.len());
+            for channel in 0..channels {
+                positions.extend((0..samples.len()).map(|place| at(channel, place)));
+            }
+            return positions;
+        }
         let (lines, step) = (self.lines(chunk, plane), self.step(plane));
         let each: usize = lines.iter().map(|line| line.length).sum();
         let mut positions = Vec::with_capacity(channels * each);
@@ -557,6 +585,16 @@ impl Layout {
         (chunk, plane): (usize, Plane),
         places: usize,
     ) {
+        if let Some(samples) = self.singles(chunk) {
+            let mut values = values.iter();
+            for channel in channels {
+                for (row, &v) in samples.clone().zip(&mut values) {
+                    let out = &mut batch.row_mut(row)[channel];
+                    *out = out.wrapping_add(saturate(v));
+                }
+            }
+            return;
+        }
         let lines = self.lines(chunk, plane);
         let mut values = values;
         for channel in channels {

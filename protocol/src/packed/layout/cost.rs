@@ -150,11 +150,11 @@ impl Layout {
     }
 
     /// As `Counts::price`, of a batch of masks: uploads, downloads and products of the forward
-    /// product alone; an integer times a ciphertext counts 2.
+    /// product alone; an integer times a ciphertext counts 7.
     fn mask_price(&self) -> usize {
         let (k, i) = (self.input_tiles(), self.output_tiles());
         let products = match self.tiling {
-            Tiling::Scalar => self.scalar_terms().saturating_mul(2),
+            Tiling::Scalar => self.scalar_terms().saturating_mul(7),
             _ => 30 * k * i,
         };
         (450 * k + 350 * i + products).saturating_mul(self.chunks())
