@@ -27,6 +27,7 @@ use sphinx_protocol::pure_he::Style;
 
 use crate::cli::{BiasName, DataArgs, EngineName, TrainingArgs};
 pub use crate::inputs::Inputs;
+use crate::layouts::Layouts;
 pub use crate::learning::Learning;
 pub use crate::start::Start;
 use crate::usage::{OrUsage, UsageError};
@@ -146,6 +147,9 @@ pub struct Config {
     /// [`Engine::Paper`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clip_samples: bool,
+    /// With [`Engine::Packed`]: how layouts are chosen.
+    #[serde(default, skip_serializing_if = "Layouts::is_plain")]
+    pub layouts: Layouts,
     /// With [`Engine::PureHe`]: when products are relinearised and rescaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style: Option<Style>,
@@ -194,6 +198,7 @@ impl Default for Config {
             seed: None,
             tickets: 32,
             clip_samples: false,
+            layouts: Layouts::default(),
             style: None,
         }
     }
@@ -244,6 +249,7 @@ impl Config {
             seed: args.seed,
             tickets: args.tickets,
             clip_samples: args.clip_samples || engine == Engine::Paper,
+            layouts: args.layouts.layouts(),
             style: (engine == Engine::PureHe).then_some(args.style.into()),
         };
         config.check()?;
@@ -294,6 +300,11 @@ impl Config {
                 "--grid",
                 self.engine != Engine::PureHe || !self.grid,
                 "pure-he computes approximately, near the float engine and not on the grid",
+            ),
+            (
+                "--local, --network and --ring",
+                self.layouts.is_plain() || self.engine == Engine::Packed,
+                "are about the ciphertexts of the engine packed",
             ),
             (
                 "--renyi-filter",

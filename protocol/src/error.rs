@@ -40,6 +40,20 @@ pub enum Error {
         /// Index of the linear layer.
         layer: usize,
     },
+    /// A product that a client cannot keep.
+    #[error(
+        "local: {phase} of layer {layer} is no product of a training step of this network of \
+         {layers} linear layers; expected forward or gradient of any, or backward of any but the \
+         first, each once"
+    )]
+    LocalPhase {
+        /// The product.
+        phase: crate::plan::Phase,
+        /// Its layer.
+        layer: usize,
+        /// Linear layers of the network.
+        layers: usize,
+    },
     /// The homomorphic parameters are malformed or insecure.
     #[error("homomorphic parameters: {0}")]
     Parameters(#[from] sphinx_he::ParameterError),

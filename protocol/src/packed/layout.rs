@@ -53,7 +53,7 @@ use crate::paper::Products;
 mod cost;
 pub mod stream;
 
-pub use cost::{Counts, Held};
+pub use cost::Held;
 pub(crate) use cost::{SUMS_AT_ONCE, WEIGHTS_AT_ONCE};
 
 /// The free choices of a layout.
@@ -318,6 +318,21 @@ impl Layout {
     pub const fn chunks(&self) -> usize {
         let last = (self.capacity - 1) * self.geometry.space() + self.geometry.last_pixel();
         last / self.advance + 1
+    }
+
+    /// Rows of the batch, and entries of a row of inputs and of outputs.
+    pub(crate) const fn batch(&self) -> (usize, (usize, usize)) {
+        let (inputs, outputs) = (self.geometry.inputs, self.geometry.outputs);
+        let wide = (
+            inputs * self.geometry.pixels(),
+            outputs * self.geometry.positions(),
+        );
+        (self.capacity, wide)
+    }
+
+    /// Weights of the layer.
+    pub(crate) const fn weights(&self) -> usize {
+        self.shape.weights()
     }
 
     /// The free choices.

@@ -351,6 +351,9 @@ impl StepWork {
             }
         };
         lay_out(panel, held, |at| (at % tiles, chunks.start + at / tiles))?;
+        if self.plan.is_local(Upload::Activation, at) {
+            return Ok(Vec::new());
+        }
         let weights = self.weights.forward(at)?;
         let products = Products::weighted(weights, panel, chunks.clone())?;
         let sums = compute(&products, self.room.take());

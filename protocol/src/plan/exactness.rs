@@ -50,6 +50,17 @@ pub enum Phase {
     TightBackward,
 }
 
+impl Phase {
+    /// The product, in whichever form it travels.
+    pub(super) const fn loose(self) -> Self {
+        match self {
+            Self::TightForward => Self::Forward,
+            Self::TightBackward => Self::Backward,
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -133,7 +144,11 @@ pub(super) fn analyse(plan: &Checked, inexact: bool) -> Result<Analysis, Error> 
         products.extend(tight_backward.map(|(_, margin)| (Phase::TightBackward, margin)));
 
         let backward_phase = [Phase::Backward, Phase::TightBackward];
-        let used = |phase: &Phase| layer > 0 || !backward_phase.contains(phase);
+        let local = |phase: Phase| {
+            let mut local = plan.literal.local.iter();
+            local.any(|kept| kept.layer == layer && kept.phase == phase.loose())
+        };
+        let used = |phase: &Phase| (layer > 0 || !backward_phase.contains(phase)) && !local(*phase);
         rows.extend(
             products
                 .iter()

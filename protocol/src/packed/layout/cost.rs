@@ -1,9 +1,9 @@
-//! What a layout costs, counted; and the cheapest layout of a layer.
+//! The layouts of a layer that are worth pricing, and what a server holds for one.
 
-use serde::{Deserialize, Serialize};
 use sphinx_nn::network::LinearShape;
 
 use super::{Geometry, Layout, Tiling};
+use crate::packed::Upload;
 
 /// Primes of everything that is counted as a polynomial here.
 const PRIMES: usize = 2;
@@ -59,45 +59,23 @@ fn made_at_once(k: usize, i: usize) -> usize {
     k.saturating_mul(i).min(WEIGHTS_AT_ONCE.max(k).max(i))
 }
 
-/// What a layout costs one training step, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Ciphertexts encrypted and sent up.
-    pub uploads: usize,
-    /// Ciphertexts sent down and decrypted.
-    pub downloads: usize,
-    /// Plain times ciphertext products at the server.
-    pub plain_products: usize,
-    /// Ciphertext times ciphertext products at the server.
-    pub products: usize,
-}
-
-impl Counts {
-    /// Rough cost in microseconds (an upload 450, a download 350, a plain product 30, a product
-    /// 90). These weights choose a layout and are never reported as times.
-    const fn price(&self) -> usize {
-        450 * self.uploads + 350 * self.downloads + 30 * self.plain_products + 90 * self.products
-    }
-}
-
 impl Layout {
-    /// Counts of one training step; the first layer of a network needs no backward product.
-    #[must_use]
-    pub const fn counts(&self, with_backward: bool) -> Counts {
-        let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
-        let backward = with_backward as usize;
-        Counts {
-            uploads: c * (k + i + backward * i),
-            downloads: c * (i + backward * k) + k * i,
-            plain_products: c * k * i * (1 + backward),
-            products: c * k * i,
-        }
-    }
-
     /// How many chunks or output tiles, of `each` ciphertexts, a server takes at once.
     pub(crate) fn group(&self, each: usize) -> usize {
         let bytes = each.saturating_mul(2 * PRIMES * size_of::<u64>() * self.degree);
         (GROUP_BYTES / bytes.max(1)).clamp(1, GROUP)
+    }
+
+    /// Results that the last group of uploads of one kind gives.
+    pub(crate) fn last_group(&self, upload: Upload) -> usize {
+        let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
+        let (each, all, results) = match upload {
+            Upload::Activation => (k, c, i),
+            Upload::OutputGradient => (i, c, k),
+            Upload::ClippedGradient => (c, i, k),
+        };
+        let size = self.group(each);
+        ((all - 1) % size + 1) * results
     }
 
     /// What a server holds for this layer in a training step.
@@ -149,49 +127,45 @@ impl Layout {
         self.shape.outputs.saturating_mul(self.shape.fans().0)
     }
 
-    /// As `Counts::price`, of a batch of masks: uploads, downloads and products of the forward
-    /// product alone; an integer times a ciphertext counts 7.
-    fn mask_price(&self) -> usize {
-        let (k, i) = (self.input_tiles(), self.output_tiles());
-        let products = match self.tiling {
-            Tiling::Scalar => self.scalar_terms().saturating_mul(7),
-            _ => 30 * k * i,
+    /// Products of a plain polynomial and a ciphertext that take as long as the forward products:
+    /// four of an integer and a ciphertext count as one.
+    pub(crate) const fn forward_products(&self) -> usize {
+        let each = match self.tiling {
+            Tiling::Scalar => self.scalar_terms() / 4,
+            _ => self.input_tiles() * self.output_tiles(),
         };
-        (450 * k + 350 * i + products).saturating_mul(self.chunks())
+        each * self.chunks()
     }
 
-    /// The layout for a batch of masks: scalar where the batch fills polynomials, that is cheaper
-    /// and the server need not hold too much; else the [cheapest](Self::cheapest).
+    /// The scalar layout for a batch of masks, where the batch fills polynomials and the server
+    /// need not hold too much.
     #[must_use]
-    pub fn cheapest_for_masks(degree: usize, shape: &LinearShape, masks: usize) -> Option<Self> {
-        let usual = Self::cheapest(degree, shape, masks, false);
+    pub fn scalar_for_masks(degree: usize, shape: &LinearShape, masks: usize) -> Option<Self> {
         let scalar = Self::new(degree, shape, masks, Tiling::Scalar);
-        let scalar = scalar.filter(|layout| {
+        scalar.filter(|layout| {
             let bytes = Held::bytes([layout.held_for_tickets()], degree);
             masks >= degree && bytes <= SCALAR_BYTES
-        });
-        let layouts = usual.into_iter().chain(scalar);
-        layouts.min_by_key(Self::mask_price)
+        })
     }
 
-    /// The cheapest layout of one layer for a whole training step, by [`Counts`]; nothing if the
-    /// reach of one kernel fills `degree` coefficients. A [stream](super::stream) only where it is cheaper
-    /// than whole samples.
-    #[must_use]
-    pub fn cheapest(
+    /// The layouts of one layer that are worth pricing, in a fixed order; none if no image fits into
+    /// `degree` coefficients. [Streams](super::stream) come last.
+    pub fn candidates(
         degree: usize,
         shape: &LinearShape,
         capacity: usize,
-        with_backward: bool,
-    ) -> Option<Self> {
-        let layouts = wholes(degree, shape, capacity).chain(streams(degree, shape));
-        let layouts = layouts.filter_map(|tiling| Self::new(degree, shape, capacity, tiling));
-        layouts.min_by_key(|layout| layout.counts(with_backward).price())
+    ) -> impl Iterator<Item = Self> {
+        let tilings = wholes(degree, shape, capacity).chain(streams(degree, shape));
+        tilings.filter_map(move |tiling| Self::new(degree, shape, capacity, tiling))
     }
 }
 
 /// Tilings of whole samples worth trying.
-fn wholes(degree: usize, shape: &LinearShape, capacity: usize) -> impl Iterator<Item = Tiling> {
+fn wholes(
+    degree: usize,
+    shape: &LinearShape,
+    capacity: usize,
+) -> impl Iterator<Item = Tiling> + use<> {
     let geometry = Geometry::new(shape);
     let room = degree / geometry.space();
     let channels = sizes(geometry.inputs, room).flat_map(move |inputs_per_tile| {
@@ -211,7 +185,7 @@ fn wholes(degree: usize, shape: &LinearShape, capacity: usize) -> impl Iterator<
 }
 
 /// Streams worth trying; samples of one element leave no room that a stream could use.
-fn streams(degree: usize, shape: &LinearShape) -> impl Iterator<Item = Tiling> {
+fn streams(degree: usize, shape: &LinearShape) -> impl Iterator<Item = Tiling> + use<> {
     let geometry = Geometry::new(shape);
     let room = match geometry.space() {
         1 => 0,
