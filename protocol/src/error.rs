@@ -136,6 +136,14 @@ pub enum Error {
         /// Ring degree.
         degree: usize,
     },
+    /// A layout that has no gradient.
+    #[error(
+        "layer {layer}: a scalar tiling has no gradient and serves masks alone; train with whole samples or a stream"
+    )]
+    MasksOnly {
+        /// Index of the linear layer.
+        layer: usize,
+    },
     /// Products could exceed 32-bit results.
     #[error(
         "layer {layer}: sums reach 2^{log2_bound:.1}, results hold 2^{bits}; use a smaller layer"

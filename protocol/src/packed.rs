@@ -13,13 +13,14 @@ pub mod layout;
 pub mod transforms;
 
 mod client;
+mod scalar;
 mod server;
 
 #[cfg(test)]
 pub(crate) use client::encrypt_level;
 pub use client::{Packed, PhaseTimes};
 pub(crate) use client::{encrypt, open_result, seed};
-pub(crate) use server::{Prepared, StepWork, chunk_forward, finish, numbered, open};
+pub(crate) use server::{Prepared, StepWork, finish, mask_products, numbered, open};
 
 use serde::{Deserialize, Serialize};
 

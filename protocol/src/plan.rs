@@ -330,6 +330,10 @@ impl Plan {
                 expected: 2,
             });
         }
+        let scalar = literal.tilings.iter().position(|&t| t == Tiling::Scalar);
+        if let Some(layer) = scalar {
+            return Err(Error::MasksOnly { layer });
+        }
         let layouts = lay_out(&network, &parameters, grid.capacity(), &literal.tilings)?;
         let ticket_layouts = lay_out(
             &network,

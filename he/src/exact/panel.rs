@@ -9,6 +9,7 @@
 //! that a caller may compute them on several cores.
 //!
 //! - [`Products::weighted`]: `sum_k W[i, k] X[k, t]` for all `i` and some `t`;
+//! - [`Products::scaled`]: `sum_k w[i, k] X[k]` for some `i`, by integers ([`Scalars`]);
 //! - [`Products::of`]: `sum_t D[i, t] X[k, t]`, of degree two, for all `i` and `k`.
 //!
 //! The results are those of [`Ciphertext::add_dot_plain`] and [`Ciphertext::add_dot`], residue by
@@ -47,7 +48,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod scalars;
+
 use std::ops::Range;
+
+pub use scalars::{Features, Scalars};
 
 use super::{Ciphertext, Encoding, IntegerPoly};
 use crate::error::Error;
@@ -73,10 +78,21 @@ struct Sheet {
 
 impl Sheet {
     fn new(parameters: &Parameters, level: usize, size: (usize, usize), depth: usize) -> Self {
-        let (degree, (rows, columns)) = (parameters.degree(), size);
+        Self::cut(parameters, level, BLOCK, size, depth)
+    }
+
+    /// Cut into blocks of so many evaluations, or of one where there are fewer.
+    fn cut(
+        parameters: &Parameters,
+        level: usize,
+        block: usize,
+        (rows, columns): (usize, usize),
+        depth: usize,
+    ) -> Self {
+        let degree = parameters.degree();
         let mut sheet = Self {
             degree,
-            block: degree.min(BLOCK),
+            block: degree.min(block),
             rows,
             columns,
             depth,
@@ -345,6 +361,7 @@ pub struct Products<'a> {
 #[derive(Debug)]
 enum Left<'a> {
     Weights(&'a WeightPanel, Range<usize>),
+    Scalars(&'a Scalars, Range<usize>),
     Ciphertexts(&'a Panel),
 }
 
@@ -396,13 +413,14 @@ impl<'a> Products<'a> {
     pub fn count(&self) -> usize {
         match &self.left {
             Left::Weights(weights, columns) => weights.sheet.rows * columns.len(),
+            Left::Scalars(_, rows) => rows.len(),
             Left::Ciphertexts(d) => d.sheet.rows * self.right.sheet.rows,
         }
     }
 
     const fn degree(&self) -> usize {
         match self.left {
-            Left::Weights(..) => 1,
+            Left::Weights(..) | Left::Scalars(..) => 1,
             Left::Ciphertexts(_) => 2,
         }
     }
@@ -436,6 +454,10 @@ impl<'a> Products<'a> {
                 Left::Weights(weights, columns) => {
                     let pair = (&weights.sheet, &self.right.sheet);
                     part.weigh(pair, columns, from, at * block);
+                }
+                Left::Scalars(scalars, rows) => {
+                    let pair = (*scalars, &self.right.sheet);
+                    part.scale(pair, rows, from, at * block);
                 }
                 Left::Ciphertexts(d) => {
                     part.multiply((&d.sheet, &self.right.sheet), from, at * block);

@@ -20,7 +20,7 @@
 //! | forward | `Kf = sum K[m,c,a,e] Y^(m n_c P + (n_c-1-c) P + L - lag(a,e))`, `Kf X` | `m n_c P + (n_c-1) P + t'` holds what the chunk adds to `y[m,t]` |
 //! | backward | `Kb = sum K[m,c,a,e] Y^((m_c-1-m) n_c P + c P + L - lag(a,e))`, `Kb D` | `(m_c-1) n_c P + c P + E - s'` holds `dx[c,s]` |
 //!
-//! There are two kinds of chunks ([`Tiling`]).
+//! There are three kinds of chunks ([`Tiling`]).
 //!
 //! **Whole** samples, B0 of them: `A = P = B0 S`, `n_c m_c P <= N`, and
 //! `E = pi(B0-1, H_o-1, W_o-1) + L - off` with `pi(j, i, l) = j S + i Ws + l`, the last place of an
@@ -28,6 +28,10 @@
 //!
 //! A **stream** cuts the sequence wherever a polynomial is full, through rows and images: see
 //! [`stream`].
+//!
+//! **Scalar**: every pixel and every output position is a channel of its own, as if the layer were
+//! dense with most weights absent, and `A = P = N` samples fill a polynomial. Weights are then
+//! integers, and the server's products need no transform.
 //!
 //! A kernel's exponents may pass `N`; they wrap with a change of sign and miss all results. A
 //! **dense** layer is the convolution of `1 x 1` images with a `1 x 1` kernel: `P = B0`, every
@@ -44,12 +48,13 @@ use serde::{Deserialize, Serialize};
 use sphinx_nn::network::{LinearKind, LinearShape};
 
 use crate::format::Integers;
+use crate::paper::Products;
 
 mod cost;
 pub mod stream;
 
 pub use cost::Held;
-pub(crate) use cost::WEIGHTS_AT_ONCE;
+pub(crate) use cost::{SUMS_AT_ONCE, WEIGHTS_AT_ONCE};
 
 /// The free choices of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,31 +76,38 @@ pub enum Tiling {
         /// m_c: output channels in one polynomial.
         outputs_per_tile: usize,
     },
+    /// One input or output of N samples in a polynomial, pixel by pixel: weights are integers.
+    /// Only for masks, whose products have no gradient.
+    Scalar,
 }
 
 impl Tiling {
     /// n_c: inputs (of a convolution: input channels) in one polynomial.
     #[must_use]
     pub const fn inputs_per_tile(self) -> usize {
-        let (Self::Whole {
-            inputs_per_tile, ..
+        match self {
+            Self::Whole {
+                inputs_per_tile, ..
+            }
+            | Self::Stream {
+                inputs_per_tile, ..
+            } => inputs_per_tile,
+            Self::Scalar => 1,
         }
-        | Self::Stream {
-            inputs_per_tile, ..
-        }) = self;
-        inputs_per_tile
     }
 
     /// m_c: outputs (of a convolution: output channels) in one polynomial.
     #[must_use]
     pub const fn outputs_per_tile(self) -> usize {
-        let (Self::Whole {
-            outputs_per_tile, ..
+        match self {
+            Self::Whole {
+                outputs_per_tile, ..
+            }
+            | Self::Stream {
+                outputs_per_tile, ..
+            } => outputs_per_tile,
+            Self::Scalar => 1,
         }
-        | Self::Stream {
-            outputs_per_tile, ..
-        }) = self;
-        outputs_per_tile
     }
 }
 
@@ -211,6 +223,7 @@ struct Line {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     degree: usize,
+    shape: LinearShape,
     geometry: Geometry,
     capacity: usize,
     tiling: Tiling,
@@ -241,7 +254,10 @@ impl Layout {
         capacity: usize,
         tiling: Tiling,
     ) -> Option<Self> {
-        let geometry = Geometry::new(shape);
+        let geometry = Geometry::new(&match tiling {
+            Tiling::Scalar => LinearShape::dense(shape.inputs, shape.outputs),
+            _ => *shape,
+        });
         let channels = (tiling.inputs_per_tile()).checked_mul(tiling.outputs_per_tile())?;
         let usable = channels > 0
             && shape.inputs > 0
@@ -268,10 +284,12 @@ impl Layout {
                 let advance = block.checked_sub(geometry.longest())?;
                 (block, advance, block.checked_sub(1)?)
             }
+            Tiling::Scalar => (degree, degree, degree - 1),
         };
         let fits = advance > 0 && channels.checked_mul(block)? <= degree;
         fits.then_some(Self {
             degree,
+            shape: *shape,
             geometry,
             capacity,
             tiling,
@@ -314,7 +332,7 @@ impl Layout {
 
     /// Weights of the layer.
     pub(crate) const fn weights(&self) -> usize {
-        self.geometry.inputs * self.geometry.outputs * self.geometry.taps()
+        self.shape.weights()
     }
 
     /// The free choices.
@@ -340,15 +358,20 @@ impl Layout {
         self.tiling.inputs_per_tile() * self.block
     }
 
+    /// Samples of one element lie side by side in a chunk: which ones.
+    fn singles(&self, chunk: usize) -> Option<Range<usize>> {
+        (self.geometry.space() == 1).then(|| range(chunk, self.advance, self.capacity))
+    }
+
     /// What lies in one chunk, in the order of the batch.
     fn lines(&self, chunk: usize, plane: Plane) -> Vec<Line> {
         let geometry = &self.geometry;
-        let whole = matches!(self.tiling, Tiling::Whole { .. });
+        let complete = !matches!(self.tiling, Tiling::Stream { .. });
         let shift = geometry.longest() - geometry.offset();
         // Of `s'` or `t'`: what is added to a place of the sequence, and the window of the chunk.
         let ((height, width), step, added, window) = match plane {
             Plane::Pixels => (geometry.image, 1, 0, 0..self.advance),
-            Plane::Positions if whole => (
+            Plane::Positions if complete => (
                 geometry.result,
                 geometry.stride,
                 shift,
@@ -388,6 +411,14 @@ impl Layout {
     pub fn pack_inputs(&self, x: &Integers, chunk: usize, tile: usize) -> Vec<i64> {
         let (pixels, channels) = (self.geometry.pixels(), self.input_range(tile));
         let mut poly = vec![0; self.stride()];
+        if let Some(samples) = self.singles(chunk) {
+            for (j, row) in samples.enumerate() {
+                for (c, &v) in x.row(row)[channels.clone()].iter().enumerate() {
+                    poly[c * self.block + j] = i64::from(v);
+                }
+            }
+            return poly;
+        }
         for line in self.lines(chunk, Plane::Pixels) {
             for (c, channel) in channels.clone().enumerate() {
                 let start = channel * pixels + line.first;
@@ -407,6 +438,14 @@ impl Layout {
         let (positions, channels) = (self.geometry.positions(), self.output_range(tile));
         let step = self.step(Plane::Positions);
         let mut poly = vec![0; self.stride() * self.tiling.outputs_per_tile()];
+        if let Some(samples) = self.singles(chunk) {
+            for (j, row) in samples.enumerate() {
+                for (m, &v) in d.row(row)[channels.clone()].iter().enumerate() {
+                    poly[m * self.stride() + self.end - j] = i64::from(v);
+                }
+            }
+            return poly;
+        }
         for line in self.lines(chunk, Plane::Positions) {
             for (m, channel) in channels.clone().enumerate() {
                 let start = channel * positions + line.first;
@@ -449,6 +488,10 @@ impl Layout {
         let mut poly = vec![0; self.degree];
         for (m, out) in self.output_range(output).enumerate() {
             for (c, channel) in self.input_range(input).enumerate() {
+                if self.tiling == Tiling::Scalar {
+                    poly[0] = self.scalar(weights, out, channel);
+                    continue;
+                }
                 let kernel = (out * geometry.inputs + channel) * geometry.taps();
                 let taps = &weights[kernel..kernel + geometry.taps()];
                 for (tap, &w) in taps.iter().enumerate() {
@@ -462,6 +505,13 @@ impl Layout {
             }
         }
         poly
+    }
+
+    /// The weight between an input and an output, pixel by pixel.
+    fn scalar(&self, weights: &[i32], output: usize, input: usize) -> i64 {
+        let terms = Products::new(self.shape).forward(weights, output as u32);
+        let meets = terms.iter().find(|(at, _)| *at as usize == input);
+        meets.map_or(0, |&(_, w)| w)
     }
 
     /// Coefficients of `Kf X` that carry results: outputs of the tile, samples of the chunk,
@@ -494,6 +544,13 @@ impl Layout {
         plane: Plane,
         at: impl Fn(usize, usize) -> usize,
     ) -> Vec<usize> {
+        if let Some(samples) = self.singles(chunk) {
+            let mut positions = Vec::with_capacity(channels * samples.len());
+            for channel in 0..channels {
+                positions.extend((0..samples.len()).map(|place| at(channel, place)));
+            }
+            return positions;
+        }
         let (lines, step) = (self.lines(chunk, plane), self.step(plane));
         let each: usize = lines.iter().map(|line| line.length).sum();
         let mut positions = Vec::with_capacity(channels * each);
@@ -543,6 +600,16 @@ impl Layout {
         (chunk, plane): (usize, Plane),
         places: usize,
     ) {
+        if let Some(samples) = self.singles(chunk) {
+            let mut values = values.iter();
+            for channel in channels {
+                for (row, &v) in samples.clone().zip(&mut values) {
+                    let out = &mut batch.row_mut(row)[channel];
+                    *out = out.wrapping_add(saturate(v));
+                }
+            }
+            return;
+        }
         let lines = self.lines(chunk, plane);
         let mut values = values;
         for channel in channels {
@@ -579,7 +646,7 @@ impl Layout {
     #[must_use]
     pub const fn outputs_in_chunks(&self) -> usize {
         let halos = match self.tiling {
-            Tiling::Whole { .. } => 0,
+            Tiling::Whole { .. } | Tiling::Scalar => 0,
             Tiling::Stream { .. } => self.chunks() * self.geometry.longest(),
         };
         let entries = self.capacity * self.geometry.positions() + halos;
@@ -589,12 +656,18 @@ impl Layout {
     /// Weights that meet in one forward result polynomial, over all input tiles.
     #[must_use]
     pub const fn forward_weight_count(&self) -> usize {
+        if matches!(self.tiling, Tiling::Scalar) {
+            return self.shape.fans().0;
+        }
         self.geometry.inputs * self.tiling.outputs_per_tile() * self.geometry.taps()
     }
 
     /// Weights that meet in one backward result polynomial, over all output tiles.
     #[must_use]
     pub const fn backward_weight_count(&self) -> usize {
+        if matches!(self.tiling, Tiling::Scalar) {
+            return self.shape.fans().1;
+        }
         self.geometry.outputs * self.tiling.inputs_per_tile() * self.geometry.taps()
     }
 }

@@ -9,18 +9,18 @@ use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly, Panel, Products, Sums};
-use sphinx_he::exact::{SeededCiphertext, WeightPanel};
+use sphinx_he::exact::{Scalars, SeededCiphertext, WeightPanel};
 use sphinx_he::rlwe::Parameters;
 
-use super::Upload;
-use super::layout::{Layout, WEIGHTS_AT_ONCE};
+use super::layout::{Layout, Tiling, WEIGHTS_AT_ONCE};
+use super::{Upload, scalar};
 use crate::error::Error;
 use crate::message::{Place, Returned, Sealed, ToClient};
 use crate::model::Snapshot;
 use crate::plan::{Passage, Plan, Return, Tightness};
 
 /// The level at which everything is uploaded: both primes.
-const TOP: usize = 1;
+pub(super) const TOP: usize = 1;
 
 /// Blocks that one thread lays out: neighbours lie on the same pages.
 const BLOCKS_AT_ONCE: usize = 8;
@@ -37,6 +37,8 @@ pub(crate) struct Prepared {
     forward: Vec<Polynomials>,
     backward: Vec<Polynomials>,
     mask: Vec<Polynomials>,
+    /// In place of them where the layout is scalar.
+    scalars: Vec<OnceLock<Scalars>>,
 }
 
 impl Prepared {
@@ -49,6 +51,7 @@ impl Prepared {
             forward: empty(),
             backward: empty(),
             mask: empty(),
+            scalars: (0..plan.layouts().len()).map(|_| OnceLock::new()).collect(),
         }
     }
 
@@ -87,7 +90,15 @@ impl Prepared {
         })
     }
 
-    pub(crate) fn mask(&self, layer: usize) -> Result<&WeightPanel, Error> {
+    fn scalars(&self, layer: usize) -> Result<&Scalars, Error> {
+        let shape = &self.plan.network().linears()[layer];
+        let weights = self.snapshot.layer(layer);
+        ready(&self.scalars[layer], || {
+            scalar::matrix(self.plan.parameters(), shape, weights)
+        })
+    }
+
+    fn mask(&self, layer: usize) -> Result<&WeightPanel, Error> {
         let layout = &self.plan.ticket_layouts()[layer];
         self.by_output(&self.mask[layer], layer, layout, 1)
     }
@@ -112,10 +123,7 @@ impl Prepared {
     }
 }
 
-fn ready(
-    slot: &Polynomials,
-    make: impl FnOnce() -> Result<WeightPanel, Error>,
-) -> Result<&WeightPanel, Error> {
+fn ready<T>(slot: &OnceLock<T>, make: impl FnOnce() -> Result<T, Error>) -> Result<&T, Error> {
     if let Some(ready) = slot.get() {
         return Ok(ready);
     }
@@ -175,7 +183,7 @@ fn lay_out(
     Ok(())
 }
 
-fn compute(products: &Products<'_>, earlier: Option<Sums>) -> Sums {
+pub(super) fn compute(products: &Products<'_>, earlier: Option<Sums>) -> Sums {
     let mut sums = products.room(earlier);
     let parts: Vec<_> = sums.parts_mut().collect();
     parts
@@ -208,19 +216,25 @@ pub(super) fn open_at(
     Ok(seeded)
 }
 
-fn expanded(held: &mut Vec<SeededCiphertext>) -> Vec<Ciphertext> {
+pub(super) fn expanded(held: &mut Vec<SeededCiphertext>) -> Vec<Ciphertext> {
     let held = std::mem::take(held);
     held.into_par_iter().map(SeededCiphertext::expand).collect()
 }
 
-/// `W r` of one chunk of masks: one result per output tile.
-pub(crate) fn chunk_forward(
-    layout: &Layout,
-    weights: &WeightPanel,
+/// `W r` of one chunk of masks of a layer: one result per output tile.
+pub(crate) fn mask_products(
+    weights: &Prepared,
+    layer: usize,
     masks: Vec<SeededCiphertext>,
     chunk: usize,
-    form: Return,
 ) -> Result<Vec<Returned>, Error> {
+    let plan = &weights.plan;
+    let (layout, form) = (&plan.ticket_layouts()[layer], plan.returns(layer).mask);
+    if layout.tiling() == Tiling::Scalar {
+        let of = (layout, &plan.network().linears()[layer]);
+        return scalar::products(of, weights.scalars(layer)?, masks, chunk, form);
+    }
+    let weights = weights.mask(layer)?;
     let mut masks = masks;
     let masks = expanded(&mut masks);
     let Some(first) = masks.first() else {

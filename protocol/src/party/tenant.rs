@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::grid::product;
 use crate::message::{Masked, Place, Sealed, TicketId, ToClient};
 use crate::model::ModelVersion;
-use crate::packed::{Prepared, chunk_forward, numbered, open, tile_places};
+use crate::packed::{Prepared, mask_products, numbered, open, tile_places};
 use crate::plan::Plan;
 
 /// Ticket batches remembered per model; older ones can no longer be used.
@@ -121,8 +121,7 @@ impl Preparation {
         let mut replies = Vec::new();
         if self.held.len() == layout.input_tiles() {
             let held = std::mem::take(&mut self.held);
-            let (weights, form) = (self.weights.mask(layer)?, self.plan.returns(layer).mask);
-            let results = chunk_forward(layout, weights, held, place.chunk as usize, form)?;
+            let results = mask_products(&self.weights, layer, held, place.chunk as usize)?;
             replies = numbered(place, results, ToClient::MaskProduct);
         }
         let done = self.script.is_empty();

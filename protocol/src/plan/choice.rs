@@ -161,6 +161,8 @@ struct Question<'a> {
     needed: Vec<Phase>,
     /// Sets of products that may be kept.
     kept: Vec<Vec<Phase>>,
+    /// Of masks, which have no gradient.
+    masks: bool,
 }
 
 impl Preferences {
@@ -199,6 +201,7 @@ impl Preferences {
                     rows: tickets,
                     needed: vec![Phase::Forward],
                     kept: vec![Vec::new()],
+                    masks: true,
                 };
                 self.answer(&question, layer)
             })
@@ -221,6 +224,7 @@ impl Preferences {
             rows,
             needed: outsourced.to_vec(),
             kept: vec![Vec::new()],
+            masks: false,
         };
         self.answer(&question, 0).ok()
     }
@@ -248,6 +252,7 @@ impl Preferences {
             rows,
             needed,
             kept,
+            masks: false,
         }
     }
 
@@ -264,7 +269,11 @@ impl Preferences {
 
     /// Everything that may be chosen, with its price.
     fn priced(&self, question: &Question<'_>) -> impl Iterator<Item = Choice> {
-        let layouts = Layout::candidates(question.degree, question.shape, question.rows);
+        let (degree, shape, rows) = (question.degree, question.shape, question.rows);
+        let scalar = question
+            .masks
+            .then(|| Layout::scalar_for_masks(degree, shape, rows));
+        let layouts = Layout::candidates(degree, shape, rows).chain(scalar.flatten());
         layouts.flat_map(move |layout| {
             let kept = question.kept.iter();
             let choices: Vec<Choice> = kept
@@ -394,9 +403,14 @@ fn rough(
     };
     let serves = wanted || upload == Upload::Activation && outsourced(Phase::Gradient);
     let [uploads, packed] = [uploads, rows * up].map(|n| if serves { n } else { 0 });
-    let [downloads, down, products] =
-        [downloads, down, c * k * i].map(|n| if wanted { n } else { 0 });
     let linear = wanted && upload != Upload::ClippedGradient;
+    let products = match upload {
+        Upload::ClippedGradient => c * k * i,
+        _ => layout.forward_products(),
+    };
+    let [downloads, down, products] =
+        [downloads, down, products].map(|n| if wanted { n } else { 0 });
+    let prepared = linear && layout.tiling() != Tiling::Scalar;
     let words = question.degree * masks * downloads;
     PhaseCounts {
         layer: 0,
@@ -405,7 +419,7 @@ fn rough(
         uploads,
         downloads,
         products,
-        weights: if linear { k * i } else { 0 },
+        weights: if prepared { k * i } else { 0 },
         bytes_up: uploads * question.degree * UP_BITS[level] / 8,
         bytes_down: (words * bits[1] + down * bits[0]) / 8,
         values_up: packed,

@@ -87,11 +87,20 @@ fn streamed(tickets: usize, mask_bits: u32) -> Plan {
     Plan::new(&literal, &Limits::default()).unwrap()
 }
 
+/// The same network, a request in every coefficient.
+fn scalar(tickets: usize) -> Plan {
+    let mut literal = streamed(tickets, 30).literal().clone();
+    literal.ticket_tilings.fill(Tiling::Scalar);
+    Plan::new(&literal, &Limits::default()).unwrap()
+}
+
 #[test]
 fn answers_equal_the_clear_model_exactly() {
     answers_are_exact(&plan(5));
     answers_are_exact(&streamed(5, 30));
     answers_are_exact(&streamed(5, 31));
+    answers_are_exact(&scalar(128));
+    answers_are_exact(&scalar(131));
 }
 
 fn answers_are_exact(plan: &Plan) {

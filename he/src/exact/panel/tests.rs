@@ -121,6 +121,51 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// An integer is a polynomial of degree zero; absent terms are zeros.
+    #[test]
+    fn integers_weigh_as_constant_polynomials_do(log_n in 3_u32..9, large: bool, level in 0_usize..2,
+        rows in prop::collection::vec(prop::collection::vec((0_u32..5, -600_i64..600), 0..40), 1..6),
+        first in 0_usize..6) {
+        let (parameters, secret, rng) = toy(log_n, if large { &[60, 42] } else { &[47, 42] });
+        let mut case = Case { parameters, level, secret, rng };
+        let p = case.parameters.clone();
+        let x = case.uploads(5);
+        let mut features = Features::new(&p, level, ENCODING, 5).unwrap();
+        for mut part in features.parts_mut() {
+            x.iter().enumerate().for_each(|(at, x)| part.put(at, 0, x));
+        }
+        let scalars = Scalars::new(&p, level, 5, rows.clone()).unwrap();
+        let first = first.min(rows.len());
+        let products = Products::scaled(&scalars, first..rows.len(), &features).unwrap();
+        let expected = rows[first..].iter().map(|row| {
+            let mut sum = Ciphertext::zero(&p, level, 1, ENCODING);
+            for &(k, w) in row {
+                let w = IntegerPoly::new(&p, level, &[w], 1).unwrap();
+                sum.add_mul_plain(&x[k as usize], &w).unwrap();
+            }
+            bytes(sum)
+        });
+        prop_assert_eq!(compute(&products), expected.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn integers_that_do_not_fit_are_refused() {
+    let (p, ..) = toy(5, &[47, 42]);
+    let features = Features::new(&p, 1, ENCODING, 2).unwrap();
+    assert!(Features::new(&p, 2, ENCODING, 2).is_err());
+    assert!(Scalars::new(&p, 2, 2, [vec![]]).is_err());
+    assert!(Scalars::new(&p, 1, 2, [vec![(2, 1)]]).is_err());
+    let scalars = |level, columns| Scalars::new(&p, level, columns, [vec![(0, 1)]]).unwrap();
+    assert!(Products::scaled(&scalars(1, 2), 0..1, &features).is_ok());
+    assert!(Products::scaled(&scalars(1, 2), 0..2, &features).is_err());
+    assert!(Products::scaled(&scalars(1, 3), 0..1, &features).is_err());
+    assert!(Products::scaled(&scalars(0, 2), 0..1, &features).is_err());
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     let (parameters, secret, rng) = toy(5, &[47, 42]);

@@ -13,6 +13,13 @@ const GROUP_BYTES: usize = 256 << 20;
 /// Weight polynomials transformed before they are laid out.
 pub(crate) const WEIGHTS_AT_ONCE: usize = 512;
 
+/// Sums of a scalar product that are computed at once.
+pub(crate) const SUMS_AT_ONCE: usize = 256;
+/// Bytes of a term of a scalar product: a column and a residue for each prime.
+const TERM_BYTES: usize = size_of::<u32>() + PRIMES * size_of::<u64>();
+/// Most bytes that a server is asked to hold for a scalar layout that nobody asked for.
+const SCALAR_BYTES: usize = 2 << 30;
+
 /// Polynomials, of both primes, that a server holds for one layer at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -99,11 +106,46 @@ impl Layout {
     #[must_use]
     pub fn held_for_tickets(&self) -> Held {
         let (k, i) = (self.input_tiles(), self.output_tiles());
+        if self.tiling == Tiling::Scalar {
+            // Uploads as they came, expanded and laid out; some sums at a time, and all results.
+            let terms = self.scalar_terms().saturating_mul(TERM_BYTES);
+            return Held {
+                kept: terms / (PRIMES * size_of::<u64>() * self.degree) + 1,
+                uploads: k.saturating_mul(5),
+                sums: i.saturating_add(3 * SUMS_AT_ONCE.min(i)),
+            };
+        }
         Held {
             kept: k.saturating_mul(i),
             uploads: k.saturating_mul(4).saturating_add(made_at_once(k, i)),
             sums: i.saturating_mul(3),
         }
+    }
+
+    /// Integers in the matrix of a scalar layout, or a few more.
+    const fn scalar_terms(&self) -> usize {
+        self.shape.outputs.saturating_mul(self.shape.fans().0)
+    }
+
+    /// Products of a plain polynomial and a ciphertext that take as long as the forward products:
+    /// four of an integer and a ciphertext count as one.
+    pub(crate) const fn forward_products(&self) -> usize {
+        let each = match self.tiling {
+            Tiling::Scalar => self.scalar_terms() / 4,
+            _ => self.input_tiles() * self.output_tiles(),
+        };
+        each * self.chunks()
+    }
+
+    /// The scalar layout for a batch of masks, where the batch fills polynomials and the server
+    /// need not hold too much.
+    #[must_use]
+    pub fn scalar_for_masks(degree: usize, shape: &LinearShape, masks: usize) -> Option<Self> {
+        let scalar = Self::new(degree, shape, masks, Tiling::Scalar);
+        scalar.filter(|layout| {
+            let bytes = Held::bytes([layout.held_for_tickets()], degree);
+            masks >= degree && bytes <= SCALAR_BYTES
+        })
     }
 
     /// The layouts of one layer that are worth pricing, in a fixed order; none if no image fits into

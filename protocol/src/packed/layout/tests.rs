@@ -84,7 +84,7 @@ fn shapes() -> impl Strategy<Value = LinearShape> {
 fn tilings() -> impl Strategy<Value = Tiling> {
     let whole = (1_usize..9, 1_usize..9, 1_usize..17).prop_map(|(n, m, b)| whole(n, m, b));
     let stream = (1_usize..5, 1_usize..5).prop_map(|(n, m)| stream(n, m));
-    prop_oneof![whole, stream]
+    prop_oneof![4 => whole, 4 => stream, 1 => Just(Tiling::Scalar)]
 }
 
 fn whole(inputs_per_tile: usize, outputs_per_tile: usize, samples_per_chunk: usize) -> Tiling {
@@ -175,6 +175,18 @@ proptest! {
             }
         }
         let mut gradient = vec![0_i64; shape.weights()];
+        // Scalars have no gradient.
+        if layout.tiling() == Tiling::Scalar {
+            terms(&shape, |weight, output, input| {
+                for j in 0..rows {
+                    y.row_mut(j)[output] -= w[weight] * x.row(j)[input];
+                    dx.row_mut(j)[input] -= w[weight] * d.row(j)[output];
+                }
+            });
+            let zero = |m: &Integers| (0..rows).all(|j| m.row(j).iter().all(|&v| v == 0));
+            prop_assert!(zero(&y) && zero(&dx));
+            return Ok(());
+        }
         for i in 0..layout.output_tiles() {
             for k in 0..layout.input_tiles() {
                 let mut sum = vec![0; DEGREE];
