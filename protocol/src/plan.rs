@@ -26,6 +26,7 @@ mod local;
 mod returns;
 mod tight;
 
+use choice::Bounds;
 pub use choice::{Choice, Cost, Explanation, LocalChoice, Preferences, Prices};
 use exactness::Analysis;
 pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
@@ -43,7 +44,10 @@ const SUM_BITS: u32 = 27;
 /// log2 of the scale that gradient sums have after the drop; others are near it.
 const LOG2_SCALE_RESULT: u32 = 16;
 
-/// log2 of the scales at which things are encrypted: functions of the two primes alone.
+/// log2 of the degree for which these scales are.
+const STANDARD_LOG_N: u32 = 12;
+
+/// log2 of the scales at which things are encrypted: functions of the parameters alone.
 #[derive(Clone, Copy, Debug)]
 struct Scales {
     /// Layer inputs.
@@ -60,7 +64,9 @@ impl Scales {
     fn of(parameters: &Parameters) -> Self {
         let bits = |at: usize| parameters.moduli().get(at).map_or(0, |q| q.bits());
         let (kept, dropped) = (bits(0), bits(1));
-        let result = LOG2_SCALE_RESULT.min(kept.saturating_sub(SUM_BITS));
+        // The error of a longer ring is larger by the square root of its length, and a bit covers it.
+        let longer = parameters.log_n().saturating_sub(STANDARD_LOG_N);
+        let result = (LOG2_SCALE_RESULT + longer).min(kept.saturating_sub(SUM_BITS));
         Self {
             x: LOG2_SCALE_X,
             d: (dropped + result).saturating_sub(LOG2_SCALE_X),
@@ -165,15 +171,7 @@ impl PlanLiteral {
         let mut best: Option<(f64, Self)> = None;
         let mut inexact = None;
         for &log_n in &preferences.log_degrees {
-            let he = ParametersLiteral {
-                log_n,
-                ..standard_parameters()
-            };
-            let (price, mut literal) = Self::priced(choices, preferences, he)?;
-            let exact = PRIMES.iter().any(|log_q| {
-                literal.he.log_q = log_q.to_vec();
-                Plan::new(&literal, &Limits::default()).is_ok()
-            });
+            let (price, literal, exact) = Self::exact_in(choices, preferences, log_n)?;
             if !exact {
                 inexact.get_or_insert(literal);
             } else if best.as_ref().is_none_or(|(least, _)| price < *least) {
@@ -184,13 +182,48 @@ impl PlanLiteral {
         best.map_or_else(|| Self::design_with(choices, standard_parameters()), Ok)
     }
 
+    /// The cheapest literal in one ring that is exact with some of the shipped primes, its price,
+    /// and whether there is one: layouts whose products would not decode exactly are passed over.
+    fn exact_in(
+        choices: &PlanChoices,
+        preferences: &Preferences,
+        log_n: u32,
+    ) -> Result<(f64, Self, bool), Error> {
+        let mut bounds = Bounds::default();
+        let he = ParametersLiteral {
+            log_n,
+            ..standard_parameters()
+        };
+        let (mut price, mut literal) = Self::priced(choices, preferences, he.clone(), &bounds)?;
+        loop {
+            let mut failure = None;
+            for log_q in PRIMES {
+                literal.he.log_q = log_q.to_vec();
+                match Plan::new(&literal, &Limits::default()) {
+                    Ok(_) => return Ok((price, literal, true)),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            let next = match failure {
+                Some(Error::Inexact(row)) if bounds.tighten(&row, &literal) => {
+                    Self::priced(choices, preferences, he.clone(), &bounds).ok()
+                }
+                _ => None,
+            };
+            match next {
+                Some(next) => (price, literal) = next,
+                None => return Ok((price, literal, false)),
+            }
+        }
+    }
+
     /// Derives grids and layouts for other parameters (smaller ones exist only as `Toy`), by the
     /// standard prices.
     ///
     /// # Errors
     /// As [`Self::design`].
     pub fn design_with(choices: &PlanChoices, he: ParametersLiteral) -> Result<Self, Error> {
-        Ok(Self::priced(choices, &Preferences::default(), he)?.1)
+        Ok(Self::priced(choices, &Preferences::default(), he, &Bounds::default())?.1)
     }
 
     /// The literal with the cheapest layouts, and the price of a step.
@@ -198,6 +231,7 @@ impl PlanLiteral {
         choices: &PlanChoices,
         preferences: &Preferences,
         he: ParametersLiteral,
+        bounds: &Bounds,
     ) -> Result<(f64, Self), Error> {
         let network = with_layouts(&choices.architecture)?;
         if choices.capacity == 0 || choices.tickets == 0 {
@@ -208,8 +242,8 @@ impl PlanLiteral {
         }
         let degree = 1_usize << he.log_n.min(20);
         let grid = GridLiteral::design(choices)?;
-        let training = preferences.for_training(&network, degree, choices.capacity)?;
-        let tickets = preferences.for_tickets(&network, degree, choices.tickets)?;
+        let training = preferences.for_training(&network, degree, choices.capacity, bounds)?;
+        let tickets = preferences.for_tickets(&network, degree, choices.tickets, bounds)?;
         let price = training.iter().map(|choice| choice.price).sum();
         let literal = Self {
             grid,

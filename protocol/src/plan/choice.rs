@@ -7,10 +7,12 @@
 //! might keep; the first of the cheapest wins, so that equal preferences give equal plans on every
 //! machine. The client chooses; the plan it sends names the layouts, and its digest covers them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use sphinx_nn::network::{LinearShape, Network};
 
-use super::{LocalPhase, Phase, Plan};
+use super::{Exactness, LocalPhase, Phase, Plan, PlanLiteral};
 use crate::error::Error;
 use crate::packed::Upload;
 use crate::packed::estimate::{PhaseCounts, UnitTimes};
@@ -163,6 +165,55 @@ struct Question<'a> {
     kept: Vec<Vec<Phase>>,
     /// Of masks, which have no gradient.
     masks: bool,
+    /// Most inputs and outputs of a tile.
+    most: [usize; 2],
+}
+
+/// Tiles of any size.
+const ANY: [usize; 2] = [usize::MAX; 2];
+
+/// How large tiles may be, so that products decode exactly: more numbers in one polynomial make
+/// more error.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bounds {
+    /// Most inputs and outputs of a tile, of the layers that have a bound.
+    training: BTreeMap<usize, [usize; 2]>,
+    /// The same for tickets.
+    tickets: BTreeMap<usize, [usize; 2]>,
+}
+
+impl Bounds {
+    fn of(bounds: &BTreeMap<usize, [usize; 2]>, layer: usize) -> [usize; 2] {
+        bounds.get(&layer).copied().unwrap_or(ANY)
+    }
+
+    /// Rules out what made a product of `literal` inexact; says whether anything smaller is left.
+    pub(super) fn tighten(&mut self, row: &Exactness, literal: &PlanLiteral) -> bool {
+        let layer = row.layer;
+        let (tilings, bounds) = match row.phase {
+            Phase::Mask => (&literal.ticket_tilings, &mut self.tickets),
+            Phase::Backup => return false,
+            _ => (&literal.tilings, &mut self.training),
+        };
+        let Some(tiling) = tilings.get(layer) else {
+            return false;
+        };
+        if *tiling == Tiling::Scalar {
+            // Not this kind, but tiles of any size.
+            bounds.insert(layer, [usize::MAX - 1; 2]);
+            return true;
+        }
+        let (n, m) = (tiling.inputs_per_tile(), tiling.outputs_per_tile());
+        // Results of `W x` meet the weights of all outputs of a tile, those of `W^T d` of its inputs.
+        let side = match row.phase.loose() {
+            Phase::Forward | Phase::Mask => 1,
+            Phase::Backward => 0,
+            _ => usize::from(m > n),
+        };
+        let smaller = [n, m][side] - 1;
+        bounds.entry(layer).or_insert(ANY)[side] = smaller;
+        smaller > 0
+    }
 }
 
 impl Preferences {
@@ -172,6 +223,7 @@ impl Preferences {
         network: &Network,
         degree: usize,
         capacity: usize,
+        bounds: &Bounds,
     ) -> Result<Vec<Choice>, Error> {
         if let LocalChoice::Named(local) = &self.local {
             super::local::check(local, network.linears().len())?;
@@ -179,7 +231,10 @@ impl Preferences {
         let layers = network.linears().iter().enumerate();
         layers
             .map(|(layer, shape)| {
-                let question = self.training(layer, shape, (degree, capacity));
+                let question = Question {
+                    most: Bounds::of(&bounds.training, layer),
+                    ..self.training(layer, shape, (degree, capacity))
+                };
                 self.answer(&question, layer)
             })
             .collect()
@@ -191,6 +246,7 @@ impl Preferences {
         network: &Network,
         degree: usize,
         tickets: usize,
+        bounds: &Bounds,
     ) -> Result<Vec<Choice>, Error> {
         let layers = network.linears().iter().enumerate();
         layers
@@ -202,6 +258,7 @@ impl Preferences {
                     needed: vec![Phase::Forward],
                     kept: vec![Vec::new()],
                     masks: true,
+                    most: Bounds::of(&bounds.tickets, layer),
                 };
                 self.answer(&question, layer)
             })
@@ -225,6 +282,7 @@ impl Preferences {
             needed: outsourced.to_vec(),
             kept: vec![Vec::new()],
             masks: false,
+            most: ANY,
         };
         self.answer(&question, 0).ok()
     }
@@ -253,6 +311,7 @@ impl Preferences {
             needed,
             kept,
             masks: false,
+            most: ANY,
         }
     }
 
@@ -270,10 +329,14 @@ impl Preferences {
     /// Everything that may be chosen, with its price.
     fn priced(&self, question: &Question<'_>) -> impl Iterator<Item = Choice> {
         let (degree, shape, rows) = (question.degree, question.shape, question.rows);
-        let scalar = question
-            .masks
+        let scalar = (question.masks && question.most == ANY)
             .then(|| Layout::scalar_for_masks(degree, shape, rows));
-        let layouts = Layout::candidates(degree, shape, rows).chain(scalar.flatten());
+        let [inputs, outputs] = question.most;
+        let tiled = Layout::candidates(degree, shape, rows).filter(move |layout| {
+            let tiling = layout.tiling();
+            tiling.inputs_per_tile() <= inputs && tiling.outputs_per_tile() <= outputs
+        });
+        let layouts = tiled.chain(scalar.flatten());
         layouts.flat_map(move |layout| {
             let kept = question.kept.iter();
             let choices: Vec<Choice> = kept
@@ -330,8 +393,9 @@ impl Preferences {
                 let mine = |choice: &&Choice| choice.tiling == tiling && choice.local == local;
                 let chosen = all.iter().find(mine)?.clone();
                 // Other layouts may send as many ciphertexts of the same kinds.
-                let same = |c: &&Choice| (c.tiles, &c.local) != (chosen.tiles, &chosen.local);
-                let others = all.iter().filter(same);
+                let other = |c: &&Choice| (c.tiles, &c.local) != (chosen.tiles, &chosen.local);
+                // What is cheaper was passed over because it would not be exact.
+                let others = all.iter().filter(other).filter(|c| c.price >= chosen.price);
                 let runner_up = others.min_by(|a, b| a.price.total_cmp(&b.price)).cloned();
                 let products = question.needed.len() as f64;
                 let client = products * self.alone(shape, plan.capacity());
