@@ -149,6 +149,9 @@ pub struct Config {
     /// With [`Engine::PureHe`]: when products are relinearised and rescaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style: Option<Style>,
+    /// With [`Engine::Packed`]: check every product that the server returns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verify: bool,
 }
 
 /// The accountant when nothing else is said; left out of files, where it was before it had a name.
@@ -195,6 +198,7 @@ impl Default for Config {
             tickets: 32,
             clip_samples: false,
             style: None,
+            verify: false,
         }
     }
 }
@@ -245,6 +249,7 @@ impl Config {
             tickets: args.tickets,
             clip_samples: args.clip_samples || engine == Engine::Paper,
             style: (engine == Engine::PureHe).then_some(args.style.into()),
+            verify: args.verify,
         };
         config.check()?;
         Ok(config)
@@ -294,6 +299,11 @@ impl Config {
                 "--grid",
                 self.engine != Engine::PureHe || !self.grid,
                 "pure-he computes approximately, near the float engine and not on the grid",
+            ),
+            (
+                "--verify",
+                !self.verify || self.engine == Engine::Packed,
+                "checks the products of the engine packed; no other has checks",
             ),
             (
                 "--renyi-filter",

@@ -237,7 +237,12 @@ fn phases(steps: &[StepSample]) -> BTreeMap<&'static str, Vec<f64>> {
     for step in steps {
         let Some(times) = step.phases else { continue };
         let release = step.report.release_seconds;
-        let known = times.forward + times.backward + times.gradient + times.update + release;
+        let checked = times.verify;
+        let known =
+            times.forward + times.backward + times.gradient + times.update + checked + release;
+        if checked > 0.0 {
+            all.entry("verify").or_default().push(checked);
+        }
         for (name, seconds) in [
             ("forward", times.forward),
             ("backward", times.backward),
@@ -288,6 +293,7 @@ pub fn training_object(
         "security": security(job),
         "bias_rule": if config.private { "private" } else { "none" },
         "style": config.style,
+        "verify": config.verify,
         "phase_seconds": phase_seconds(trained.history.steady()),
         "operations_per_step": counts(job),
     })

@@ -7,12 +7,17 @@
 //! and no evaluation key: ciphertexts of degree two go down as they are.
 //!
 //! Clipping happens at the client before encryption, so that only the clipped *sum* is returned.
+//!
+//! # Checks
+//!
+#![doc = include_str!("../proofs/checks.md")]
 
 pub mod estimate;
 pub mod layout;
 
 mod client;
 mod server;
+mod verify;
 
 #[cfg(test)]
 pub(crate) use client::encrypt_level;

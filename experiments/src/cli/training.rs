@@ -253,6 +253,10 @@ pub struct TrainingArgs {
     /// Inference tickets that are prepared at once
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub tickets: usize,
+    /// With --engine packed: check every product that the server returns; the first wrong one ends the run
+    /// for good
+    #[arg(long)]
+    pub verify: bool,
 }
 
 impl TrainingArgs {
@@ -329,7 +333,7 @@ pub struct TrainArgs {
         "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "views", "view_shift",
         "view_mirror", "seed",
         "clip_samples",
-        "tickets", "accountant", "renyi_filter",
+        "tickets", "accountant", "renyi_filter", "verify",
     ])]
     pub resume: bool,
     /// Steps between checkpoints, 0 for none [default: 1; with --seed 25]

@@ -45,6 +45,10 @@ impl Job {
         let id = id.unwrap_or_else(new_id);
         let packed = Packed::open(server.link()?, id, plan, replica, &mut rand::rng())
             .context("opening the model at the server")?;
+        let packed = match self.config.verify {
+            true => packed.verifying(),
+            false => packed,
+        };
         let (offline_seconds, offline_cpu) =
             (start.elapsed().as_secs_f64(), cpu.elapsed().as_secs_f64());
         let (engine, history) = drive::drive(self, Engine::new(packed), randomness, begun, watch)?;

@@ -1,5 +1,6 @@
 //! The client's half: encrypt, send, receive, decrypt; and the model's replica.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use rand_chacha::ChaCha20Rng;
@@ -10,14 +11,15 @@ use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
 use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::layout::Layout;
+use super::verify::{Linear, Verifier};
 use super::{Upload, places, tile_places, transposed};
 use crate::error::Error;
 use crate::format::Integers;
 use crate::grid::{ClippedLayer, Forward, Multiplier};
 use crate::link::{Link, unexpected};
 use crate::message::{ModelId, Place, Returned, Sealed, ToClient, ToServer};
-use crate::model::{Change, Replica};
-use crate::plan::{GridPlan, Plan, Return, Tightness};
+use crate::model::{Change, Replica, Snapshot};
+use crate::plan::{GridPlan, Phase, Plan, Return, Tightness};
 
 /// The level at which everything is uploaded: both primes.
 const TOP: usize = 1;
@@ -33,18 +35,29 @@ pub struct PhaseTimes {
     pub gradient: f64,
     /// Sending the noised update and the encrypted biases, until the server confirms.
     pub update: f64,
+    /// Checking what the server returned, if it is checked; in none of the others.
+    pub verify: f64,
 }
 
 /// A multiplier whose products the server computes on ciphertexts.
 pub struct Packed {
     link: Link,
     plan: Plan,
-    secret: SecretKey,
+    /// None once a check has failed.
+    secrets: Option<Secrets>,
     replica: Replica,
-    seeds: ChaCha20Rng,
+    verifier: Option<Verifier<ChaCha20Rng>>,
+    /// The weights of this step.
+    weights: Arc<Snapshot>,
     /// Of the weights of this step.
     tightness: Vec<Tightness>,
     times: PhaseTimes,
+}
+
+/// What decrypts: gone with the first failed check.
+struct Secrets {
+    key: SecretKey,
+    seeds: ChaCha20Rng,
 }
 
 impl std::fmt::Debug for Packed {
@@ -95,20 +108,75 @@ impl Packed {
             });
         }
         super::keep_freed_memory();
-        let secret = SecretKey::generate(plan.parameters(), rng);
-        let seeds = ChaCha20Rng::from_rng(rng);
+        let secrets = Secrets {
+            key: SecretKey::generate(plan.parameters(), rng),
+            seeds: ChaCha20Rng::from_rng(rng),
+        };
         let mut packed = Self {
             link,
             plan,
-            secret,
+            secrets: Some(secrets),
+            verifier: None,
+            weights: replica.public().snapshot(),
             replica,
-            seeds,
             tightness: Vec::new(),
             times: PhaseTimes::default(),
         };
         packed.send_biases(&packed.replica.master_biases())?;
         packed.link.confirm(packed.replica.public().version())?;
         Ok(packed)
+    }
+
+    /// Checks every product from here on ([the checks](super#checks)); their randomness is the
+    /// operating system's.
+    ///
+    /// A failed check ends the run for good: the key is destroyed, the connection closed without
+    /// another word, and every call from then on gives [`Error::Stopped`].
+    #[must_use]
+    pub fn verifying(mut self) -> Self {
+        self.verifier = Some(Verifier::new(ChaCha20Rng::from_rng(&mut rand::rng())));
+        self
+    }
+
+    /// Whether a check has failed, so that nothing more can be done.
+    #[must_use]
+    pub const fn is_stopped(&self) -> bool {
+        self.secrets.is_none()
+    }
+
+    fn stop(&mut self) {
+        // The key is erased when dropped. A generator has no such manners: it is written over.
+        if let Some(mut secrets) = self.secrets.take() {
+            secrets.seeds = ChaCha20Rng::from_seed([0; 32]);
+            std::hint::black_box(&secrets.seeds);
+        }
+        self.verifier = None;
+        self.link.abandon();
+    }
+
+    /// Goes on only if `accepts`, or if nothing is checked.
+    fn check(
+        &mut self,
+        (layer, phase): (usize, Phase),
+        accepts: impl FnOnce(&mut Verifier<ChaCha20Rng>, &Linear<'_>, i32) -> bool,
+    ) -> Result<(), Error> {
+        let Some(verifier) = &mut self.verifier else {
+            return Ok(());
+        };
+        let start = Instant::now();
+        let format = &self.plan.formats()[layer];
+        let linear = Linear {
+            shape: self.plan.network().linears()[layer],
+            weights: self.weights.layer(layer),
+            limit: format.w_limit,
+        };
+        let accepted = accepts(verifier, &linear, format.x_limit);
+        self.times.verify += start.elapsed().as_secs_f64();
+        if accepted {
+            return Ok(());
+        }
+        self.stop();
+        Err(Error::WrongProduct { layer, phase })
     }
 
     /// Times of the last step.
@@ -128,14 +196,19 @@ impl Packed {
     /// # Errors
     /// The errors of the wire.
     pub fn close(self) -> Result<(f64, Replica), Error> {
+        if self.is_stopped() {
+            return Err(Error::Stopped);
+        }
         Ok((self.link.close()?, self.replica))
     }
 
     /// Decrypts the server's backup of the biases: the sum of all encrypted changes.
     ///
     /// # Errors
-    /// The errors of the wire, or of a backup that does not decode.
+    /// The errors of the wire, or of a backup that does not decode; if products are checked,
+    /// [`Error::WrongBackup`] for a backup that is not the biases.
     pub fn fetch_biases(&mut self) -> Result<Vec<i64>, Error> {
+        let secret = &self.secrets.as_ref().ok_or(Error::Stopped)?.key;
         self.link.send(&ToServer::FetchBiases)?;
         let mut biases = Vec::with_capacity(self.plan.bias_count());
         for expected in 0..self.plan.bias_parts() as u32 {
@@ -143,20 +216,25 @@ impl Packed {
                 ToClient::Biases { part, backup } if part == expected => {
                     let positions = self.plan.bias_positions(part);
                     let form = self.plan.backup_return();
-                    biases.extend(open_result(&backup, &positions, form, &self.secret)?);
+                    biases.extend(open_result(&backup, &positions, form, secret)?);
                 }
                 other => return Err(unexpected("the next part of the biases", &other)),
             }
+        }
+        if self.verifier.is_some() && biases != self.replica.master_biases() {
+            self.stop();
+            return Err(Error::WrongBackup);
         }
         Ok(biases)
     }
 
     fn send_biases(&mut self, changes: &[i64]) -> Result<(), Error> {
         let degree = self.plan.parameters().degree();
+        let Secrets { key, seeds } = self.secrets.as_mut().ok_or(Error::Stopped)?;
         for (part, values) in changes.chunks(degree).enumerate() {
-            let seed = seed(&mut self.seeds);
+            let seed = seed(seeds);
             let encoding = self.plan.bias_encoding();
-            let change = encrypt(self.plan.parameters(), &self.secret, values, encoding, seed)?;
+            let change = encrypt(self.plan.parameters(), key, values, encoding, seed)?;
             self.link.send(&ToServer::BiasUpdate {
                 part: part as u32,
                 change,
@@ -181,8 +259,9 @@ impl Packed {
             Upload::ClippedGradient => ToServer::ClippedGradient,
         };
         let uploads = places(&self.plan, upload, layer);
-        let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(&mut self.seeds)).collect();
-        let (secret, parameters) = (&self.secret, self.plan.parameters());
+        let Secrets { key, seeds } = self.secrets.as_mut().ok_or(Error::Stopped)?;
+        let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(seeds)).collect();
+        let (secret, parameters) = (&*key, self.plan.parameters());
         let replies = replies(layout, upload, layer);
         let at_level = (passage.level, passage.encoding);
         let mut expected = replies.iter();
@@ -326,6 +405,9 @@ impl Forward for Packed {
 
 impl Multiplier for Packed {
     fn begin(&mut self, step: u64) -> Result<(), Error> {
+        if self.is_stopped() {
+            return Err(Error::Stopped);
+        }
         let expected = self.replica.public().step();
         if step != expected {
             return Err(Error::StepOrder {
@@ -334,7 +416,8 @@ impl Multiplier for Packed {
             });
         }
         self.times = PhaseTimes::default();
-        self.tightness = self.plan.tightness(&self.replica.public().snapshot());
+        self.weights = self.replica.public().snapshot();
+        self.tightness = self.plan.tightness(&self.weights);
         self.link.send(&ToServer::BeginStep { step })
     }
 
@@ -348,6 +431,11 @@ impl Multiplier for Packed {
             |layout, chunk, tile| layout.pack_inputs(x, chunk, tile),
             |layout, values, tile, chunk| layout.place_forward(&mut y, values, tile, chunk),
         )?;
+        self.times.forward += start.elapsed().as_secs_f64();
+        self.check((layer, Phase::Forward), |verifier, linear, _| {
+            verifier.forward(linear, x, &y)
+        })?;
+        let start = Instant::now();
         let biases = self.replica.biases(layer);
         let positions = outputs / biases.len();
         for row in 0..y.rows() {
@@ -371,16 +459,19 @@ impl Multiplier for Packed {
             |layout, values, tile, chunk| layout.place_backward(&mut dx, values, tile, chunk),
         )?;
         self.times.backward += start.elapsed().as_secs_f64();
+        self.check((layer, Phase::Backward), |verifier, linear, _| {
+            verifier.backward(linear, d, &dx)
+        })?;
         Ok(dx)
     }
 
     fn gradients(&mut self, work: &[ClippedLayer]) -> Result<Vec<Vec<i64>>, Error> {
-        let start = Instant::now();
         let mut sums = vec![Vec::new(); work.len()];
         let mut order: Vec<usize> = (0..work.len()).collect();
         order.sort_by_key(|&at| std::cmp::Reverse(work[at].layer));
         for at in order {
-            let ClippedLayer { layer, d, .. } = &work[at];
+            let start = Instant::now();
+            let ClippedLayer { layer, x, d } = &work[at];
             let mut sum = vec![0; self.plan.network().linears()[*layer].weights()];
             self.phase(
                 Upload::ClippedGradient,
@@ -390,13 +481,19 @@ impl Multiplier for Packed {
                     layout.place_gradient(&mut sum, values, output, input);
                 },
             )?;
+            self.times.gradient += start.elapsed().as_secs_f64();
+            self.check((*layer, Phase::Gradient), |verifier, linear, limit| {
+                verifier.gradient(&linear.shape, (x, limit), d, &sum)
+            })?;
             sums[at] = sum;
         }
-        self.times.gradient += start.elapsed().as_secs_f64();
         Ok(sums)
     }
 
     fn learn(&mut self, noised: &Noised) -> Result<(), Error> {
+        if self.is_stopped() {
+            return Err(Error::Stopped);
+        }
         let start = Instant::now();
         let step = self.replica.public().step();
         let Change { weights, biases } = self.replica.apply(noised)?;

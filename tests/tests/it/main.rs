@@ -16,3 +16,4 @@ mod paper;
 mod recovery;
 mod tidy;
 mod transcript;
+mod verify;
