@@ -13,6 +13,7 @@ use sphinx_he::exact::{SeededCiphertext, WeightPanel};
 use sphinx_he::rlwe::Parameters;
 
 use super::Upload;
+use super::client::positions;
 use super::layout::{Layout, WEIGHTS_AT_ONCE};
 use crate::error::Error;
 use crate::message::{Place, Returned, Sealed, ToClient};
@@ -313,116 +314,82 @@ impl StepWork {
         }
         let held = expanded(&mut self.held);
         match upload {
-            Upload::Activation => self.activations(place.layer, group..at + 1, &held),
-            Upload::OutputGradient => self.output_gradients(place.layer, group..at + 1, &held),
-            Upload::ClippedGradient => self.clipped_gradients(place.layer, group..at + 1, &held),
+            Upload::ClippedGradient => self.sums(place.layer, group..at + 1, &held),
+            _ => self.weighted(upload, place.layer, group..at + 1, &held),
         }
     }
 
-    fn activations(
+    /// `W x` or `W^T d` of some chunks. Inputs stay for the gradient.
+    fn weighted(
         &mut self,
+        upload: Upload,
         layer: u16,
         chunks: Range<usize>,
         held: &[Ciphertext],
     ) -> Result<Vec<ToClient>, Error> {
-        let at = usize::from(layer);
+        let (at, forward) = (usize::from(layer), upload == Upload::Activation);
         let layout = &self.plan.layouts()[at];
-        let form = self.weights.passage(Upload::Activation, at).returned;
-        let tiles = layout.input_tiles();
-        let panel = match &mut self.inputs[at] {
+        let passage = self.weights.passage(upload, at);
+        let (inputs, outputs) = (layout.input_tiles(), layout.output_tiles());
+        let (tiles, each) = if forward {
+            (inputs, outputs)
+        } else {
+            (outputs, inputs)
+        };
+        // What stays has columns of its own in the panel of the layer.
+        let (columns, first) = if forward {
+            (layout.chunks(), chunks.start)
+        } else {
+            (chunks.len(), 0)
+        };
+        let mut panel = match self.inputs[at].take_if(|_| forward) {
             Some(panel) => panel,
-            empty => {
-                let (p, encoding) = (self.plan.parameters(), self.plan.input_encoding());
-                empty.insert(Panel::new(p, TOP, encoding, tiles, layout.chunks())?)
+            None => {
+                let (p, encoding) = (self.plan.parameters(), passage.encoding);
+                Panel::new(p, passage.level, encoding, tiles, columns)?
             }
         };
-        lay_out(panel, held, |at| (at % tiles, chunks.start + at / tiles))?;
-        let weights = self.weights.forward(at)?;
-        let products = Products::weighted(weights, panel, chunks.clone())?;
-        let sums = compute(&products, self.room.take());
-        let results = results(
-            &sums,
-            layout.output_tiles(),
-            |group, tile| {
-                let place = place(layer, chunks.start + group, tile);
-                let positions = layout.forward_positions(tile, chunks.start + group);
-                (place, positions, ToClient::ForwardProduct)
-            },
-            form,
-        );
-        self.room = Some(sums);
+        lay_out(&mut panel, held, |at| (at % tiles, first + at / tiles))?;
+        let weights = match upload {
+            Upload::Activation => self.weights.forward(at)?,
+            _ => self.weights.backward(at)?,
+        };
+        let products = Products::weighted(weights, &panel, first..first + chunks.len())?;
+        let results = results(&products, &mut self.room, passage.returned, |sum| {
+            let at = place(layer, chunks.start + sum / each, sum % each);
+            (upload, at, positions(layout, upload, at))
+        });
+        if forward {
+            self.inputs[at] = Some(panel);
+        }
         results
     }
 
-    fn output_gradients(
-        &mut self,
-        layer: u16,
-        chunks: Range<usize>,
-        held: &[Ciphertext],
-    ) -> Result<Vec<ToClient>, Error> {
-        let at = usize::from(layer);
-        let layout = &self.plan.layouts()[at];
-        let Passage {
-            level,
-            encoding,
-            returned: form,
-        } = self.weights.passage(Upload::OutputGradient, at);
-        let (p, tiles) = (self.plan.parameters(), layout.output_tiles());
-        let mut panel = Panel::new(p, level, encoding, tiles, chunks.len())?;
-        lay_out(&mut panel, held, |at| (at % tiles, at / tiles))?;
-        let weights = self.weights.backward(at)?;
-        let products = Products::weighted(weights, &panel, 0..chunks.len())?;
-        let sums = compute(&products, self.room.take());
-        let results = results(
-            &sums,
-            layout.input_tiles(),
-            |group, tile| {
-                let place = place(layer, chunks.start + group, tile);
-                let positions = layout.backward_positions(tile, chunks.start + group);
-                (place, positions, ToClient::BackwardProduct)
-            },
-            form,
-        );
-        self.room = Some(sums);
-        results
-    }
-
-    fn clipped_gradients(
+    /// `sum d x^T` of some output tiles.
+    fn sums(
         &mut self,
         layer: u16,
         tiles: Range<usize>,
         held: &[Ciphertext],
     ) -> Result<Vec<ToClient>, Error> {
-        let at = usize::from(layer);
-        let (layout, form) = (&self.plan.layouts()[at], self.plan.returns(at).gradient);
-        let chunks = layout.chunks();
-        let (p, encoding) = (self.plan.parameters(), self.plan.gradient_encoding());
-        let mut panel = Panel::new(p, TOP, encoding, tiles.len(), chunks)?;
+        let (at, upload) = (usize::from(layer), Upload::ClippedGradient);
+        let (layout, passage) = (&self.plan.layouts()[at], self.weights.passage(upload, at));
+        let (chunks, inputs) = (layout.chunks(), layout.input_tiles());
+        let (p, encoding) = (self.plan.parameters(), passage.encoding);
+        let mut panel = Panel::new(p, passage.level, encoding, tiles.len(), chunks)?;
         lay_out(&mut panel, held, |at| (at / chunks, at % chunks))?;
-        let Some(inputs) = &self.inputs[at] else {
+        let Some(kept) = &self.inputs[at] else {
             return Err(Error::Unexpected {
                 expected: "inputs before output gradients".into(),
                 got: "none".into(),
             });
         };
-        let sums = compute(&Products::of(&panel, inputs)?, self.room.take());
-        // The input tile stands in `chunk`.
-        let results = results(
-            &sums,
-            layout.input_tiles(),
-            |group, input| {
-                let output = tiles.start + group;
-                let place = place(layer, input, output);
-                (
-                    place,
-                    layout.gradient_positions(output, input),
-                    ToClient::GradientProduct,
-                )
-            },
-            form,
-        );
-        self.room = Some(sums);
-        results
+        let products = Products::of(&panel, kept)?;
+        results(&products, &mut self.room, passage.returned, |sum| {
+            // The input tile stands in `chunk`.
+            let at = place(layer, sum % inputs, tiles.start + sum / inputs);
+            (upload, at, positions(layout, upload, at))
+        })
     }
 }
 
@@ -434,26 +401,27 @@ fn place(layer: u16, chunk: usize, tile: usize) -> Place {
     }
 }
 
-/// Where a result belongs, the coefficients it carries and the message it goes into.
-type Destination = (Place, Vec<usize>, fn(Place, Returned) -> ToClient);
-
-/// Finishes all sums, of which there are `each` to every chunk or output tile of the group.
+/// Computes all sums in the memory of `room` and finishes them: `destination` says what each answers,
+/// where it belongs, and the coefficients it carries.
 fn results(
-    sums: &Sums,
-    each: usize,
-    destination: impl Fn(usize, usize) -> Destination + Sync,
+    products: &Products<'_>,
+    room: &mut Option<Sums>,
     form: Return,
+    destination: impl Fn(usize) -> (Upload, Place, Vec<usize>) + Sync,
 ) -> Result<Vec<ToClient>, Error> {
-    (0..sums.len())
-        .into_par_iter()
-        .map(|at| {
-            let (place, positions, message) = destination(at / each, at % each);
-            Ok(message(
-                place,
-                finish(sums.ciphertext(at), &positions, form)?,
-            ))
+    let sums = compute(products, room.take());
+    let finished = (0..sums.len()).into_par_iter().map(|at| {
+        let (upload, place, positions) = destination(at);
+        let result = finish(sums.ciphertext(at), &positions, form)?;
+        Ok(match upload {
+            Upload::Activation => ToClient::ForwardProduct(place, result),
+            Upload::OutputGradient => ToClient::BackwardProduct(place, result),
+            Upload::ClippedGradient => ToClient::GradientProduct(place, result),
         })
-        .collect()
+    });
+    let finished = finished.collect();
+    *room = Some(sums);
+    finished
 }
 
 /// Names results by tile.
