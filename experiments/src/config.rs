@@ -281,6 +281,45 @@ impl Config {
                 "must be positive",
             ),
             (
+                "--renyi-filter",
+                !self.renyi_filter || self.accountant == AccountantKind::Rdp,
+                "is a filter of the accountant rdp",
+            ),
+            (
+                "--accountant",
+                !self.private || self.accountant.is_bound(),
+                "gdp is an estimate that may lie below the truth; a run is priced by rdp, pld or \
+                 moments",
+            ),
+        ];
+        let mut checks = checks.into_iter().chain(self.engine_checks());
+        let failed = checks.find(|(_, holds, _)| !holds);
+        match failed {
+            Some((flag, _, problem)) => Err(UsageError::flag(flag, problem)),
+            None if !architectures::list().contains(&self.model.as_str()) => {
+                Err(self.unknown_model())
+            }
+            None => {
+                self.features.check(&self.model)?;
+                self.start.check(&self.dataset)?;
+                if self.learning.augmentation.views > 0 && features::of_model(&self.model).is_some()
+                {
+                    let field = "optimiser.augmentation".to_owned();
+                    let problem = format!("views are of images; {} is given features", self.model);
+                    return Err(UsageError::Definition { field, problem }.into());
+                }
+                match self.grid {
+                    true => self.learning.check_integer(),
+                    false => self.learning.check("optimiser"),
+                }
+            }
+        }
+    }
+
+    /// What only some engines can do: the flag, whether it is used as it can be, and what is wrong else.
+    fn engine_checks(&self) -> [(&'static str, bool, &'static str); 5] {
+        [
+            (
                 "--clip-samples",
                 !self.clip_samples || (self.grid && self.engine != Engine::Packed),
                 "is what the engine paper does, and clear with --grid if asked; packed clips factors",
@@ -305,38 +344,7 @@ impl Config {
                 !self.verify || self.engine == Engine::Packed,
                 "checks the products of the engine packed; no other has checks",
             ),
-            (
-                "--renyi-filter",
-                !self.renyi_filter || self.accountant == AccountantKind::Rdp,
-                "is a filter of the accountant rdp",
-            ),
-            (
-                "--accountant",
-                !self.private || self.accountant.is_bound(),
-                "gdp is an estimate that may lie below the truth; a run is priced by rdp, pld or \
-                 moments",
-            ),
-        ];
-        match checks.into_iter().find(|(_, holds, _)| !holds) {
-            Some((flag, _, problem)) => Err(UsageError::flag(flag, problem)),
-            None if !architectures::list().contains(&self.model.as_str()) => {
-                Err(self.unknown_model())
-            }
-            None => {
-                self.features.check(&self.model)?;
-                self.start.check(&self.dataset)?;
-                if self.learning.augmentation.views > 0 && features::of_model(&self.model).is_some()
-                {
-                    let field = "optimiser.augmentation".to_owned();
-                    let problem = format!("views are of images; {} is given features", self.model);
-                    return Err(UsageError::Definition { field, problem }.into());
-                }
-                match self.grid {
-                    true => self.learning.check_integer(),
-                    false => self.learning.check("optimiser"),
-                }
-            }
-        }
+        ]
     }
 
     fn unknown_model(&self) -> anyhow::Error {

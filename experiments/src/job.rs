@@ -34,6 +34,7 @@ use sphinx_nn::{Network, init, metrics, pass};
 use sphinx_protocol::grid::{Engine, Frozen, Local};
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{FrozenReplica, Replica};
+use sphinx_protocol::packed::PhaseWork;
 use sphinx_protocol::paper::{PaperLiteral, PaperPlan};
 use sphinx_protocol::plan::{GridLiteral, GridPlan, Limits, Plan, PlanChoices, PlanLiteral};
 use sphinx_protocol::pure_he::{PureHeLiteral, PureHePlan, Style};
@@ -140,6 +141,8 @@ pub struct Trained {
     pub server_cpu_s: f64,
     /// The name of the model at the server.
     pub id: Option<ModelId>,
+    /// What every phase of every layer took, for the engine packed; of the steps of this process.
+    pub work: Vec<PhaseWork>,
 }
 
 /// A trained model.
@@ -335,6 +338,7 @@ impl Job {
             client_cpu_s: history.cpu_s(),
             server_cpu_s: 0.0,
             id: None,
+            work: Vec::new(),
             history,
             model,
         })

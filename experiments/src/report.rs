@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sphinx_dp::PrivacyStatement;
 use sphinx_figures::record::{Record, label, metric, sample};
 use sphinx_figures::stats;
+use sphinx_protocol::packed::{PhaseWork, Upload};
 use sphinx_protocol::paper::{Paper, StepCounts};
 use sphinx_protocol::pure_he::PureHePlan;
 
@@ -19,7 +20,7 @@ use crate::inference::Answers;
 use crate::job::{History, Job, StepSample, Trained};
 use crate::output::number;
 use crate::run_dir::utc_now;
-use crate::work_ratio::Opponent;
+use crate::work_ratio::{self, Opponent};
 
 /// The figures of one training run that are printed and recorded.
 #[derive(Clone, Copy, Debug)]
@@ -186,6 +187,46 @@ fn phase_seconds(steps: &[StepSample]) -> Value {
         .map(|(name, seconds)| (name, json!(seconds)))
         .collect::<serde_json::Map<_, _>>()
         .into()
+}
+
+/// Seconds per step of every phase of every layer, for the engine packed: at both ends, and of a
+/// client that computes the product alone.
+///
+/// # Errors
+/// If the products cannot be computed alone.
+pub fn layer_work(job: &Job, trained: &Trained) -> Result<Value> {
+    if trained.work.is_empty() {
+        return Ok(Value::Null);
+    }
+    let alone = work_ratio::products_alone(job)?;
+    let row = |work: &PhaseWork| {
+        let phase = match work.upload {
+            Upload::Activation => "forward",
+            Upload::OutputGradient => "backward",
+            Upload::ClippedGradient => "gradient",
+        };
+        let own = alone
+            .iter()
+            .find(|(upload, layer, _)| (*upload, *layer) == (work.upload, work.layer));
+        let own = own.map(|(.., cpu_s)| *cpu_s);
+        let per_step = |seconds: f64| seconds / work.steps.max(1) as f64;
+        let client_cpu_s = per_step(work.client_cpu_s);
+        json!({
+            "layer": work.layer,
+            "phase": phase,
+            "seconds": per_step(work.seconds),
+            "client_cpu_s": client_cpu_s,
+            "client_busy_s": per_step(work.client_busy_s),
+            "server_cpu_s": per_step(work.server_cpu_s),
+            "server_busy_s": per_step(work.server_busy_s),
+            "sending_s": per_step(work.sending_s),
+            "both_ways_s": per_step(work.both_ways_s),
+            "overlap_s": per_step(work.overlap_s()),
+            "alone_cpu_s": own,
+            "client_work_ratio": own.map(|own| client_cpu_s / own),
+        })
+    };
+    Ok(trained.work.iter().map(row).collect())
 }
 
 /// The operations of one step, for engines that print them.

@@ -106,6 +106,18 @@ fn a_run_with_a_lying_server_stops_for_good() {
     let object: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(object["verify"], true);
     assert!(object["phase_seconds"]["verify"].as_f64().unwrap() > 0.0);
+    // One layer has a forward product and a gradient, each with its work at both ends and alone.
+    let layers = object["layers"].as_array().unwrap();
+    let phases: Vec<_> = layers
+        .iter()
+        .map(|l| l["phase"].as_str().unwrap())
+        .collect();
+    assert_eq!(phases, ["forward", "gradient"]);
+    for key in ["seconds", "client_busy_s", "server_busy_s", "alone_cpu_s"] {
+        for layer in layers {
+            assert!(layer[key].as_f64().unwrap() > 0.0, "{key} of {layer}");
+        }
+    }
     let liar = relay(service.address(), 1).to_string();
     let output = go(&liar, "caught");
     assert_eq!(output.status.code(), Some(1));

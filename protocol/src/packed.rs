@@ -16,6 +16,7 @@ pub mod estimate;
 pub mod layout;
 
 mod client;
+mod pace;
 mod server;
 mod verify;
 
@@ -23,6 +24,8 @@ mod verify;
 pub(crate) use client::encrypt_level;
 pub use client::{Packed, PhaseTimes};
 pub(crate) use client::{encrypt, open_result, seed};
+pub(crate) use pace::Clock;
+pub use pace::{PhaseWork, ServerSeconds, phases};
 pub(crate) use server::{Prepared, StepWork, chunk_forward, finish, numbered, open};
 
 use serde::{Deserialize, Serialize};

@@ -71,6 +71,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
             .context("drawing the figures")?;
     }
     let mut object = report::training_object(&job, &trained, &summary, &statement);
+    object["layers"] = report::layer_work(&job, &trained)?;
     object["run_dir"] = run.path().display().to_string().into();
     out.say(table(&job, &trained, &summary, &opponent));
     out.say(&statement);

@@ -52,7 +52,8 @@ impl Job {
         let (offline_seconds, offline_cpu) =
             (start.elapsed().as_secs_f64(), cpu.elapsed().as_secs_f64());
         let (engine, history) = drive::drive(self, Engine::new(packed), randomness, begun, watch)?;
-        let packed = engine.into_multiplier();
+        let mut packed = engine.into_multiplier();
+        let work = packed.phase_work().context("asking the server")?;
         let meter = packed.link().meter().clone();
         let (after, replica) = packed
             .close()
@@ -66,6 +67,7 @@ impl Job {
             client_cpu_s: offline_cpu + history.cpu_s(),
             server_cpu_s: after - before,
             id: Some(id),
+            work,
             history,
             model,
         })
@@ -104,6 +106,7 @@ impl Job {
             client_cpu_s: offline_cpu + history.cpu_s(),
             server_cpu_s: after - before,
             id: None,
+            work: Vec::new(),
             history,
             model,
         })

@@ -11,6 +11,7 @@ use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
 use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::layout::Layout;
+use super::pace::{PhaseWork, Stopwatch, phases};
 use super::verify::{Linear, Verifier};
 use super::{Upload, places, tile_places, transposed};
 use crate::error::Error;
@@ -52,6 +53,8 @@ pub struct Packed {
     /// Of the weights of this step.
     tightness: Vec<Tightness>,
     times: PhaseTimes,
+    /// In the order of the script.
+    work: Vec<PhaseWork>,
 }
 
 /// What decrypts: gone with the first failed check.
@@ -108,6 +111,8 @@ impl Packed {
             });
         }
         super::keep_freed_memory();
+        let work = phases(&plan).into_iter();
+        let work = work.map(|(u, layer)| PhaseWork::new(u, layer)).collect();
         let secrets = Secrets {
             key: SecretKey::generate(plan.parameters(), rng),
             seeds: ChaCha20Rng::from_rng(rng),
@@ -121,6 +126,7 @@ impl Packed {
             replica,
             tightness: Vec::new(),
             times: PhaseTimes::default(),
+            work,
         };
         packed.send_biases(&packed.replica.master_biases())?;
         packed.link.confirm(packed.replica.public().version())?;
@@ -183,6 +189,30 @@ impl Packed {
     #[must_use]
     pub const fn times(&self) -> PhaseTimes {
         self.times
+    }
+
+    /// What every phase of every layer took at both ends, over the steps done so far, in the order of
+    /// the script. Asks the server, between steps.
+    ///
+    /// # Errors
+    /// The errors of the wire, [`Error::Stopped`].
+    pub fn phase_work(&mut self) -> Result<Vec<PhaseWork>, Error> {
+        if self.is_stopped() {
+            return Err(Error::Stopped);
+        }
+        self.link.send(&ToServer::FetchPhases)?;
+        let mut work = self.work.clone();
+        match self.link.receive()? {
+            // Before its first step the server has nothing to say.
+            ToClient::Phases(server) if server.len() == work.len() || server.is_empty() => {
+                for (work, server) in work.iter_mut().zip(server) {
+                    work.server_cpu_s = server.cpu;
+                    work.server_busy_s = server.busy;
+                }
+                Ok(work)
+            }
+            other => Err(unexpected("the time of every phase", &other)),
+        }
     }
 
     /// The connection.
@@ -265,33 +295,40 @@ impl Packed {
         let replies = replies(layout, upload, layer);
         let at_level = (passage.level, passage.encoding);
         let mut expected = replies.iter();
+        let watch = Stopwatch::start();
         self.link.exchange(
             |send| {
                 // Batches keep both cores busy while the first results are already on their way.
                 for (batch, seeds) in uploads.chunks(BATCH).zip(seeds.chunks(BATCH)) {
-                    let sealed = batch
-                        .par_iter()
-                        .zip(seeds)
-                        .map(|(at, &seed)| {
-                            let values = pack(layout, at.chunk as usize, at.tile as usize);
-                            encrypt_level(parameters, secret, &values, at_level, seed)
-                        })
-                        .collect::<Result<Vec<_>, _>>()?;
+                    let seal = |(at, &seed): (&Place, &[u8; 32])| {
+                        let values = pack(layout, at.chunk as usize, at.tile as usize);
+                        encrypt_level(parameters, secret, &values, at_level, seed)
+                    };
+                    let sealed = batch.par_iter().zip(seeds).map(seal);
+                    let sealed = watch.working(|| sealed.collect::<Result<Vec<_>, _>>())?;
                     for (&at, sealed) in batch.iter().zip(sealed) {
-                        send(&message(at, sealed))?;
+                        watch.sending(|| send(&message(at, sealed)))?;
                     }
                 }
                 Ok(())
             },
             replies.len(),
             |reply| {
-                let (at, result) = product(upload, reply, expected.next().copied())?;
-                let positions = positions(layout, upload, at);
-                let values = open_result(&result, &positions, passage.returned, secret)?;
-                place(layout, &values, at.tile as usize, at.chunk as usize);
-                Ok(())
+                watch.replied();
+                watch.working(|| {
+                    let (at, result) = product(upload, reply, expected.next().copied())?;
+                    let positions = positions(layout, upload, at);
+                    let values = open_result(&result, &positions, passage.returned, secret)?;
+                    place(layout, &values, at.tile as usize, at.chunk as usize);
+                    Ok(())
+                })
             },
-        )
+        )?;
+        let mut work = self.work.iter_mut();
+        if let Some(work) = work.find(|w| (w.upload, w.layer) == (upload, layer)) {
+            watch.add_to(work);
+        }
+        Ok(())
     }
 }
 

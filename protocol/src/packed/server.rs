@@ -5,7 +5,7 @@
 //! read from memory then serves all of them.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly, Panel, Products, Sums};
@@ -26,8 +26,15 @@ const TOP: usize = 1;
 /// Blocks that one thread lays out: neighbours lie on the same pages.
 const BLOCKS_AT_ONCE: usize = 8;
 
-/// Weight polynomials of one product of a layer, a row for every sum, made when first used.
-type Polynomials = OnceLock<WeightPanel>;
+/// Weight polynomials of one product of a layer, a row for every sum, made when first used or
+/// [ahead](Prepared::ahead) of that.
+#[derive(Debug, Default)]
+struct Polynomials {
+    made: OnceLock<WeightPanel>,
+    /// Whoever makes them; whoever needs them meanwhile waits. Neither is a thread of the pool that
+    /// does the work.
+    making: Mutex<()>,
+}
 
 /// One version of the weights, with the polynomials that products need.
 #[derive(Debug)]
@@ -42,7 +49,8 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn new(plan: &Plan, snapshot: Arc<Snapshot>) -> Self {
-        let empty = || (0..plan.layouts().len()).map(|_| OnceLock::new()).collect();
+        let layers = plan.layouts().len();
+        let empty = || (0..layers).map(|_| Polynomials::default()).collect();
         Self {
             plan: plan.clone(),
             tightness: plan.tightness(&snapshot),
@@ -56,6 +64,32 @@ impl Prepared {
     /// The same weights with nothing prepared.
     pub(crate) fn without_polynomials(&self) -> Self {
         Self::new(&self.plan, Arc::clone(&self.snapshot))
+    }
+
+    /// Starts to lay out the weights of a training step, in the order in which it needs them, while
+    /// the client draws its batch and encrypts. Without a thread to be had they are laid out when
+    /// needed.
+    pub(crate) fn ahead(self: &Arc<Self>) {
+        let weights = Arc::clone(self);
+        let layers = self.forward.len();
+        let thread = std::thread::Builder::new().name("sphinx-weights".into());
+        let spawned = thread.spawn(move || {
+            let forward = (0..layers).map(|layer| (layer, true));
+            let backward = (1..layers).rev().map(|layer| (layer, false));
+            for (layer, forward) in forward.chain(backward) {
+                let made = if forward {
+                    weights.forward(layer)
+                } else {
+                    weights.backward(layer)
+                };
+                // Nobody else holds them: the step has ended. An error shows again where they are
+                // needed.
+                if made.is_err() || Arc::strong_count(&weights) == 1 {
+                    return;
+                }
+            }
+        });
+        drop(spawned);
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -117,11 +151,20 @@ fn ready(
     slot: &Polynomials,
     make: impl FnOnce() -> Result<WeightPanel, Error>,
 ) -> Result<&WeightPanel, Error> {
-    if let Some(ready) = slot.get() {
+    if let Some(ready) = slot.made.get() {
         return Ok(ready);
     }
-    let made = make()?;
-    Ok(slot.get_or_init(|| made))
+    // The lock guards nothing but the work.
+    let making = slot.making.lock().unwrap_or_else(PoisonError::into_inner);
+    let ready = match slot.made.get() {
+        Some(ready) => ready,
+        None => {
+            let made = make()?;
+            slot.made.get_or_init(|| made)
+        }
+    };
+    drop(making);
+    Ok(ready)
 }
 
 /// Rows and columns of weight polynomials, some rows at a time.

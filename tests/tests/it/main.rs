@@ -13,6 +13,7 @@ mod grid;
 mod hostile;
 mod inference;
 mod paper;
+mod pipeline;
 mod recovery;
 mod tidy;
 mod transcript;
