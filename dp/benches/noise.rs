@@ -22,6 +22,10 @@ fn samplers(c: &mut Criterion) -> Result<(), RangeError> {
         group.bench_function(format!("constant time, std_dev 2^{log}"), |b| {
             b.iter(|| ladder.fill(&mut out, &mut rng));
         });
+        let portable = ladder.clone().portable();
+        group.bench_function(format!("constant time, no AVX, std_dev 2^{log}"), |b| {
+            b.iter(|| portable.fill(&mut out, &mut rng));
+        });
         let table = DiscreteGaussian::new(std_dev)?;
         group.bench_function(format!("exact table, std_dev 2^{log}"), |b| {
             b.iter(|| out.fill_with(|| table.sample_vartime(&mut rng)));

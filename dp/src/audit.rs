@@ -6,9 +6,10 @@
 //! stated confidence, that the claim is false; a bound below it proves nothing, as the guesses may
 //! be poor.
 //!
-//! Steinke, Nasr, Jagielski 2023, *Privacy Auditing with One (1) Training Run*, arXiv:2305.08846v1:
-//! the main theorem and the p-value of Appendix D. Nothing here depends on what is audited:
-//! an engine implements [`Subject`], or its scores go to [`Guesses::by_rank`] directly.
+//! The audit is that of Steinke, Nasr, Jagielski 2023, *Privacy Auditing with One (1) Training Run*,
+//! arXiv:2305.08846v1. **Deviation**: its bound has another term for delta, which is proven below from
+//! the definition of privacy alone. Nothing here depends on what is audited: an engine implements
+//! [`Subject`], or its scores go to [`Guesses::by_rank`] directly.
 //!
 //! What must be true: the coins are fair and independent (so [`run`] tosses them itself), the
 //! scores depend on the coins only through what the run released, and how many guesses are made is
@@ -24,6 +25,33 @@
 //! let guesses = Guesses::new(1000, 200, 190)?;
 //! let bound = guesses.epsilon_at_least(1e-5, 0.95)?;
 //! assert!(bound > 2.0 && bound < 2.7);
+//! # Ok::<(), sphinx_dp::audit::AuditError>(())
+//! ```
+//!
+//! A subject: every included canary puts 1 into a coordinate of its own, and what is released is the
+//! coordinate with noise. (`sphinx_tests::canary` audits training engines in the same way.)
+//!
+//! ```
+//! use rand_chacha::ChaCha20Rng;
+//! use rand_core::{CryptoRng, SeedableRng};
+//! use sphinx_dp::audit::{AuditError, Setup, Subject, run};
+//!
+//! /// Says whether a canary is in, truly with probability 9/10: (ln 9, 0)-private.
+//! struct Response<R>(R);
+//!
+//! impl<R: CryptoRng> Subject for Response<R> {
+//!     type Error = AuditError;
+//!
+//!     fn scores(&mut self, included: &[bool]) -> Result<Vec<f64>, AuditError> {
+//!         let lie = |rng: &mut R| rng.next_u32() % 10 == 0;
+//!         Ok(included.iter().map(|&i| f64::from(i != lie(&mut self.0))).collect())
+//!     }
+//! }
+//!
+//! let mut rng = ChaCha20Rng::seed_from_u64(1);
+//! let setup = Setup { canaries: 2000, k_plus: 500, k_minus: 500, delta: 0.0, confidence: 0.95 };
+//! let audit = run(&mut Response(ChaCha20Rng::seed_from_u64(2)), &setup, &mut rng)?;
+//! assert!(audit.refutes(1.5) && !audit.refutes(9f64.ln()));
 //! # Ok::<(), sphinx_dp::audit::AuditError>(())
 //! ```
 
@@ -149,8 +177,9 @@ impl Guesses {
     }
 
     /// A bound on the probability of guessing so well if the run were (`epsilon`, `delta`)-private:
-    /// `beta + 2 m delta alpha`, with `W` a binomial of `guesses` trials at `1 / (1 + e^-epsilon)`,
-    /// `beta = Pr[W >= v]` and `alpha = max over i of Pr[v - i <= W < v] / i`.
+    /// `Pr[W >= v] + m delta (1 - q) C`, with `q = 1 / (1 + e^-epsilon)`, `W` a binomial of
+    /// `guesses` trials at `q`, and `C` the mean over `j` from 0 to `guesses - 1` of the largest
+    /// probability that `j` trials give to any count.
     ///
     /// # Errors
     /// [`AuditError::Range`] unless `epsilon` is finite and not negative and `0 <= delta <= 1`.
@@ -163,28 +192,45 @@ impl Guesses {
     }
 
     fn p_value_unchecked(&self, epsilon: f64, delta: f64) -> f64 {
-        let (r, v) = (self.guesses, self.correct);
-        // ln q and ln (1 - q) for q = 1 / (1 + e^-epsilon).
-        let ln_q = -(-epsilon).exp().ln_1p();
-        let ln_rest = ln_q - epsilon;
-        let pmf = |k: u64| (ln_choose(r, k) + k as f64 * ln_q + (r - k) as f64 * ln_rest).exp();
-        // From the thin end, for the smallest rounding error.
-        let beta: f64 = (v..=r).rev().map(pmf).sum();
-        let (mut window, mut alpha) = (0.0, 0.0f64);
-        if delta > 0.0 {
-            for i in 1..=v {
-                window += pmf(v - i);
-                alpha = alpha.max(window / i as f64);
-            }
-        }
-        // Logarithms of factorials carry a relative error of some 1e-15 of their size.
-        let size = (r as f64).max(2.0);
-        let rounding = 1.0 + 4e-15 * size * size.ln();
-        ((beta + 2.0 * self.canaries as f64 * delta * alpha) * rounding).min(1.0)
+        (self.tail(epsilon) + self.excess(epsilon, delta)).min(1.0)
     }
 
-    /// The largest epsilon such that the run is not (`epsilon'`, `delta`)-private for any smaller
-    /// `epsilon'`, at this confidence; zero if the guesses show nothing.
+    /// `ln q` and `ln (1 - q)` for `q = 1 / (1 + e^-epsilon)`.
+    fn ln_odds(epsilon: f64) -> (f64, f64) {
+        let ln_q = -(-epsilon).exp().ln_1p();
+        (ln_q, ln_q - epsilon)
+    }
+
+    /// Logarithms of factorials carry a relative error of some 1e-15 of their size.
+    fn rounding(&self) -> f64 {
+        let size = (self.guesses as f64).max(2.0);
+        1.0 + 4e-15 * size * size.ln()
+    }
+
+    /// `Pr[W >= v]`, rounded up.
+    fn tail(&self, epsilon: f64) -> f64 {
+        let odds = Self::ln_odds(epsilon);
+        // From the thin end, for the smallest rounding error.
+        let counts = (self.correct..=self.guesses).rev();
+        let sum: f64 = counts.map(|k| binomial(self.guesses, k, odds)).sum();
+        sum * self.rounding()
+    }
+
+    /// `m delta (1 - q) C`, rounded up.
+    fn excess(&self, epsilon: f64, delta: f64) -> f64 {
+        if delta <= 0.0 || self.guesses == 0 {
+            return 0.0;
+        }
+        let odds = Self::ln_odds(epsilon);
+        let q = odds.0.exp();
+        let likeliest = |j: u64| (((j + 1) as f64 * q) as u64).min(j);
+        let each = (0..self.guesses).map(|j| binomial(j, likeliest(j), odds));
+        let mean = each.sum::<f64>() / self.guesses as f64;
+        self.canaries as f64 * delta * odds.1.exp() * mean * self.rounding()
+    }
+
+    /// The largest epsilon for which the guesses are too good at this confidence, and hence for all
+    /// smaller ones, as these promise more; zero if the guesses show nothing.
     ///
     /// # Errors
     /// [`AuditError::Range`] unless `0 <= delta <= 1` and `0 < confidence < 1`.
@@ -193,28 +239,40 @@ impl Guesses {
         require(ok, "audited delta", delta, "between 0 and 1")?;
         let ok = confidence > 0.0 && confidence < 1.0;
         require(ok, "confidence", confidence, "strictly between 0 and 1")?;
-        let refuted = |epsilon: f64| self.p_value_unchecked(epsilon, delta) <= 1.0 - confidence;
-        if !refuted(0.0) {
-            return Ok(0.0);
-        }
-        // Upwards in small steps, so that the first epsilon that is not refuted is met; beyond
-        // ln(guesses) + 40 even guesses without a fault are no surprise.
+        let level = 1.0 - confidence;
+        let refuted = |epsilon: f64| self.p_value_unchecked(epsilon, delta) <= level;
+        // Beyond ln(guesses) + 40 even guesses without a fault are no surprise.
+        let most = (self.guesses.max(1) as f64).ln() + 40.0;
+        // The tail rises with epsilon: nothing above its crossing is refuted.
+        let (mut low, _) = halved(0.0, most, |epsilon| self.tail(epsilon) <= level);
+        // The excess falls with epsilon: where it is too large alone, so it is below.
         let step = 1.0 / 64.0;
-        let mut low = 0.0;
-        while refuted(low + step) && low < (self.guesses as f64).ln() + 40.0 {
-            low += step;
-        }
-        let mut high = low + step;
-        for _ in 0..40 {
-            let middle = f64::midpoint(low, high);
-            if refuted(middle) {
-                low = middle;
-            } else {
-                high = middle;
+        while !refuted(low) {
+            if low <= 0.0 || self.excess(low, delta) > level {
+                return Ok(0.0);
             }
+            low = (low - step).max(0.0);
         }
-        Ok(low)
+        Ok(halved(low, low + step, refuted).0)
     }
+}
+
+/// The probability that `n` trials have `k` successes, from the logarithms of both chances.
+fn binomial(n: u64, k: u64, (ln_success, ln_failure): (f64, f64)) -> f64 {
+    (ln_choose(n, k) + k as f64 * ln_success + (n - k) as f64 * ln_failure).exp()
+}
+
+/// Where `holds`, true at `low`, ceases to hold on the way to `high`: 60 halvings.
+fn halved(mut low: f64, mut high: f64, holds: impl Fn(f64) -> bool) -> (f64, f64) {
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if holds(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    (low, high)
 }
 
 /// Something that can be audited: runs once with the canaries that are included, and scores all.

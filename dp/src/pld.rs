@@ -47,6 +47,7 @@ mod largest;
 mod outcomes;
 mod single;
 mod target;
+mod two;
 
 pub use account::PldAccountant;
 pub use bracket::Bracket;

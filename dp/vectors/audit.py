@@ -2,9 +2,9 @@
 
 The binomial tail is the regularised incomplete beta function, not a sum, and the bound is found by
 bisection on a fine grid, so that neither shares code or method with the crate.
-Run: python3 audit.py > audit.csv    (mpmath 1.4)
+Run: python3 audit.py > audit.csv    (mpmath 1.3)
 """
-from mpmath import mp, mpf, betainc, binomial, exp
+from mpmath import mp, mpf, betainc, binomial, exp, floor
 
 mp.dps = 50
 
@@ -12,22 +12,24 @@ mp.dps = 50
 def p_value(m, r, v, eps, delta):
     q = 1 / (1 + exp(-mpf(eps)))
     tail = mpf(1) if v == 0 else betainc(v, r - v + 1, 0, q, regularized=True)
+    # The largest probability of any count among j trials is that of floor((j + 1) q).
     best = mpf(0)
-    window = mpf(0)
-    for i in range(1, v + 1):
-        k = v - i
-        window += binomial(r, k) * q**k * (1 - q) ** (r - k)
-        best = max(best, window / i)
-    return min(mpf(1), tail + 2 * m * mpf(delta) * best)
+    for j in range(r):
+        k = int(floor((j + 1) * q))
+        best += binomial(j, k) * q**k * (1 - q) ** (j - k)
+    best = best / r if r > 0 else mpf(0)
+    return min(mpf(1), tail + m * mpf(delta) * (1 - q) * best)
 
 
 def bound(m, r, v, delta, confidence):
+    # The largest epsilon that is refuted: whatever is below it is refuted with it.
     level = 1 - mpf(confidence)
-    if p_value(m, r, v, 0, delta) > level:
-        return mpf(0)
-    low, step = mpf(0), mpf(1) / 8
-    while p_value(m, r, v, low + step, delta) <= level:
-        low += step
+    step = mpf(1) / 16
+    low = 8 - step
+    while p_value(m, r, v, low, delta) > level:
+        if low <= 0:
+            return mpf(0)
+        low = max(low - step, mpf(0))
     high = low + step
     for _ in range(50):
         middle = (low + high) / 2

@@ -88,6 +88,13 @@ impl Server {
         self.child.is_some()
     }
 
+    /// The largest resident set of a child of ours so far, in units of 10^6 bytes.
+    #[must_use]
+    pub fn peak_rss_mb(&self) -> Option<f64> {
+        let child = self.child.as_ref()?;
+        crate::environment::peak_rss_mb_of(&child.id().to_string())
+    }
+
     /// A new connection.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ use sphinx_protocol::pure_he::Style;
 
 use crate::cli::{BiasName, DataArgs, EngineName, TrainingArgs};
 pub use crate::inputs::Inputs;
+use crate::layouts::Layouts;
 pub use crate::learning::Learning;
 pub use crate::start::Start;
 use crate::usage::{OrUsage, UsageError};
@@ -146,6 +147,9 @@ pub struct Config {
     /// [`Engine::Paper`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clip_samples: bool,
+    /// With [`Engine::Packed`]: how layouts are chosen.
+    #[serde(default, skip_serializing_if = "Layouts::is_plain")]
+    pub layouts: Layouts,
     /// With [`Engine::PureHe`]: when products are relinearised and rescaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style: Option<Style>,
@@ -197,6 +201,7 @@ impl Default for Config {
             seed: None,
             tickets: 32,
             clip_samples: false,
+            layouts: Layouts::default(),
             style: None,
             verify: false,
         }
@@ -248,6 +253,7 @@ impl Config {
             seed: args.seed,
             tickets: args.tickets,
             clip_samples: args.clip_samples || engine == Engine::Paper,
+            layouts: args.layouts.layouts(),
             style: (engine == Engine::PureHe).then_some(args.style.into()),
             verify: args.verify,
         };
@@ -317,7 +323,7 @@ impl Config {
     }
 
     /// What only some engines can do: the flag, whether it is used as it can be, and what is wrong else.
-    fn engine_checks(&self) -> [(&'static str, bool, &'static str); 5] {
+    fn engine_checks(&self) -> [(&'static str, bool, &'static str); 6] {
         [
             (
                 "--clip-samples",
@@ -343,6 +349,11 @@ impl Config {
                 "--verify",
                 !self.verify || self.engine == Engine::Packed,
                 "checks the products of the engine packed; no other has checks",
+            ),
+            (
+                "--local, --network and --ring",
+                self.layouts.is_plain() || self.engine == Engine::Packed,
+                "are about the ciphertexts of the engine packed",
             ),
         ]
     }

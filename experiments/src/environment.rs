@@ -78,7 +78,13 @@ fn os() -> String {
 /// system does not tell.
 #[must_use]
 pub fn peak_rss_mb() -> Option<f64> {
-    let text = proc_value("/proc/self/status", "VmHWM")?;
+    peak_rss_mb_of("self")
+}
+
+/// The same of another process, by its number.
+#[must_use]
+pub fn peak_rss_mb_of(process: &str) -> Option<f64> {
+    let text = proc_value(&format!("/proc/{process}/status"), "VmHWM")?;
     let kilobytes: f64 = text.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024.0 / 1e6)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use cpu_time::ProcessTime;
 use sphinx_figures::stats;
 use sphinx_nn::data::Dataset;
 use sphinx_nn::{Network, Tensor, metrics, pass};
@@ -17,6 +18,7 @@ use sphinx_protocol::model::{FrozenReplica, Replica};
 use sphinx_protocol::packed::Packed;
 use sphinx_protocol::plan::Plan;
 use sphinx_protocol::shared::{ModelFeed, Requester};
+use sphinx_protocol::transport::Traffic;
 
 use crate::child::Server;
 
@@ -42,6 +44,12 @@ pub struct Answers {
     pub tickets: usize,
     /// Bytes of all preparations, both ways.
     pub offline_bytes: u64,
+    /// CPU seconds of the client in all online phases.
+    pub online_cpu_s: f64,
+    /// CPU seconds of the client in all preparations.
+    pub offline_cpu_s: f64,
+    /// Everything on the connection of the requests, its opening and end included.
+    pub traffic: Traffic,
 }
 
 impl Answers {
@@ -70,6 +78,13 @@ impl Answers {
         } else {
             total / self.tickets as f64
         }
+    }
+
+    /// CPU seconds of the client per request: online, and for its ticket.
+    #[must_use]
+    pub fn cpu_per_request(&self) -> f64 {
+        let share = |total: f64, count: usize| total / count.max(1) as f64;
+        share(self.online_cpu_s, self.asked()) + share(self.offline_cpu_s, self.tickets)
     }
 
     /// Quantile of the latencies, interpolated; `None` without requests.
@@ -127,6 +142,7 @@ impl<'a> Asker<'a> {
             return Ok(());
         }
         let (start, before) = (Instant::now(), self.requester.link().meter().read());
+        let cpu = ProcessTime::now();
         self.requester
             .prepare()
             .context("preparing inference tickets")?;
@@ -134,6 +150,7 @@ impl<'a> Asker<'a> {
         self.answers
             .preparations
             .push(start.elapsed().as_secs_f64());
+        self.answers.offline_cpu_s += cpu.elapsed().as_secs_f64();
         self.answers.tickets += self.plan.literal().tickets;
         self.answers.offline_bytes += after.sent + after.received - before.sent - before.received;
         Ok(())
@@ -149,9 +166,10 @@ impl<'a> Asker<'a> {
         let x = self.test.images.gather(&[index as u32], 1);
         let earlier = self.feed.latest();
         let before = self.requester.link().meter().read();
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), ProcessTime::now());
         let logits = self.requester.infer(&x).context("a private request")?;
         self.answers.latencies.push(start.elapsed().as_secs_f64());
+        self.answers.online_cpu_s += cpu.elapsed().as_secs_f64();
         let after = self.requester.link().meter().read();
         self.answers.online_up += after.sent - before.sent;
         self.answers.online_down += after.received - before.received;
@@ -181,21 +199,39 @@ impl<'a> Asker<'a> {
     /// # Errors
     /// If the server is gone.
     pub fn finish(self) -> Result<Answers> {
+        let meter = self.requester.link().meter().clone();
         self.requester.close().context("ending the requests")?;
-        Ok(self.answers)
+        let mut answers = self.answers;
+        answers.traffic = meter.read();
+        Ok(answers)
     }
 }
 
-/// Gives the model to a server that does not have it: released weights, and the biases encrypted.
+/// Gives the model to a server that does not have it: released weights, and the biases encrypted. Returns the
+/// bytes that this took.
 ///
 /// # Errors
 /// If the server is gone or refuses the model.
-pub fn load_if_absent(server: &Server, id: ModelId, plan: &Plan, replica: &Replica) -> Result<()> {
-    if server.link()?.attach(id, plan).is_ok() {
-        return Ok(());
+pub fn load_if_absent(
+    server: &Server,
+    id: ModelId,
+    plan: &Plan,
+    replica: &Replica,
+) -> Result<Traffic> {
+    let mut link = server.link()?;
+    let asking = link.meter().clone();
+    if link.attach(id, plan).is_ok() {
+        return Ok(asking.read());
     }
+    drop(link);
     let packed = Packed::open(server.link()?, id, plan, replica.clone(), &mut rand::rng())
         .context("loading the model at the server")?;
+    let loading = packed.link().meter().clone();
     packed.close().context("loading the model at the server")?;
-    Ok(())
+    let (asked, loaded) = (asking.read(), loading.read());
+    Ok(Traffic {
+        sent: asked.sent + loaded.sent,
+        received: asked.received + loaded.received,
+        frames: asked.frames + loaded.frames,
+    })
 }

@@ -36,7 +36,9 @@ use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{FrozenReplica, Replica};
 use sphinx_protocol::packed::PhaseWork;
 use sphinx_protocol::paper::{PaperLiteral, PaperPlan};
-use sphinx_protocol::plan::{GridLiteral, GridPlan, Limits, Plan, PlanChoices, PlanLiteral};
+use sphinx_protocol::plan::{
+    GridLiteral, GridPlan, Limits, Plan, PlanChoices, PlanLiteral, Preferences,
+};
 use sphinx_protocol::pure_he::{PureHeLiteral, PureHePlan, Style};
 use sphinx_protocol::train::{
     Float, KeptError, Position, Schedule, Streams, UpdateRule, Views, restore_replica,
@@ -385,7 +387,20 @@ impl Job {
 /// # Errors
 /// [`UsageError`](crate::usage::UsageError) if no exact plan exists for it.
 pub fn design(config: &Config, network: &Network, terms: &Terms) -> Result<Plan> {
-    let literal = PlanLiteral::design(&choices(config, network, terms));
+    design_by(config, network, terms, &config.layouts.preferences())
+}
+
+/// As [`design`], by other preferences.
+///
+/// # Errors
+/// As [`design`].
+pub fn design_by(
+    config: &Config,
+    network: &Network,
+    terms: &Terms,
+    preferences: &Preferences,
+) -> Result<Plan> {
+    let literal = PlanLiteral::design_for(&choices(config, network, terms), preferences);
     let mut literal = literal.or_usage("planning the run")?;
     if config.clip_samples {
         literal.grid = literal.grid.clipping_samples();

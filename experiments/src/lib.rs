@@ -26,6 +26,7 @@ pub mod environment;
 pub mod inference;
 pub mod inputs;
 pub mod job;
+pub mod layouts;
 pub mod learning;
 pub mod netsim;
 pub mod output;

@@ -24,7 +24,7 @@ use sphinx_dp::{
     SamplingRate, Scheme, accountant, capacity,
 };
 
-use crate::config::Config;
+use crate::config::{Config, Engine};
 use crate::usage::{OrUsage, UsageError};
 
 /// The probability, over a whole run, that some batch exceeds the capacity.
@@ -170,6 +170,38 @@ impl Terms {
     }
 }
 
+/// What stands between the training records and the server, in a few words.
+#[must_use]
+pub const fn protection(config: &Config) -> &'static str {
+    match (config.engine, config.private) {
+        (Engine::PureHe, _) => "encryption alone: no noise, no epsilon",
+        (Engine::Clear, true) => "differential privacy of the model; no server",
+        (Engine::Clear, false) => "none: no noise; no server",
+        (_, true) => "differential privacy of what is released, encryption of the rest",
+        (_, false) => "encryption alone: what is released has no noise",
+    }
+}
+
+/// The statement of a run with everything encrypted, which promises no differential privacy: `charges` steps
+/// under the literal that `style` completes.
+#[must_use]
+pub fn encrypted_statement(security: &str, style: &str, charges: u64) -> String {
+    format!(
+        "\
+privacy: NO epsilon: nothing is noised
+  the server sees: ciphertexts, their sizes and times; weights, biases, inputs and output gradients are encrypted
+    under the client's key (CKKS, {security}); nothing is released to it in the clear
+  the model tells: whatever training without noise puts into it; whoever is given it decrypted, or its answers, is
+    given that, and no bound holds
+  decrypted results are approximate, and so carry traces of the secret key: they must stay at the client
+    (Li and Micciancio, EUROCRYPT 2021)
+  biases: encrypted, updated without noise
+  style: {style}
+  charges: {charges}, noted as unprotected
+  not covered: a server that deviates; sizes and times; test records and anything computed from them"
+    )
+}
+
 /// The Renyi order that gives the least epsilon for the whole run: fixed before the first step, so that
 /// a filter at this order covers runs that adapt, at the price of the run as planned.
 fn best_order(z: NoiseMultiplier, rate: SamplingRate, steps: u64, delta: Delta) -> Result<f64> {
@@ -268,6 +300,26 @@ mod tests {
             let planned = terms.epsilon_of_run(&config).unwrap().unwrap();
             assert_eq!(statement.epsilon, planned);
         }
+    }
+
+    #[test]
+    fn a_run_with_everything_encrypted_claims_no_noise() {
+        let told = encrypted_statement("classical-128", "lazy", 3);
+        for part in [
+            "NO epsilon",
+            "nothing is released",
+            "style: lazy",
+            "charges: 3",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains("noised jointly"));
+        let config = Config {
+            engine: Engine::PureHe,
+            private: false,
+            ..Config::default()
+        };
+        assert!(protection(&config).starts_with("encryption alone"));
     }
 
     #[test]

@@ -10,15 +10,20 @@ use serde_json::{Value, json};
 use sphinx_dp::PrivacyStatement;
 use sphinx_figures::record::{Record, label, metric, sample};
 use sphinx_figures::stats;
+use sphinx_nn::Network;
+use sphinx_protocol::model::PublicModel;
+use sphinx_protocol::packed::transforms::step_counts;
 use sphinx_protocol::packed::{PhaseWork, Upload};
 use sphinx_protocol::paper::{Paper, StepCounts};
+use sphinx_protocol::plan::{LocalPhase, Plan};
 use sphinx_protocol::pure_he::PureHePlan;
 
 use crate::config::{Config, Engine};
 use crate::environment;
 use crate::inference::Answers;
-use crate::job::{History, Job, StepSample, Trained};
+use crate::job::{History, Job, StepSample, Trained, design, design_paper, design_pure_he};
 use crate::output::number;
+use crate::privacy::{self, Terms};
 use crate::run_dir::utc_now;
 use crate::work_ratio::{self, Opponent};
 
@@ -29,8 +34,14 @@ pub struct Summary {
     pub seconds_per_step: f64,
     /// Client CPU per step over that of the client that trains alone.
     pub client_work_ratio: f64,
+    /// CPU seconds of a step of the client that trains alone.
+    pub alone_cpu_s: f64,
+    /// Wall seconds of a step of the client that trains alone.
+    pub alone_seconds: f64,
     /// Largest resident set of this process, 10^6 bytes.
     pub peak_rss_mb: Option<f64>,
+    /// The same of the server, where it is a process of ours.
+    pub server_peak_rss_mb: Option<f64>,
 }
 
 impl Summary {
@@ -45,7 +56,10 @@ impl Summary {
         Ok(Self {
             seconds_per_step: stats::median(&walls(history))?,
             client_work_ratio: stats::median(&cpu)? / opponent.cpu_s,
+            alone_cpu_s: opponent.cpu_s,
+            alone_seconds: opponent.seconds,
             peak_rss_mb,
+            server_peak_rss_mb: None,
         })
     }
 }
@@ -67,6 +81,8 @@ pub const LABELS: [&str; 10] = [
 const ARITHMETIC: &str = "arithmetic";
 /// First weights that were not drawn.
 const START: &str = "start";
+/// How the metrics begin that count the operations of one step.
+pub const OPERATIONS: &str = "operations.";
 /// Records that are not the test set.
 const TESTED_ON: &str = "tested-on";
 
@@ -121,7 +137,17 @@ pub fn training_record(
     if let Some(summary) = summary {
         metrics.push(("seconds_per_step", summary.seconds_per_step));
         metrics.push(("client_work_ratio", summary.client_work_ratio));
+        metrics.push(("alone_cpu_s", summary.alone_cpu_s));
+        metrics.push(("alone_seconds", summary.alone_seconds));
         metrics.extend(summary.peak_rss_mb.map(|mb| ("peak_rss_mb", mb)));
+        let server = summary.server_peak_rss_mb;
+        metrics.extend(server.map(|mb| ("server_peak_rss_mb", mb)));
+    }
+    if let Ok(Value::Object(operations)) = serde_json::to_value(counts(job)) {
+        for (name, count) in operations {
+            let count = count.as_f64().unwrap_or_default();
+            record = record.with_metric(format!("{OPERATIONS}{name}"), count);
+        }
     }
     for (name, value) in metrics {
         record = record.with_metric(name, value);
@@ -178,6 +204,15 @@ pub fn security(job: &Job) -> &'static str {
     }
 }
 
+/// The products that the client kept to itself.
+#[must_use]
+pub fn local(job: &Job) -> &[LocalPhase] {
+    match (&job.plan, job.config.engine) {
+        (Some(plan), Engine::Packed) => &plan.literal().local,
+        _ => &[],
+    }
+}
+
 /// Median seconds of each phase of the steady steps, for engines that have phases.
 fn phase_seconds(steps: &[StepSample]) -> Value {
     let phases = phases(steps).into_iter();
@@ -229,11 +264,43 @@ pub fn layer_work(job: &Job, trained: &Trained) -> Result<Value> {
     Ok(trained.work.iter().map(row).collect())
 }
 
-/// The operations of one step, for engines that print them.
-fn counts(job: &Job) -> Option<StepCounts> {
-    let top = |plan: &PureHePlan| plan.counts(plan.parameters().max_level());
-    let paper = job.paper.as_ref().map(Paper::counts_of);
-    paper.or_else(|| job.pure_he.as_ref().map(top))
+/// The operations of one step by formula: none in the clear; for `packed` with the weights that the network begins
+/// with, since short weights save a prime.
+#[must_use]
+pub fn counts(job: &Job) -> StepCounts {
+    let counted = match job.config.engine {
+        Engine::Clear => None,
+        Engine::Packed => job.plan.as_ref().map(of_packed),
+        Engine::Paper => job.paper.as_ref().map(Paper::counts_of),
+        Engine::PureHe => job.pure_he.as_ref().map(of_pure_he),
+    };
+    counted.unwrap_or_default()
+}
+
+/// The same where there is no data; nothing if no plan exists.
+#[must_use]
+pub fn counts_of(config: &Config, network: &Network, terms: &Terms) -> Option<StepCounts> {
+    match config.engine {
+        Engine::Clear => Some(StepCounts::default()),
+        Engine::Packed => design(config, network, terms).ok().as_ref().map(of_packed),
+        Engine::Paper => {
+            let plan = design_paper(config, network, terms).ok();
+            plan.as_ref().map(Paper::counts_of)
+        }
+        Engine::PureHe => {
+            let plan = design_pure_he(config, network, terms).ok();
+            plan.as_ref().map(of_pure_he)
+        }
+    }
+}
+
+fn of_packed(plan: &Plan) -> StepCounts {
+    let weights = PublicModel::initial(plan.grid()).snapshot();
+    step_counts(plan, &plan.tightness(&weights))
+}
+
+fn of_pure_he(plan: &PureHePlan) -> StepCounts {
+    plan.counts(plan.parameters().max_level())
 }
 
 /// All samples of a run, under the names of the figures.
@@ -330,11 +397,16 @@ pub fn training_object(
         "client_cpu_s": trained.client_cpu_s,
         "server_cpu_s": trained.server_cpu_s,
         "client_work_ratio": summary.client_work_ratio,
+        "client_alone_cpu_s_per_step": summary.alone_cpu_s,
+        "client_alone_seconds_per_step": summary.alone_seconds,
         "peak_rss_mb": summary.peak_rss_mb,
+        "server_peak_rss_mb": summary.server_peak_rss_mb,
         "security": security(job),
+        "local": local(job),
         "bias_rule": if config.private { "private" } else { "none" },
         "style": config.style,
         "verify": config.verify,
+        "protection": privacy::protection(config),
         "phase_seconds": phase_seconds(trained.history.steady()),
         "operations_per_step": counts(job),
     })

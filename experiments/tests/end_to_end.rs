@@ -84,8 +84,22 @@ fn an_encrypted_run_is_kept_whole_and_can_be_asked() {
         "run_dir",
         "security",
         "bias_rule",
+        "protection",
+        "client_alone_seconds_per_step",
+        "client_alone_cpu_s_per_step",
+        "server_peak_rss_mb",
     ] {
         assert!(packed.get(key).is_some(), "no {key} in {packed}");
+    }
+    for operation in ["relinearisations", "rotations", "rescales", "transforms"] {
+        let of = |run: &Value| run["operations_per_step"][operation].as_u64();
+        let keyless = ["relinearisations", "rotations"].contains(&operation);
+        assert_eq!(
+            of(&packed).map(|count| count == 0),
+            Some(keyless),
+            "{operation}"
+        );
+        assert_eq!(of(&clear), Some(0), "{operation} in the clear");
     }
     assert_eq!(packed["security"], "classical-128");
     assert!(

@@ -3,8 +3,9 @@
 //! `cargo bench -p sphinx-he --bench memory`, or with `-- NAME` for one set. Each set runs in a
 //! process of its own, as the peak of a process never falls; Linux only (`VmHWM` of
 //! `/proc/self/status`). Prints mebibytes after the parameters and the secret, after the public,
-//! the relinearisation and one rotation key, and after a chain of all operations into memory that
-//! is allocated once.
+//! the relinearisation and one rotation key, and after a chain of all operations; the memory that
+//! encryption works in is given back before that of key switching is made. `peer_memory.py` runs the
+//! same chain in other libraries.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -39,17 +40,18 @@ fn measure(set: Set) -> Option<[f64; 4]> {
     let keys = peak()?;
 
     let (e, encoder) = (Evaluator::new(&parameters), Encoder::new(&parameters));
-    let mut workspace = Workspace::new(&parameters);
-    let mut memory = EncryptionMemory::new(&parameters);
     let values = vec![Complex64::new(0.5, -0.25); encoder.slots()];
     let plain = encoder.encode(&values, set.top(), set.scale()).unwrap();
     let [mut a, mut b, mut out] = [(); 3].map(|()| e.empty(set.top(), 1));
     let encryptor = Encryptor::with_public(&public);
+    let mut memory = EncryptionMemory::new(&parameters);
     for out in [&mut a, &mut b] {
         encryptor
             .encrypt_into(out, &plain, &mut rng, &mut memory)
             .unwrap();
     }
+    drop(memory);
+    let mut workspace = Workspace::new(&parameters);
     let (key, rotation) = (&relinearization, galois.rotation("bench", 1).unwrap());
     let product = e.mul(&a, &b).unwrap();
     e.relinearize_into(&mut out, &product, key, &mut workspace)

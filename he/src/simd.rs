@@ -177,11 +177,18 @@ macro_rules! dispatch {
     ($self:ident, $name:ident($q:expr $(, $argument:expr)*), long) => {
         match $self.0 {
             #[cfg(target_arch = "x86_64")]
-            Backend::Avx512 if $q.bits() > avx512::MAX_BITS => {
+            Backend::Avx512 => {
+                let long = $q.bits() > avx512::MAX_BITS;
                 // SAFETY: kernels are made only where the back end's instructions were found
-                unsafe { avx512::long::$name($q $(, $argument)*) }
+                unsafe {
+                    if long {
+                        avx512::$name::<true>($q $(, $argument)*)
+                    } else {
+                        avx512::$name::<false>($q $(, $argument)*)
+                    }
+                }
             }
-            _ => dispatch!($self, $name($q $(, $argument)*)),
+            _ => scalar::$name($q $(, $argument)*),
         }
     };
     ($self:ident, $name:ident($q:expr $(, $argument:expr)*)) => {
@@ -313,15 +320,8 @@ impl Kernels {
         debug_assert_eq!(out.len(), a.len());
         #[cfg(target_arch = "x86_64")]
         if self.0 == Backend::Avx512 {
-            let long = from.bits().max(to.bits()) > avx512::MAX_BITS;
             // SAFETY: kernels are made only where the back end's instructions were found
-            return unsafe {
-                if long {
-                    avx512::long::centred_to(from, to, out, a)
-                } else {
-                    avx512::centred_to(from, to, out, a)
-                }
-            };
+            return unsafe { avx512::centred_to(from, to, out, a) };
         }
         scalar::centred_to(from, to, out, a);
     }

@@ -82,6 +82,30 @@ pub struct LatencyClaim {
     pub citation: String,
 }
 
+/// A published training step.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepClaim {
+    /// Short name for tables.
+    pub label: String,
+    /// Network, as inferred here from published traffic.
+    pub model: String,
+    /// Data set.
+    pub dataset: String,
+    /// Records in a batch, above zero.
+    pub batch: f64,
+    /// Wall seconds, above zero.
+    pub seconds: f64,
+    /// Bytes per image, both ways, above zero.
+    pub bytes_per_image: f64,
+    /// The machines, in a few words.
+    pub machine: String,
+    /// How surely the numbers are known.
+    pub source: Source,
+    /// Where they are printed.
+    pub citation: String,
+}
+
 /// Everything in `claims.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +116,9 @@ pub struct Claims {
     /// Published latencies.
     #[serde(default)]
     pub latency: Vec<LatencyClaim>,
+    /// Published training steps.
+    #[serde(default)]
+    pub step: Vec<StepClaim>,
 }
 
 /// Why a file of claims cannot be used.
@@ -144,6 +171,15 @@ pub fn parse(text: &str) -> Result<Claims, ClaimsError> {
     for claim in &claims.latency {
         check(&claim.label, "seconds", claim.seconds, claim.seconds > 0.0)?;
     }
+    for claim in &claims.step {
+        for (quantity, value) in [
+            ("batch", claim.batch),
+            ("seconds", claim.seconds),
+            ("bytes_per_image", claim.bytes_per_image),
+        ] {
+            check(&claim.label, quantity, value, value > 0.0)?;
+        }
+    }
     Ok(claims)
 }
 
@@ -166,7 +202,9 @@ mod tests {
     fn every_published_claim_is_cited() {
         let claims = published().unwrap();
         let citations = claims.accuracy.iter().map(|c| &c.citation);
-        for citation in citations.chain(claims.latency.iter().map(|c| &c.citation)) {
+        let others = claims.latency.iter().map(|c| &c.citation);
+        let steps = claims.step.iter().map(|c| &c.citation);
+        for citation in citations.chain(others).chain(steps) {
             assert!(
                 citation.contains("arXiv") || citation.contains("DOI"),
                 "{citation}"

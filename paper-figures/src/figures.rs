@@ -68,6 +68,7 @@ pub mod accuracy_vs_epsilon;
 mod caption;
 pub mod epsilon_over_steps;
 pub mod latency;
+pub mod outsourcing;
 mod points;
 pub(crate) mod series;
 pub mod time_per_phase;
@@ -239,12 +240,13 @@ pub fn render_all_with(
     out_dir: &Path,
     options: &Options,
 ) -> Result<Vec<PathBuf>, FigureError> {
-    let builds: [Build; 5] = [
+    let builds: [Build; 6] = [
         accuracy_vs_epsilon::build,
         training_curve::build,
         time_per_phase::build,
         latency::build,
         epsilon_over_steps::build,
+        outsourcing::build,
     ];
     let mut figures = Vec::new();
     for build in builds {

@@ -70,6 +70,10 @@ pub mod sample {
     pub const CURVE_EPSILON: &str = "curve.epsilon";
     /// Numbers of steps at which an accountant was asked, ascending.
     pub const ACCOUNT_STEPS: &str = "account.steps";
+    /// Widths of a layer, ascending.
+    pub const WIDTHS: &str = "outsourcing.width";
+    /// The client's work with a server over its work without, at each of [`WIDTHS`].
+    pub const WIDTH_RATIOS: &str = "outsourcing.ratio";
     /// Its epsilon at each of [`ACCOUNT_STEPS`].
     pub const ACCOUNT_EPSILON: &str = "account.epsilon";
 }
@@ -97,6 +101,10 @@ pub mod label {
     pub const TIME: &str = "time";
     /// Labels that say where a number comes from; they do not tell series apart.
     pub const PROVENANCE: [&str; 5] = [MACHINE, COMMAND, VERSION, FINISHED, NOISE];
+    /// [`MEASURED`], or how the values of a record came about instead.
+    pub const BASIS: &str = "basis";
+    /// The value of [`BASIS`] where every value was measured.
+    pub const MEASURED: &str = "measured";
     /// A name that splits runs of one engine and model into series, such as `"loopback"`.
     pub const SERIES: &str = "series";
 }

@@ -40,6 +40,20 @@ pub enum Error {
         /// Index of the linear layer.
         layer: usize,
     },
+    /// A product that a client cannot keep.
+    #[error(
+        "local: {phase} of layer {layer} is no product of a training step of this network of \
+         {layers} linear layers; expected forward or gradient of any, or backward of any but the \
+         first, each once"
+    )]
+    LocalPhase {
+        /// The product.
+        phase: crate::plan::Phase,
+        /// Its layer.
+        layer: usize,
+        /// Linear layers of the network.
+        layers: usize,
+    },
     /// The homomorphic parameters are malformed or insecure.
     #[error("homomorphic parameters: {0}")]
     Parameters(#[from] sphinx_he::ParameterError),
@@ -93,10 +107,10 @@ pub enum Error {
         /// Number needed.
         expected: usize,
     },
-    /// Not even one image of one channel fits.
+    /// Not even the reach of one kernel in one channel fits.
     #[error(
-        "layer {layer}: one image with its margins has more than {degree} places; use smaller \
-         images or a larger ring"
+        "layer {layer}: the rows that one kernel reaches over, with their margins, fill {degree} \
+         coefficients; use smaller images or a larger ring"
     )]
     NoLayout {
         /// Index of the linear layer.

@@ -25,6 +25,7 @@ mod samples;
 pub use clip::{ClippedLayer, UnclippedLayer, clip};
 pub(crate) use conv::runs;
 pub use local::{Frozen, Local};
+pub(crate) use local::{layer_sum, pull_back};
 pub(crate) use residues::product;
 pub(crate) use samples::channel_limit;
 pub use samples::{SAMPLE_LIMIT, SampleGradients, clip_samples, output_gradients};

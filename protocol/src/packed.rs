@@ -14,6 +14,7 @@
 
 pub mod estimate;
 pub mod layout;
+pub mod transforms;
 
 mod client;
 mod pace;
@@ -78,6 +79,12 @@ pub fn script(plan: &Plan) -> Vec<(Upload, Place)> {
 pub(crate) fn places(plan: &Plan, upload: Upload, layer: usize) -> Vec<Place> {
     let layout = &plan.layouts()[layer];
     let (inputs, outputs, chunks) = (layout.input_tiles(), layout.output_tiles(), layout.chunks());
+    // Inputs serve forward and gradient.
+    let needless = plan.is_local(upload, layer)
+        && (upload != Upload::Activation || plan.is_local(Upload::ClippedGradient, layer));
+    if needless {
+        return Vec::new();
+    }
     match upload {
         Upload::Activation => tile_places(layer, chunks, inputs).collect(),
         Upload::OutputGradient => tile_places(layer, chunks, outputs).collect(),

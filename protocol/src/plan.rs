@@ -19,15 +19,19 @@ use crate::model::{BIAS_LIMIT, Snapshot};
 use crate::packed::Upload;
 use crate::packed::layout::{Held, Layout, Tiling};
 
+mod choice;
 mod exactness;
 mod grid;
+mod local;
 mod returns;
 mod tight;
 
+pub use choice::{Choice, Cost, Explanation, LocalChoice, Preferences, Prices};
 use exactness::Analysis;
 pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
 pub use grid::{Clipping, GridLiteral, GridPlan};
 pub(crate) use grid::{backward_bound, forward_bound};
+pub use local::LocalPhase;
 pub use returns::{LayerReturns, Return};
 pub use tight::{Passage, Tightness};
 
@@ -88,6 +92,9 @@ pub struct PlanLiteral {
     pub tickets: usize,
     /// Inference masks are uniform modulo 2^mask_bits.
     pub mask_bits: u32,
+    /// Products that the client computes itself: the server neither sees nor returns them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local: Vec<LocalPhase>,
 }
 
 /// The choices a caller makes; [`PlanLiteral::design`] derives the rest.
@@ -138,29 +145,60 @@ pub fn standard_parameters() -> ParametersLiteral {
 }
 
 impl PlanLiteral {
-    /// Derives grids and layouts, and takes the smallest of the shipped primes with which every
-    /// product is exact; the [largest](standard_parameters) if none is, so that [`Plan::new`] names
-    /// what fails.
+    /// As [`Self::design_for`], by the [standard](Preferences::default) preferences.
     ///
     /// # Errors
-    /// As [`Plan::new`] for the network and its kinds of layers, [`Error::StepSize`] for impossible constants and
-    /// [`Error::ClipBound`] for a bound that leaves no usable gradient grid.
+    /// As [`Self::design_for`].
     pub fn design(choices: &PlanChoices) -> Result<Self, Error> {
-        let mut literal = Self::design_with(choices, standard_parameters())?;
-        for log_q in PRIMES {
-            literal.he.log_q = log_q.to_vec();
-            if Plan::new(&literal, &Limits::default()).is_ok() {
-                break;
-            }
-        }
-        Ok(literal)
+        Self::design_for(choices, &Preferences::default())
     }
 
-    /// Derives grids and layouts for other parameters (smaller ones exist only as `Toy`).
+    /// Derives grids and layouts, and takes the smallest of the shipped primes with which every
+    /// product is exact, in the cheapest of the rings asked for; the
+    /// [largest](standard_parameters) primes if none are, so that [`Plan::new`] names what fails.
+    ///
+    /// # Errors
+    /// As [`Plan::new`] for the network and its kinds of layers, [`Error::StepSize`] for impossible constants,
+    /// [`Error::ClipBound`] for a bound that leaves no usable gradient grid, and
+    /// [`Error::LocalPhase`] for a product that the network does not have.
+    pub fn design_for(choices: &PlanChoices, preferences: &Preferences) -> Result<Self, Error> {
+        let mut best: Option<(f64, Self)> = None;
+        let mut inexact = None;
+        for &log_n in &preferences.log_degrees {
+            let he = ParametersLiteral {
+                log_n,
+                ..standard_parameters()
+            };
+            let (price, mut literal) = Self::priced(choices, preferences, he)?;
+            let exact = PRIMES.iter().any(|log_q| {
+                literal.he.log_q = log_q.to_vec();
+                Plan::new(&literal, &Limits::default()).is_ok()
+            });
+            if !exact {
+                inexact.get_or_insert(literal);
+            } else if best.as_ref().is_none_or(|(least, _)| price < *least) {
+                best = Some((price, literal));
+            }
+        }
+        let best = best.map(|(_, literal)| literal).or(inexact);
+        best.map_or_else(|| Self::design_with(choices, standard_parameters()), Ok)
+    }
+
+    /// Derives grids and layouts for other parameters (smaller ones exist only as `Toy`), by the
+    /// standard prices.
     ///
     /// # Errors
     /// As [`Self::design`].
     pub fn design_with(choices: &PlanChoices, he: ParametersLiteral) -> Result<Self, Error> {
+        Ok(Self::priced(choices, &Preferences::default(), he)?.1)
+    }
+
+    /// The literal with the cheapest layouts, and the price of a step.
+    fn priced(
+        choices: &PlanChoices,
+        preferences: &Preferences,
+        he: ParametersLiteral,
+    ) -> Result<(f64, Self), Error> {
         let network = with_layouts(&choices.architecture)?;
         if choices.capacity == 0 || choices.tickets == 0 {
             return Err(Error::EmptyPlan {
@@ -170,26 +208,19 @@ impl PlanLiteral {
         }
         let degree = 1_usize << he.log_n.min(20);
         let grid = GridLiteral::design(choices)?;
-        let cheapest = |layer: usize, rows: usize, backward: bool| {
-            let shape = network.linears()[layer];
-            Layout::cheapest(degree, &shape, rows, backward)
-                .map(|layout| layout.tiling())
-                .ok_or(Error::NoLayout { layer, degree })
-        };
-        let layers = 0..network.linears().len();
-        Ok(Self {
+        let training = preferences.for_training(&network, degree, choices.capacity)?;
+        let tickets = preferences.for_tickets(&network, degree, choices.tickets)?;
+        let price = training.iter().map(|choice| choice.price).sum();
+        let literal = Self {
             grid,
             he,
-            tilings: layers
-                .clone()
-                .map(|layer| cheapest(layer, choices.capacity, layer > 0))
-                .collect::<Result<_, _>>()?,
-            ticket_tilings: layers
-                .map(|layer| cheapest(layer, choices.tickets, false))
-                .collect::<Result<_, _>>()?,
+            tilings: training.iter().map(|choice| choice.tiling).collect(),
+            ticket_tilings: tickets.iter().map(|choice| choice.tiling).collect(),
             tickets: choices.tickets,
             mask_bits: 30,
-        })
+            local: local::of(&training),
+        };
+        Ok((price, literal))
     }
 }
 
@@ -290,6 +321,7 @@ impl Plan {
     fn build(literal: &PlanLiteral, limits: &Limits, target: f64) -> Result<Self, Error> {
         let network = with_layouts(&literal.grid.architecture)?;
         check_limits(literal, limits)?;
+        local::check(&literal.local, network.linears().len())?;
         let grid = GridPlan::new(&literal.grid, limits)?;
         let parameters = Parameters::new(&literal.he)?;
         if parameters.max_level() != 1 {
@@ -316,7 +348,7 @@ impl Plan {
             parameters,
             layouts,
             ticket_layouts,
-            digest: digest(b"sphinx plan 4", literal)?,
+            digest: digest(b"sphinx plan 5", literal)?,
         };
         let analysis = exactness::analyse(&checked, target.is_infinite())?;
         if let Some(bad) = analysis.rows.iter().find(|e| !e.holds(target)) {
@@ -362,6 +394,14 @@ impl Plan {
     #[must_use]
     pub fn layouts(&self) -> &[Layout] {
         &self.checked.layouts
+    }
+
+    /// Whether the client computes what the results of such uploads would be.
+    #[must_use]
+    pub fn is_local(&self, upload: Upload, layer: usize) -> bool {
+        let phase = local::phase(upload);
+        let mut local = self.checked.literal.local.iter();
+        local.any(|kept| kept.layer == layer && kept.phase == phase)
     }
 
     /// Ticket layouts, one per linear layer.

@@ -5,6 +5,8 @@
 
 #[cfg(doctest)]
 mod book;
+#[expect(clippy::expect_used, reason = "shapes are right by construction")]
+pub mod canary;
 #[expect(
     clippy::expect_used,
     clippy::panic,

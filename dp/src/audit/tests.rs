@@ -28,6 +28,43 @@ fn values_computed_elsewhere() {
     assert_eq!(count, 11);
 }
 
+/// Everything revealed with probability delta, and each coin reported truly with probability q
+/// otherwise: (epsilon, delta)-private. Whether guesses are right is then known exactly.
+#[test]
+fn revealing_mechanisms_are_as_likely_as_that() {
+    for (m, epsilon, delta) in [
+        (1, 0.0, 0.3),
+        (2, 0.0, 0.1),
+        (3, 0.7, 0.02),
+        (9, 1.5, 0.004),
+    ] {
+        for v in 0..=m {
+            let guesses = Guesses::new(m, m, v).unwrap();
+            let blind = guesses.p_value(epsilon, 0.0).unwrap();
+            let truth = delta + (1.0 - delta) * blind;
+            let bound = guesses.p_value(epsilon, delta).unwrap();
+            assert!(truth <= bound * (1.0 + 1e-12), "{m} {v}: {truth} {bound}");
+            // Of one and two canaries, all right: the bound is what happens.
+            if m <= 2 && v == m {
+                assert!((truth - bound).abs() < 1e-12, "{m}: {truth} {bound}");
+            }
+        }
+    }
+}
+
+/// A mechanism that reveals one coin where that decides: two canaries; the first is answered at random, the
+/// second is revealed with probability 2 delta if the first answer was right. At epsilon 0 the change of
+/// either coin moves a mass of at most delta.
+#[test]
+fn a_mechanism_that_reveals_where_it_matters() {
+    let delta = 0.05;
+    // Pr[both right]: first right 1/2; then revealed, or at random.
+    let both = 0.5 * (2.0 * delta + (1.0 - 2.0 * delta) * 0.5);
+    let guesses = Guesses::new(2, 2, 2).unwrap();
+    assert!(both <= guesses.p_value(0.0, delta).unwrap());
+    assert!(both > guesses.p_value(0.0, 0.0).unwrap());
+}
+
 proptest! {
     #![proptest_config(crate::laws(48))]
 

@@ -79,9 +79,8 @@ const PRICES: u64 = 64;
 /// The delta at which [`Ledger::spent`] reports when there is no budget to take it from.
 const REPORT_DELTA: f64 = 1e-5;
 
-/// Below this number of charges the Renyi accountant alone says what a fixed plan has spent so far:
-/// the loss of few steps is slow to compose, and no tighter bound is needed yet.
-const FEW: u64 = 32;
+/// Into how many parts a doubling of the count is cut before these parts are finer than [`PRICES`].
+const OCTAVE: u64 = 4;
 
 /// The settings of a new ledger.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -371,8 +370,7 @@ impl Ledger {
     }
 
     /// What the first `charges` steps of the plan cost: the least of what all of them cost, of the
-    /// Renyi bound and, once there are some, of the plan's accountant for the next of [`PRICES`] counts
-    /// (pricing every step anew would cost more than taking it).
+    /// Renyi bound and of the plan's accountant for as many steps or a few more (see [`priced_at`]).
     fn planned(
         &self,
         accountant: &RdpAccountant,
@@ -387,9 +385,7 @@ impl Ledger {
             order: total.order,
         })?;
         let renyi = accountant.epsilon(delta).ok();
-        let own = (charges >= FEW)
-            .then(|| self.priced_part(&plan, charges, delta))
-            .flatten();
+        let own = self.priced_part(&plan, charges, delta);
         let known = renyi.into_iter().chain(own);
         Ok(known.fold(total, |least, spent| {
             if spent.epsilon < least.epsilon {
@@ -402,9 +398,7 @@ impl Ledger {
 
     /// What the plan's accountant asks for `charges` steps or a few more, if it has an answer.
     fn priced_part(&self, plan: &FixedPlan, charges: u64, delta: Delta) -> Option<Spent> {
-        let count = charges
-            .next_multiple_of(plan.steps.div_ceil(PRICES).max(1))
-            .min(plan.steps);
+        let count = priced_at(charges, plan.steps);
         let mut priced = self.priced.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, spent)) = priced.filter(|(of, _)| *of == count) {
             return Some(spent);
@@ -482,4 +476,15 @@ impl Ledger {
     pub const fn dropped_bytes(&self) -> usize {
         self.dropped
     }
+}
+
+/// The count at which the first `charges` of `steps` steps are priced: the next of a series that
+/// begins with every count, is cut into [`OCTAVE`] parts per doubling, and into [`PRICES`] in all once that
+/// is finer. Pricing every step anew would cost more than taking it.
+///
+/// It never falls as `charges` rise: before a power of two the parts divide it, and they change there only.
+pub(super) fn priced_at(charges: u64, steps: u64) -> u64 {
+    let octave = 1 << charges.max(1).ilog2();
+    let part = (octave / OCTAVE).min(steps.div_ceil(PRICES)).max(1);
+    charges.next_multiple_of(part).min(steps)
 }

@@ -110,6 +110,26 @@ impl LadderGaussian {
         }
     }
 
+    /// The same draws by the instructions that every processor of the target has, as where there is
+    /// neither AVX2 nor AVX-512: for measurements, and as the twin of the fast kernels.
+    ///
+    /// ```
+    /// use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+    /// use sphinx_dp::LadderGaussian;
+    ///
+    /// let gaussian = LadderGaussian::new(64.0)?;
+    /// let (mut fast, mut slow) = ([0; 100], [0; 100]);
+    /// gaussian.fill(&mut fast, &mut ChaCha20Rng::seed_from_u64(1));
+    /// gaussian.portable().fill(&mut slow, &mut ChaCha20Rng::seed_from_u64(1));
+    /// assert_eq!(fast, slow);
+    /// # Ok::<(), sphinx_dp::RangeError>(())
+    /// ```
+    #[must_use]
+    pub const fn portable(mut self) -> Self {
+        self.arch = pulp::Arch::Scalar;
+        self
+    }
+
     /// The parameter s.
     #[must_use]
     pub const fn std_dev(&self) -> f64 {

@@ -13,7 +13,7 @@ use crate::pld::contour::{Composed, Contour, Part, Slice, WAYS, Way};
 use crate::pld::grid::{Grid, Steps, at_the_end};
 use crate::pld::largest::{LEAST, Largest};
 use crate::pld::target::Target;
-use crate::pld::{Direction, PldError, single};
+use crate::pld::{Direction, PldError, single, two};
 use crate::quantity::{Adjacency, Delta};
 use crate::rdp::RdpAccountant;
 
@@ -386,6 +386,15 @@ impl PldAccountant {
         }
     }
 
+    /// Two sampled Gaussians under add-or-remove and nothing else.
+    fn two(&self) -> Option<[Step; 2]> {
+        match (&self.gaussians()?[..], self.precision) {
+            ([(step, 2)], 0.0) => Some([*step; 2]),
+            ([(first, 1), (second, 1)], 0.0) => Some([*first, *second]),
+            _ => None,
+        }
+    }
+
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         // A panic elsewhere leaves a list of whole compositions.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
@@ -415,6 +424,10 @@ impl PldAccountant {
         let (mut epsilons, tilt) = self.ask(direction, steps, Target::LnDelta(ln_delta))?;
         if let Some(bound) = steps.bound(direction) {
             epsilons = epsilons.map(|epsilon| epsilon.min(bound));
+        }
+        let wide = epsilons[2] - epsilons[0] > FINE.1 * (1.0 + epsilons[2]);
+        if let (true, Some(two)) = (wide, self.two()) {
+            epsilons = two::narrowed(two, direction, ln_delta, epsilons);
         }
         Ok(widened(epsilons, tilt + 1.0))
     }

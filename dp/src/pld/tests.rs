@@ -248,6 +248,40 @@ fn discrete_gaussian_reference() {
     }
 }
 
+/// Where delta is about the chance of being drawn in two steps: narrow. In ordinary places the same method
+/// agrees with inversion.
+#[test]
+fn two_steps_at_the_edge() {
+    let two = bracket(1e-5, 0.5, 2, 1e-5).unwrap();
+    assert!(two.upper - two.lower < 8e-5, "{two:?}");
+    assert!(two.upper >= bracket(1e-5, 0.5, 1, 1e-5).unwrap().lower);
+    // By a sum over cells elsewhere, delta is 1e-5 at about 9.5e-4.
+    let two = bracket(1e-5, 0.3, 2, 1e-5).unwrap();
+    assert!(
+        two.lower > 9.2e-4 && two.upper < 9.9e-4 && two.upper - two.lower < 8e-5,
+        "{two:?}"
+    );
+    for (q, z, at) in [(0.01, 1.0, 1e-5), (0.3, 2.0, 1e-3)] {
+        let known = bracket(q, z, 2, at).unwrap();
+        let piece = Step {
+            rate: q,
+            noise_multiplier: z,
+        };
+        for direction in [Direction::Remove, Direction::Add] {
+            let wide = [0.0, 0.0, 2.0 * known.upper + 0.1];
+            let found = two::narrowed([piece; 2], direction, at.ln(), wide);
+            assert!(
+                found[0] <= known.upper * (1.0 + 1e-3),
+                "{direction:?}: {found:?} {known:?}"
+            );
+            if direction == Direction::Remove {
+                assert!(found[2] >= known.lower && found[2] <= known.upper * 1.02 + 1e-4);
+                assert!(found[0] >= 0.98 * known.lower - 1e-4, "{found:?} {known:?}");
+            }
+        }
+    }
+}
+
 /// One Laplace release: delta is `1 - e^((epsilon - 1/b) / 2)`; many are never above the sum.
 #[test]
 fn laplace_closed_form() {

@@ -42,7 +42,8 @@ pub struct RunArgs {
 Example:
   sphinx report experiments/recorded/2026-11-22-mnist-scatter
 
-One row per network, engine and budget: mean, worst and best accuracy over the seeds, mean seconds.")]
+One row per network, engine and budget: mean, worst and best accuracy over the seeds, mean seconds. Then
+one column per run at a server: what a step took, beside the client that trains alone.")]
 pub struct ReportArgs {
     /// Run directories; their records are put together
     #[arg(required = true, value_name = "RUN")]
@@ -60,19 +61,31 @@ Examples:
   sphinx bench --pure-he --json > pure-he.json       the baseline beside paper, about four minutes
   sphinx bench --pure-he --from pure-he.json         its tables again
   sphinx bench --ablation                            the paper's optimisations, one by one
+  sphinx bench --full-slots                          a step of minionn-cifar10 with all 2048 slots in use
+  sphinx bench --widths --run-dir widths             from which widths on outsourcing pays
 
 About ten seconds. Each line is a median; ratios are against the plain reference of the same
 computation, or against the same step in the clear. For careful measurements: cargo bench.")]
 pub struct BenchArgs {
     /// Measure training steps with everything encrypted instead, both styles, beside the engine paper
-    #[arg(long, conflicts_with = "ablation")]
+    #[arg(long, group = "what")]
     pub pure_he: bool,
-    /// With --pure-he: print the tables of an earlier measurement (its JSON object) and measure nothing
-    #[arg(long, value_name = "FILE", requires = "pure_he")]
+    /// Print the tables of an earlier measurement (its JSON object) and measure nothing
+    #[arg(long, value_name = "FILE", requires = "what")]
     pub from: Option<PathBuf>,
     /// Measure what each optimisation of the published protocol saves instead
-    #[arg(long)]
+    #[arg(long, group = "what")]
     pub ablation: bool,
+    /// Measure steps of the engine paper on a narrow minionn-cifar10, a batch of 200 and full slots, and extrapolate
+    /// to the whole network
+    #[arg(long, group = "what")]
+    pub full_slots: bool,
+    /// Measure and extrapolate from which width of a layer on outsourcing saves the client work instead
+    #[arg(long, group = "what", conflicts_with = "from")]
+    pub widths: bool,
+    /// With --widths: keep records there, for `sphinx figures`; must not exist
+    #[arg(long, value_name = "DIR", requires = "widths")]
+    pub run_dir: Option<PathBuf>,
     /// How results are told.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -10,6 +10,7 @@ use sphinx_protocol::train::{Averaging, Shape};
 
 use super::{AccountantName, OutputArgs};
 use crate::inputs::Inputs;
+use crate::layouts::LayoutArgs;
 use crate::learning::{Augmentation, Clipping, Learning};
 
 /// Data sets by name.
@@ -257,6 +258,9 @@ pub struct TrainingArgs {
     /// for good
     #[arg(long)]
     pub verify: bool,
+    /// How layouts are chosen.
+    #[command(flatten)]
+    pub layouts: LayoutArgs,
 }
 
 impl TrainingArgs {
@@ -333,7 +337,7 @@ pub struct TrainArgs {
         "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "views", "view_shift",
         "view_mirror", "seed",
         "clip_samples",
-        "tickets", "accountant", "renyi_filter", "verify",
+        "tickets", "accountant", "renyi_filter", "verify", "network", "local", "ring",
     ])]
     pub resume: bool,
     /// Steps between checkpoints, 0 for none [default: 1; with --seed 25]
@@ -367,12 +371,23 @@ fn label(text: &str) -> Result<(String, String), String> {
 /// `sphinx plan`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-Example:
-  sphinx plan --epsilon 2 --model mlp-64 --steps 500")]
+Examples:
+  sphinx plan --epsilon 2 --model mlp-64 --steps 500
+  sphinx plan --model minionn-mnist --batch 500 --clip 0.1 --network wan
+  sphinx plan --model minionn-mnist --batch 500 --clip 0.1 --validate 6
+
+Times are predicted from a calibration of a few seconds, so the machine should have nothing else to do.
+--validate makes a run of so many steps, at a server of its own, and prints both beside each other.")]
 pub struct PlanArgs {
     /// The run.
     #[command(flatten)]
     pub training: TrainingArgs,
+    /// Choose layouts by what this machine needs for each kind of work, not by constants
+    #[arg(long)]
+    pub calibrate: bool,
+    /// Run N steps as well, on this machine, and compare
+    #[arg(long, value_name = "N", conflicts_with = "network")]
+    pub validate: Option<u64>,
     /// How results are told.
     #[command(flatten)]
     pub output: OutputArgs,

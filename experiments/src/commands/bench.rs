@@ -28,7 +28,9 @@ use crate::table::{Table, seconds};
 use crate::usage::OrUsage;
 
 mod ablation;
+mod full_slots;
 mod pure_he;
+mod widths;
 
 /// Steps of each kind, the first of which does not count.
 const STEPS: u64 = 4;
@@ -55,7 +57,13 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         return pure_he::run(out, args.from.as_deref());
     }
     if args.ablation {
-        return ablation::run(out);
+        return ablation::run(out, args.from.as_deref());
+    }
+    if args.full_slots {
+        return full_slots::run(out, args.from.as_deref());
+    }
+    if args.widths {
+        return widths::run(out, args);
     }
     out.remark("measuring; about ten seconds");
     let config = Config {

@@ -36,7 +36,7 @@ pub(super) fn run(args: &InferArgs) -> Result<()> {
     run.write_config(&config)?;
     let server = Server::obtain(args.connect.as_deref(), &run.path().join("server.log"))?;
     let id = saved.id().unwrap_or_else(|| ModelId(rand::random()));
-    load_if_absent(&server, id, &plan, &replica)?;
+    let loading = load_if_absent(&server, id, &plan, &replica)?;
     let answers = ask(&server, id, (&plan, &replica), &test, args.requests, out)?;
     let security = plan.parameters().security().name();
     run.append(&report::inference_record(
@@ -51,6 +51,8 @@ pub(super) fn run(args: &InferArgs) -> Result<()> {
     let mut object = object(&answers);
     object["run_dir"] = run.path().display().to_string().into();
     object["security"] = security.into();
+    object["bytes_up"] = (loading.sent + answers.traffic.sent).into();
+    object["bytes_down"] = (loading.received + answers.traffic.received).into();
     out.object(&object);
     Ok(())
 }
@@ -109,6 +111,10 @@ fn table(answers: &Answers) -> Table {
         "preparation bytes per ticket",
         [bytes(answers.offline_bytes as f64 / prepared)],
     );
+    table.row(
+        "client CPU per request and its ticket",
+        [seconds(answers.cpu_per_request())],
+    );
     table
 }
 
@@ -127,5 +133,6 @@ fn object(answers: &Answers) -> Value {
         "offline_seconds_per_ticket": answers.preparation_per_ticket(),
         "offline_bytes": answers.offline_bytes,
         "tickets": answers.tickets,
+        "client_cpu_s_per_request": answers.cpu_per_request(),
     })
 }

@@ -3,14 +3,12 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use sphinx_nn::Network;
-use sphinx_protocol::model::PublicModel;
-use sphinx_protocol::packed::Upload;
-use sphinx_protocol::packed::estimate::{PhaseCounts, PhaseTime, UnitTimes, counts};
+use sphinx_protocol::packed::estimate::Hosts;
 use sphinx_protocol::plan::Plan;
 
 use crate::cli::{DataArgs, Dataset, PlanArgs};
 use crate::config::{Config, Engine, load_split};
-use crate::job::{design, design_paper, design_pure_he};
+use crate::job::{design, design_by, design_paper, design_pure_he};
 use crate::output::Output;
 use crate::privacy::Terms;
 use crate::table::Table;
@@ -18,6 +16,11 @@ use crate::usage::OrUsage;
 
 mod paper;
 mod pure_he;
+mod step;
+mod validate;
+mod why;
+
+use step::Step;
 
 /// Records of a set when neither files nor flags say how many.
 const RECORDS: usize = 60_000;
@@ -49,99 +52,58 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
         out.object(&pure_he::object(&config, &plan));
         return Ok(());
     }
-    let plan = design(&config, &network, &terms)?;
+    let mut preferences = config.layouts.preferences();
+    if args.calibrate {
+        out.remark("calibrating");
+        let plan = design(&config, &network, &terms)?;
+        preferences.prices.units = step::calibrated(&plan)?;
+    }
+    let plan = design_by(&config, &network, &terms, &preferences)?;
+    let choices = why::Why::new(&preferences, &plan);
     out.say(overview(&config, &terms, &plan, epsilon));
     out.say(format_args!(
         "\nlayouts (tiles of the training batch, then of a batch of tickets)"
     ));
     out.say(layouts(&plan));
+    out.say(format_args!(
+        "\nwhy: processor seconds and bytes of a step as they were priced ({})",
+        choices.prices()
+    ));
+    out.say(choices.table());
     out.say("\nevery product is an exact integer (over 2^40 decoded coefficients);");
     out.say("of the residues of c0 and of c1 (and c2) so many bits are sent");
     out.say(exactness(&plan));
-    out.say("\none step: bytes as on the wire, seconds of one core by a short calibration (the client's");
-    out.say("own arithmetic is not in them)");
-    let step = Step::predict(&plan)?;
+    out.say("\none step: bytes as on the wire, processor seconds by a short calibration of this machine");
+    let step = Step::predict(&plan, hosts(&config))?;
     out.say(step.table());
-    out.object(&object(&config, &terms, &plan, epsilon, &step));
+    out.say(format_args!("\none step, predicted ({})", step.place()));
+    out.say(step.summary());
+    let mut object = object(&config, &terms, &plan, epsilon, &step);
+    object["choices"] = choices.object();
+    if let Some(steps) = args.validate {
+        let validation = validate::Validation::run(args, config, steps)?;
+        out.say("\npredicted beside measured");
+        out.say(validation.table(&step));
+        object["validation"] = validation.object(&step);
+    }
+    out.object(&object);
     Ok(())
 }
 
-/// What one training step will take.
-struct Step {
-    phases: Vec<(PhaseCounts, PhaseTime)>,
-    units: UnitTimes,
-}
-
-impl Step {
-    /// For the weights that a run begins with.
-    fn predict(plan: &Plan) -> Result<Self> {
-        let tightness = plan.tightness(&PublicModel::initial(plan.grid()).snapshot());
-        let units = UnitTimes::measure(plan, &tightness)?;
-        let phases = counts(plan, &tightness).into_iter();
-        let phases = phases.map(|phase| (phase, units.of(&phase))).collect();
-        Ok(Self { phases, units })
-    }
-
-    fn sum<T: std::iter::Sum>(&self, of: impl Fn(&(PhaseCounts, PhaseTime)) -> T) -> T {
-        self.phases.iter().map(of).sum()
-    }
-
-    fn table(&self) -> Table {
-        let mut table = Table::new([
-            "layer", "uploads", "primes", "up", "down", "products", "MB up", "MB down", "server s",
-            "client s",
-        ]);
-        let megabytes = |bytes: usize| format!("{:.1}", bytes as f64 / 1e6);
-        for (phase, time) in &self.phases {
-            let upload = match phase.upload {
-                Upload::Activation => "inputs",
-                Upload::OutputGradient => "output gradients",
-                Upload::ClippedGradient => "clipped gradients",
-            };
-            table.row(
-                phase.layer.to_string(),
-                [
-                    upload.to_owned(),
-                    (phase.level + 1).to_string(),
-                    phase.uploads.to_string(),
-                    phase.downloads.to_string(),
-                    phase.products.to_string(),
-                    megabytes(phase.bytes_up),
-                    megabytes(phase.bytes_down),
-                    format!("{:.2}", time.server),
-                    format!("{:.2}", time.client),
-                ],
-            );
-        }
-        table.row(
-            "all",
-            [
-                String::new(),
-                String::new(),
-                self.sum(|(p, _)| p.uploads).to_string(),
-                self.sum(|(p, _)| p.downloads).to_string(),
-                self.sum(|(p, _)| p.products).to_string(),
-                megabytes(self.sum(|(p, _)| p.bytes_up)),
-                megabytes(self.sum(|(p, _)| p.bytes_down)),
-                format!("{:.2}", self.sum(|(_, t)| t.server)),
-                format!("{:.2}", self.sum(|(_, t)| t.client)),
-            ],
-        );
-        table
-    }
-
-    fn object(&self) -> Value {
-        let phases = self.phases.iter();
-        let phases = phases.map(|(counts, time)| json!({"counts": counts, "seconds": time}));
-        json!({
-            "phases": phases.collect::<Vec<_>>(),
-            "unit_seconds": self.units,
-            "bytes_up": self.sum(|(p, _)| p.bytes_up),
-            "bytes_down": self.sum(|(p, _)| p.bytes_down),
-            "server_cpu_s": self.sum(|(_, t)| t.server),
-            "client_ciphertexts_cpu_s": self.sum(|(_, t)| t.client),
+/// Where the parties are assumed to be.
+fn hosts(config: &Config) -> Hosts {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    config
+        .layouts
+        .network
+        .map_or(Hosts::Shared { cores }, |network| {
+            let profile = network.profile();
+            Hosts::Apart {
+                cores,
+                bits_per_second: profile.bits_per_second,
+                round_trip: profile.round_trip,
+            }
         })
-    }
 }
 
 /// How many training records there would be. Procedural sets are not generated for it.

@@ -1,7 +1,8 @@
-//! `sphinx report`: tables from records, over all seeds.
+//! `sphinx report`: tables from records: accuracies over all seeds, and what training steps took.
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use sphinx_figures::claims;
 use sphinx_figures::load;
 use sphinx_figures::summary::{self, Summary};
 
@@ -9,6 +10,10 @@ use crate::cli::ReportArgs;
 use crate::output::{Output, number};
 use crate::table::{Table, percent, seconds};
 use crate::usage::OrUsage;
+
+mod steps;
+
+use steps::Step;
 
 pub(super) fn run(args: &ReportArgs) -> Result<()> {
     let out = Output::new(args.output.json, args.output.quiet);
@@ -21,16 +26,31 @@ pub(super) fn run(args: &ReportArgs) -> Result<()> {
     if rows.is_empty() {
         out.warn("no record holds an accuracy");
     }
-    for dataset in datasets(&rows) {
+    for dataset in names(rows.iter().map(|r| r.dataset.as_str())) {
         let rows: Vec<&Summary> = rows.iter().filter(|r| r.dataset == dataset).collect();
         out.say(format_args!("{dataset}\n{}\n", table(&rows)));
     }
-    out.object(&json!({ "rows": rows.iter().map(object).collect::<Vec<_>>() }));
+    let claims = claims::published()?;
+    let steps: Vec<Step<'_>> = records.iter().filter_map(Step::of).collect();
+    for dataset in names(steps.iter().map(Step::dataset)) {
+        let of_set = |s: &&Step<'_>| s.dataset() == dataset;
+        let steps: Vec<&Step<'_>> = steps.iter().filter(of_set).collect();
+        out.say(format_args!(
+            "{dataset}\n{}\n",
+            steps::table(&steps, &claims.step)
+        ));
+    }
+    out.object(&json!({
+        "rows": rows.iter().map(object).collect::<Vec<_>>(),
+        "steps": steps.iter().map(Step::object).collect::<Vec<_>>(),
+    }));
     Ok(())
 }
 
-fn datasets(rows: &[Summary]) -> Vec<&str> {
-    let mut names: Vec<&str> = rows.iter().map(|r| r.dataset.as_str()).collect();
+/// Each once, in order.
+fn names<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = all.collect();
+    names.sort_unstable();
     names.dedup();
     names
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use sphinx_dp::PrivacyStatement;
 use sphinx_figures::figures;
 use sphinx_figures::load::CONFIG;
 use sphinx_protocol::model::FrozenReplica;
@@ -15,6 +16,7 @@ use crate::cli::TrainArgs;
 use crate::config::{Config, Engine, featured, load_for, load_split};
 use crate::job::{Begun, Job, Model, Randomness, Saving, StepSample, Trained, Watch};
 use crate::output::Output;
+use crate::privacy;
 use crate::progress::Progress;
 use crate::report::{self, Summary};
 use crate::run_dir::{RunDir, STATEMENT};
@@ -56,13 +58,18 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         None => job.train_local(&randomness, &mut begun, &mut bar),
     };
     let trained = trained.or_else(|error| stopped(&run, error))?;
+    let server_peak_rss_mb = server.as_ref().and_then(Server::peak_rss_mb);
     drop(server);
     bar.finish();
     keep_model(&job, &trained, &run)?;
     let statement = job.terms.statement(&begun.ledger, &job.config)?;
-    run.write(STATEMENT, &format!("{statement}\n"))?;
+    let told = told(&job, &statement);
+    run.write(STATEMENT, &format!("{told}\n"))?;
     let opponent = Opponent::measure(&job)?;
-    let summary = Summary::new(&trained.history, trained.history.steady(), &opponent)?;
+    let summary = Summary {
+        server_peak_rss_mb,
+        ..Summary::new(&trained.history, trained.history.steady(), &opponent)?
+    };
     let mut record = report::training_record("train", &job, &trained, Some(&summary));
     record.labels.extend(args.labels.iter().cloned());
     run.append(&record)?;
@@ -74,7 +81,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
     object["layers"] = report::layer_work(&job, &trained)?;
     object["run_dir"] = run.path().display().to_string().into();
     out.say(table(&job, &trained, &summary, &opponent));
-    out.say(&statement);
+    out.say(told);
     out.say(format_args!("run directory: {}", run.path().display()));
     out.object(&object);
     Ok(())
@@ -97,6 +104,15 @@ fn stopped(run: &RunDir, error: anyhow::Error) -> Result<Trained> {
         }
     };
     Err(error.context(said))
+}
+
+/// The statement in words; a run with everything encrypted has its own.
+fn told(job: &Job, statement: &PrivacyStatement) -> String {
+    if job.config.engine != Engine::PureHe {
+        return statement.to_string();
+    }
+    let style = job.pure_he.as_ref().map_or("none", |p| p.style().name());
+    privacy::encrypted_statement(report::security(job), style, statement.charges)
 }
 
 /// A new run in a new folder.
@@ -216,6 +232,11 @@ fn table(job: &Job, trained: &Trained, summary: &Summary, opponent: &Opponent) -
     let mut table = Table::new([format!("{} {}", config.dataset, config.model), name]);
     table.row("test accuracy", [percent(trained.accuracy)]);
     table.row("steps", [steps.to_string()]);
+    let local = report::local(job).iter();
+    let local: Vec<String> = local.map(|l| format!("{} {}", l.phase, l.layer)).collect();
+    if !local.is_empty() {
+        table.row("computed by the client", [local.join(", ")]);
+    }
     table.row(
         "mean batch / capacity",
         [format!("{} / {}", config.batch, job.terms.capacity)],
@@ -246,5 +267,14 @@ fn table(job: &Job, trained: &Trained, summary: &Summary, opponent: &Opponent) -
         "client-work ratio",
         [format!("{:.1}", summary.client_work_ratio)],
     );
+    let counts = report::counts(job);
+    for (name, count) in [
+        ("relinearisations per step", counts.relinearisations),
+        ("rescales per step", counts.rescales),
+        ("rotations per step", counts.rotations),
+        ("transforms per step, server", counts.transforms),
+    ] {
+        table.row(name, [count.to_string()]);
+    }
     table
 }

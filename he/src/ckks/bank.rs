@@ -5,7 +5,8 @@
 //! blocks of 64 evaluations; one block of all of them is contiguous, so that the sums that share operands read
 //! them from the cache. [`Bank::weighted_sums`] multiplies by plain integers (no transform, no
 //! encoding), [`Bank::product_sums`] by another bank, without relinearisation or rescale. The flags follow
-//! the table of [`super`]: (0, 0) in, (1, 0) or (1, 1) out.
+//! the table of [`super`]: (0, 0) in, (1, 0) or (1, 1) out. As many slots of a result differ as of the operand
+//! with the most: what a decoder averages over their repetitions stays averaged.
 //!
 //! The results are those of [`super::Evaluator::mul_scalar`], [`super::Evaluator::mul`] and
 //! [`super::Evaluator::add`], residue by residue; the tests compare them.
@@ -52,6 +53,8 @@ pub struct Bank {
     level: Level,
     scale: Scale,
     count: usize,
+    /// How many slots differ, at most, of what was admitted.
+    slots: usize,
     block: usize,
     /// Row by row and block by block: of every ciphertext the block of `c0`, then that of `c1`.
     words: Aligned,
@@ -67,7 +70,7 @@ pub struct BankPart<'a> {
 }
 
 impl BankPart<'_> {
-    /// Copies this block of ciphertexts, which the caller has checked by [`Bank::check`], to the
+    /// Copies this block of ciphertexts, which the caller has had admitted by [`Bank::admit`], to the
     /// places from `index` on.
     ///
     /// # Panics
@@ -107,6 +110,7 @@ impl Bank {
             level,
             scale,
             count,
+            slots: 1,
             block: parameters.degree().min(BLOCK),
             words: Aligned::zeros((level.0 + 1) * parameters.degree() * 2 * count),
         })
@@ -124,12 +128,13 @@ impl Bank {
         (level.0 + 1) * parameters.degree() * 2 * size_of::<u64>()
     }
 
-    /// Whether a ciphertext may stand here: fresh flags, this level and scale.
+    /// Checks that a ciphertext may stand here (fresh flags, this level and scale), and notes how many of its
+    /// slots differ.
     ///
     /// # Errors
     /// [`Error::ForeignParameters`], [`Error::LevelMismatch`], [`Error::FormMismatch`],
     /// [`Error::ScaleMismatch`].
-    pub fn check(&self, ciphertext: &Ciphertext) -> Result<(), Error> {
+    pub fn admit(&mut self, ciphertext: &Ciphertext) -> Result<(), Error> {
         let op = "bank of ciphertexts";
         if ciphertext.parameters != self.parameters {
             return Err(Error::ForeignParameters { op });
@@ -152,6 +157,7 @@ impl Bank {
                 right: ciphertext.scale.value(),
             });
         }
+        self.slots = self.slots.max(ciphertext.slots);
         Ok(())
     }
 
@@ -170,10 +176,10 @@ impl Bank {
     /// Puts a ciphertext in its place.
     ///
     /// # Errors
-    /// As [`Self::check`]; [`Error::TooManyValues`] beyond the last place.
+    /// As [`Self::admit`]; [`Error::TooManyValues`] beyond the last place.
     pub fn put(&mut self, index: usize, ciphertext: &Ciphertext) -> Result<(), Error> {
-        self.check(ciphertext)?;
         self.check_index(index)?;
+        self.admit(ciphertext)?;
         for mut part in self.parts_mut() {
             part.put(index, std::slice::from_ref(ciphertext));
         }
@@ -199,9 +205,9 @@ impl Bank {
         self.words[start..start + 2 * self.block].split_at(self.block)
     }
 
-    fn result(&self, scale: Scale, degree: usize) -> Ciphertext {
+    fn result(&self, scale: Scale, slots: usize, degree: usize) -> Ciphertext {
         let mut out = Ciphertext::empty(&self.parameters, self.level, degree);
-        out.scale = scale;
+        (out.scale, out.slots) = (scale, slots);
         out.form = Form {
             rescale_pending: true,
             quadratic: degree == 2,
@@ -219,7 +225,8 @@ impl Bank {
             self.check_index(*index as usize)?;
         }
         let kernels = Kernels::active();
-        let mut sums: Vec<_> = lists.iter().map(|_| self.result(self.scale, 1)).collect();
+        let empty = |_| self.result(self.scale, self.slots, 1);
+        let mut sums: Vec<_> = lists.iter().map(empty).collect();
         let blocks = self.parameters.degree() / self.block;
         let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
         let (mut first, mut second) = (Vec::with_capacity(longest), Vec::with_capacity(longest));
@@ -273,7 +280,8 @@ impl Bank {
             other.check_index(*b as usize)?;
         }
         let scale = self.scale.times(op, other.scale.value())?;
-        let mut sums: Vec<_> = lists.iter().map(|_| self.result(scale, 2)).collect();
+        let slots = self.slots.max(other.slots);
+        let mut sums: Vec<_> = lists.iter().map(|_| self.result(scale, slots, 2)).collect();
         let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
         let mut terms = Tensor::with_capacity(longest);
         let blocks = self.parameters.degree() / self.block;

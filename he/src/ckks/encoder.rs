@@ -82,6 +82,8 @@ impl Drop for EncoderScratch {
     }
 }
 
+impl zeroize::ZeroizeOnDrop for EncoderScratch {}
+
 /// Encodes and decodes; made once per parameter set.
 ///
 /// Encoding rounds the coefficients, which moves a slot by about `sqrt(N / 12) / scale` (Cheon,

@@ -1,8 +1,8 @@
 //! AVX-512 with the 52-bit multiply-add instructions (IFMA).
 //!
 //! Eight residues to a register; a ragged end of a row goes through the scalar code. Moduli below
-//! `2^50` use the 52-bit products, longer ones whole words ([`long`]). The
-//! instructions multiply the low 52 bits of their operands and add the low or the high 52 bits of
+//! `2^50` use the 52-bit products, longer ones whole words ([`long`]): a constant `LONG` says which, so
+//! that a kernel is written once ([`pointwise`], [`sums`]). The instructions multiply the low 52 bits of their operands and add the low or the high 52 bits of
 //! the product, so every argument of [`crate::zq`] carries over with `2^52` for `2^64`: the
 //! constants here are its constants shifted right by 12 (the floor of a floor). `-q` is kept as
 //! `2^52 - q`, which makes a subtraction of a multiple of `q` a multiply-add; what spills above bit
@@ -22,15 +22,19 @@ use super::scalar;
 use crate::zq::{Modulus, Shoup};
 
 mod blocks;
-pub(super) mod long;
+mod long;
 mod ntt;
+mod pointwise;
 mod slots;
+mod sums;
 mod switch;
 mod tails;
 
 pub(super) use blocks::*;
 pub(crate) use ntt::Roots;
+pub(super) use pointwise::*;
 pub(super) use slots::*;
+pub(super) use sums::*;
 pub(super) use switch::*;
 pub(super) use tails::*;
 
@@ -117,7 +121,8 @@ impl Factor {
     }
 }
 
-/// The constants of a modulus, one to a register; of a long one `q` and `two_q` alone mean anything.
+/// The constants of a modulus, one to a register. A word has 52 bits here, 64 for a long modulus,
+/// for which `minus_q` and `mask` mean nothing.
 #[derive(Clone, Copy)]
 struct Field {
     q: __m512i,
@@ -125,11 +130,11 @@ struct Field {
     /// `2^52 - q`.
     minus_q: __m512i,
     mask: __m512i,
-    /// `floor(2^52 / q)`.
+    /// The word divided by `q`, rounded down.
     word_ratio: __m512i,
-    /// `floor(2^(51 + bits) / q)`.
+    /// `floor(2^(bits of the word - 1 + bits) / q)`.
     ratio: __m512i,
-    /// `52 - bits`.
+    /// Bits of the word less those of `q`.
     shift: __m512i,
 }
 
@@ -137,14 +142,15 @@ impl Field {
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     fn new(q: &Modulus) -> Self {
+        let cut = if q.bits() > MAX_BITS { 0 } else { 12 };
         Self {
             q: splat(q.value()),
             two_q: splat(2 * q.value()),
             minus_q: splat((1u64 << 52).wrapping_sub(q.value())),
             mask: splat(MASK),
-            word_ratio: splat(q.word_ratio() >> 12),
-            ratio: splat(q.ratio() >> 12),
-            shift: splat(u64::from(52u32.saturating_sub(q.bits()))),
+            word_ratio: splat(q.word_ratio() >> cut),
+            ratio: splat(q.ratio() >> cut),
+            shift: splat(u64::from(64 - cut - q.bits())),
         }
     }
 
@@ -277,201 +283,4 @@ pub(super) fn neg_assign(q: &Modulus, a: &mut [u64]) {
     let field = Field::new(q);
     let rest = map(a, |x| reduce_once(_mm512_sub_epi64(field.q, x), field.q));
     scalar::neg_assign(q, rest);
-}
-
-/// `a = a b`.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(super) fn mul_assign(q: &Modulus, a: &mut [u64], b: &[u64]) {
-    let field = Field::new(q);
-    let (a, b) = zip(a, b, |x, y| field.settle(field.mul_lazy(x, y)));
-    scalar::mul_assign(q, a, b);
-}
-
-/// `out = a b`.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(super) fn mul(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    let field = Field::new(q);
-    let (out, a, b) = zip3(out, a, b, |_, x, y| field.settle(field.mul_lazy(x, y)));
-    scalar::mul(q, out, a, b);
-}
-
-/// `acc += a b`.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(super) fn mul_add_assign(q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
-    let field = Field::new(q);
-    let (acc, a, b) = zip3(acc, a, b, |sum, x, y| {
-        field.settle(_mm512_add_epi64(sum, field.mul_lazy(x, y)))
-    });
-    scalar::mul_add_assign(q, acc, a, b);
-}
-
-/// `acc -= a b`.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(super) fn mul_sub_assign(q: &Modulus, acc: &mut [u64], a: &[u64], b: &[u64]) {
-    let field = Field::new(q);
-    let (acc, a, b) = zip3(acc, a, b, |sum, x, y| {
-        field.sub(sum, field.settle(field.mul_lazy(x, y)))
-    });
-    scalar::mul_sub_assign(q, acc, a, b);
-}
-
-/// `a = a w`.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(super) fn scale_assign(q: &Modulus, a: &mut [u64], w: Shoup) {
-    let (field, factor) = (Field::new(q), Factor::new(w));
-    let rest = map(a, |x| reduce_once(field.scale_lazy(x, factor), field.q));
-    scalar::scale_assign(q, rest, w);
-}
-
-/// `a = (a - b) w`.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(super) fn sub_scale_assign(q: &Modulus, a: &mut [u64], b: &[u64], w: Shoup) {
-    let (field, factor) = (Field::new(q), Factor::new(w));
-    let (a, b) = zip(a, b, |x, y| {
-        let difference = _mm512_sub_epi64(_mm512_add_epi64(x, field.q), y);
-        reduce_once(field.scale_lazy(difference, factor), field.q)
-    });
-    scalar::sub_scale_assign(q, a, b, w);
-}
-
-/// `out = [a] mod to`, centred; both moduli are below `2^50`.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(super) fn centred_to(from: &Modulus, to: &Modulus, out: &mut [u64], a: &[u64]) {
-    let field = Field::new(to);
-    let half = splat(from.value() / 2);
-    let minus_from = splat(to.neg(to.reduce(from.value())));
-    let (out, a) = map_to(out, a, |x| {
-        let upper = _mm512_cmpgt_epu64_mask(x, half);
-        let residue = field.reduce_lazy(x);
-        field.settle(_mm512_mask_add_epi64(residue, upper, residue, minus_from))
-    });
-    scalar::centred_to(from, to, out, a);
-}
-
-/// Terms whose halves of 52 bits fit in one word beside a residue, with room to spare.
-const DOT_ROOM: usize = 1 << 11;
-
-/// `acc += sum_t a_t b_t`: the halves of the products are summed apart, and reduced once.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(super) fn dot_add_assign(q: &Modulus, acc: &mut [u64], terms: &[(&[u64], &[u64])]) {
-    let sums = Sums::new(q);
-    let whole = acc.len() / 64 * 64;
-    for terms in terms.chunks(DOT_ROOM) {
-        let (body, end) = acc.split_at_mut(whole);
-        let (body, _) = body.as_chunks_mut();
-        sums.add::<8>(body, 0, terms);
-        let (registers, _) = end.as_chunks_mut();
-        sums.add::<1>(registers, whole / 8, terms);
-    }
-    let vectors = acc.len() / 8 * 8;
-    for (a, b) in terms {
-        scalar::mul_add_assign(q, &mut acc[vectors..], &a[vectors..], &b[vectors..]);
-    }
-}
-
-/// `acc += sum_t w_t a_t`, as [`dot_add_assign`] with one word in the place of a row.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(super) fn weigh_add_assign(q: &Modulus, acc: &mut [u64], terms: &[(&[u64], u64)]) {
-    let sums = Sums::new(q);
-    let whole = acc.len() / 64 * 64;
-    for terms in terms.chunks(DOT_ROOM) {
-        let (body, end) = acc.split_at_mut(whole);
-        let (body, _) = body.as_chunks_mut();
-        sums.weigh::<8>(body, 0, terms);
-        let (registers, _) = end.as_chunks_mut();
-        sums.weigh::<1>(registers, whole / 8, terms);
-    }
-    let vectors = acc.len() / 8 * 8;
-    for (a, w) in terms {
-        for (x, &y) in acc[vectors..].iter_mut().zip(&a[vectors..]) {
-            *x = q.mul_add(*x, y, *w);
-        }
-    }
-}
-
-/// The reduction of a sum of products: `low + 2^52 high`.
-struct Sums {
-    field: Field,
-    four_q: __m512i,
-    /// `2^52`.
-    word: Factor,
-    /// `2^104`.
-    square: Factor,
-}
-
-impl Sums {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn new(q: &Modulus) -> Self {
-        let word = q.reduce(1 << 52);
-        Self {
-            field: Field::new(q),
-            four_q: splat(4 * q.value()),
-            word: Factor::new(q.shoup(word)),
-            square: Factor::new(q.shoup(q.mul(word, word))),
-        }
-    }
-
-    /// At most [`DOT_ROOM`] terms, `V` registers at a time; register `i` of `acc` belongs to
-    /// register `first + i` of the terms.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn add<const V: usize>(&self, acc: &mut [Lanes], first: usize, terms: &[(&[u64], &[u64])]) {
-        for (i, block) in acc.chunks_exact_mut(V).enumerate() {
-            let (from, to) = ((first + i * V) * 8, (first + (i + 1) * V) * 8);
-            let mut low = [_mm512_setzero_si512(); V];
-            let mut top = [_mm512_setzero_si512(); V];
-            for (sum, x) in low.iter_mut().zip(block.iter()) {
-                *sum = load(x);
-            }
-            for (a, b) in terms {
-                let ((a, _), (b, _)) = (a[from..to].as_chunks(), b[from..to].as_chunks());
-                for (k, (a, b)) in a.iter().zip(b).enumerate().take(V) {
-                    let (x, y) = (load(a), load(b));
-                    low[k] = add_low(low[k], x, y);
-                    top[k] = _mm512_madd52hi_epu64(top[k], x, y);
-                }
-            }
-            for ((x, &low), &top) in block.iter_mut().zip(&low).zip(&top) {
-                store(x, self.reduce(low, top));
-            }
-        }
-    }
-
-    /// As [`Self::add`] with one word for each term.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn weigh<const V: usize>(&self, acc: &mut [Lanes], first: usize, terms: &[(&[u64], u64)]) {
-        for (i, block) in acc.chunks_exact_mut(V).enumerate() {
-            let (from, to) = ((first + i * V) * 8, (first + (i + 1) * V) * 8);
-            let mut low = [_mm512_setzero_si512(); V];
-            let mut top = [_mm512_setzero_si512(); V];
-            for (sum, x) in low.iter_mut().zip(block.iter()) {
-                *sum = load(x);
-            }
-            for (a, w) in terms {
-                let ((a, _), w) = (a[from..to].as_chunks(), splat(*w));
-                for (k, a) in a.iter().enumerate().take(V) {
-                    let x = load(a);
-                    low[k] = add_low(low[k], x, w);
-                    top[k] = _mm512_madd52hi_epu64(top[k], x, w);
-                }
-            }
-            for ((x, &low), &top) in block.iter_mut().zip(&low).zip(&top) {
-                store(x, self.reduce(low, top));
-            }
-        }
-    }
-
-    /// `low < 2^64`, `top < 2^60`: three terms below `2q` each.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn reduce(&self, low: __m512i, top: __m512i) -> __m512i {
-        let top = _mm512_add_epi64(top, _mm512_srli_epi64::<52>(low));
-        let field = &self.field;
-        let square = field.scale_lazy(_mm512_srli_epi64::<52>(top), self.square);
-        let word = field.scale_lazy(top, self.word);
-        let sum = _mm512_add_epi64(_mm512_add_epi64(square, word), field.reduce_lazy(low));
-        field.settle(reduce_once(sum, self.four_q))
-    }
 }

@@ -98,15 +98,8 @@ impl Kernels {
         debug_assert!(factors.len() <= MAX_ROWS && digit_bits <= 60);
         #[cfg(target_arch = "x86_64")]
         if self.0 == Backend::Avx512 {
-            let short = to.bits() <= avx512::MAX_BITS && digit_bits <= 52;
             // SAFETY: kernels are made only where the back end's instructions were found
-            return unsafe {
-                if short {
-                    avx512::convert(to, out, digits, factors)
-                } else {
-                    avx512::long::convert(to, out, digits, factors)
-                }
-            };
+            return unsafe { avx512::convert(to, out, digits, factors, digit_bits) };
         }
         scalar::convert(to, out, digits, factors);
     }

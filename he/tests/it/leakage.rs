@@ -246,7 +246,13 @@ fn decryption_keeps_its_time() {
         },
     );
     let decryptor = Decryptor::new(&inputs.secret);
+    let encoder = Encoder::new(inputs.secret.parameters());
     assert_even("slot decryption", &inputs.slots, samples, &|slots| {
         black_box(decryptor.decrypt(slots).unwrap());
+    });
+    assert_seen("slot decryption", &inputs.slots, samples, &|slots| {
+        let plain = black_box(decryptor.decrypt(slots).unwrap());
+        let values = encoder.decode_real(&plain).unwrap();
+        walk(256, values[..64].iter().map(|x| u64::from(x.abs() > 1.0)));
     });
 }

@@ -1,4 +1,5 @@
-//! Tests of the crate from outside: hostile bytes, and times that must not tell secrets.
+//! Tests of the crate from outside: hostile bytes, secrets that must be gone when dropped, and times
+//! that must not tell them.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,4 +8,6 @@
 )]
 
 mod decode;
+#[cfg(target_os = "linux")]
+mod erased;
 mod leakage;

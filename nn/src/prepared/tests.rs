@@ -165,7 +165,73 @@ proptest! {
         layers.push(LayerSpec::Dense { outputs: 3 });
         if let Some(network) = build(layers, input) {
             check_explicit(&network, rows, bound as f32);
+            check_explicit_layers(&network, rows, bound as f32);
         }
+    }
+}
+
+/// The same with normalisations, learned scales included.
+#[test]
+fn norms_behind_normalisations_are_those_of_explicit_gradients() {
+    let input = ImageShape {
+        channels: 2,
+        height: 7,
+        width: 6,
+    };
+    let stacks = crate::gradient_check::tests::conv_stacks();
+    let normalised = |layers: &&Vec<LayerSpec>| {
+        let mut layers = layers.iter();
+        layers.any(|layer| matches!(layer, LayerSpec::GroupNorm { .. }))
+    };
+    let mut count = 0;
+    for layers in stacks.iter().filter(normalised) {
+        let mut layers = layers.clone();
+        layers.push(LayerSpec::Dense { outputs: 3 });
+        let network = build(layers, input).unwrap();
+        check_explicit(&network, 23, 0.4);
+        check_explicit_layers(&network, 23, 0.4);
+        count += 1;
+    }
+    assert_eq!(count, 4);
+}
+
+/// Clipped layer by layer: the sum is that of explicit gradients whose layers are scaled one by one to
+/// their bounds, and no row is above the root of the sum of the squared bounds, which is what is promised.
+fn check_explicit_layers(network: &Network, rows: usize, least: f32) {
+    let (x, labels) = (batch(rows, network.inputs(), 7), labels(rows, 3));
+    let config = ClearConfig {
+        shift: 40,
+        ..ClearConfig::default()
+    };
+    let free = Clear::new(network, parameters(network, 3), config).unwrap();
+    let gradients = free
+        .sample_gradients(&x, &labels, Loss::CrossEntropy)
+        .unwrap();
+    // Other bounds for other layers.
+    let layers = 1..=network.linears().len();
+    let bounds: Vec<f32> = layers.map(|l| least * (0.5 + 0.25 * l as f32)).collect();
+    let mut clipping = free.clone();
+    clipping.clip_per_layer(&bounds).unwrap();
+    let clipped = step(&mut clipping, &x, &labels, Loss::CrossEntropy).2;
+    let unit = 2.0_f64.powi(-40);
+    let mut want = vec![0.0_f64; network.parameter_count()];
+    for j in 0..rows {
+        for (span, bound) in network.layout().iter().zip(&bounds) {
+            let row = gradients.row(j)[span.all()].iter().map(|g| f64::from(*g));
+            let norm = row.clone().map(|g| g * g).sum::<f64>().sqrt();
+            let factor = (f64::from(*bound) / norm.max(1e-30)).min(1.0);
+            let to = want[span.all()].iter_mut();
+            to.zip(row).for_each(|(want, g)| *want += factor * g);
+        }
+    }
+    for (got, want) in clipped.values.iter().zip(&want) {
+        assert!((*got as f64 * unit - want).abs() < 1e-4, "{got} {want}");
+    }
+    let promised = u128::from(clipping.clip_bound_on_grid().unwrap());
+    let squares: f64 = bounds.iter().map(|b| f64::from(*b).powi(2)).sum();
+    assert!((promised as f64 * unit / squares.sqrt() - 1.0).abs() < 1e-6);
+    for norm in &clipped.norms_squared {
+        assert!(*norm <= promised * promised, "{norm} {promised}");
     }
 }
 

@@ -109,34 +109,14 @@ impl Multiplier for Local {
     }
 
     fn backward(&mut self, layer: usize, d: &Integers) -> Result<Integers, Error> {
-        let shape = self.plan().network().linears()[layer];
-        let weights = self.frozen.snapshot().layer(layer);
-        let mut dx = Integers::zeros(d.rows(), shape.inputs);
-        match shape.kind {
-            LinearKind::Dense => dx.par_rows_mut().enumerate().for_each(|(j, out)| {
-                for (&d, w) in d.row(j).iter().zip(weights.chunks_exact(shape.inputs)) {
-                    for (out, &w) in out.iter_mut().zip(w) {
-                        *out += d * w;
-                    }
-                }
-            }),
-            LinearKind::Conv(conv) => dx
-                .par_rows_mut()
-                .enumerate()
-                .for_each_init(Patches::default, |patches, (j, out)| {
-                    patches.backward(conv, weights, d.row(j), out)
-                }),
-        }
-        Ok(dx)
+        Ok(pull_back(self.plan(), &self.frozen, layer, d))
     }
 
     fn gradients(&mut self, work: &[ClippedLayer]) -> Result<Vec<Vec<i64>>, Error> {
-        let linears = self.plan().network().linears();
-        let sum = |layer: &ClippedLayer| match linears[layer.layer].kind {
-            LinearKind::Dense => outer_sum(layer),
-            LinearKind::Conv(conv) => kernel_sum(conv, layer),
-        };
-        Ok(work.iter().map(sum).collect())
+        Ok(work
+            .iter()
+            .map(|layer| layer_sum(self.plan(), layer))
+            .collect())
     }
 
     fn sample_gradients(
@@ -156,6 +136,42 @@ impl Multiplier for Local {
 
     fn replica(&self) -> &Replica {
         &self.replica
+    }
+}
+
+/// `W^T d` of every row.
+pub(crate) fn pull_back(
+    plan: &GridPlan,
+    model: &FrozenReplica,
+    layer: usize,
+    d: &Integers,
+) -> Integers {
+    let shape = plan.network().linears()[layer];
+    let weights = model.snapshot().layer(layer);
+    let mut dx = Integers::zeros(d.rows(), shape.inputs);
+    match shape.kind {
+        LinearKind::Dense => dx.par_rows_mut().enumerate().for_each(|(j, out)| {
+            for (&d, w) in d.row(j).iter().zip(weights.chunks_exact(shape.inputs)) {
+                for (out, &w) in out.iter_mut().zip(w) {
+                    *out += d * w;
+                }
+            }
+        }),
+        LinearKind::Conv(conv) => dx
+            .par_rows_mut()
+            .enumerate()
+            .for_each_init(Patches::default, |patches, (j, out)| {
+                patches.backward(conv, weights, d.row(j), out)
+            }),
+    }
+    dx
+}
+
+/// `sum_j d_j x_j^T` of one layer.
+pub(crate) fn layer_sum(plan: &GridPlan, layer: &ClippedLayer) -> Vec<i64> {
+    match plan.network().linears()[layer.layer].kind {
+        LinearKind::Dense => outer_sum(layer),
+        LinearKind::Conv(conv) => kernel_sum(conv, layer),
     }
 }
 

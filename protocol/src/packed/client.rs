@@ -16,7 +16,7 @@ use super::verify::{Linear, Verifier};
 use super::{Upload, places, tile_places, transposed};
 use crate::error::Error;
 use crate::format::Integers;
-use crate::grid::{ClippedLayer, Forward, Multiplier};
+use crate::grid::{ClippedLayer, Forward, Multiplier, layer_sum, pull_back};
 use crate::link::{Link, unexpected};
 use crate::message::{ModelId, Place, Returned, Sealed, ToClient, ToServer};
 use crate::model::{Change, Replica, Snapshot};
@@ -292,7 +292,11 @@ impl Packed {
         let Secrets { key, seeds } = self.secrets.as_mut().ok_or(Error::Stopped)?;
         let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(seeds)).collect();
         let (secret, parameters) = (&*key, self.plan.parameters());
-        let replies = replies(layout, upload, layer);
+        // Of a product that the client keeps only the uploads are left that another one needs.
+        let replies = match self.plan.is_local(upload, layer) {
+            true => Vec::new(),
+            false => replies(layout, upload, layer),
+        };
         let at_level = (passage.level, passage.encoding);
         let mut expected = replies.iter();
         let watch = Stopwatch::start();
@@ -468,6 +472,11 @@ impl Multiplier for Packed {
             |layout, chunk, tile| layout.pack_inputs(x, chunk, tile),
             |layout, values, tile, chunk| layout.place_forward(&mut y, values, tile, chunk),
         )?;
+        if self.plan.is_local(Upload::Activation, layer) {
+            let y = self.forward(layer, x);
+            self.times.forward += start.elapsed().as_secs_f64();
+            return y;
+        }
         self.times.forward += start.elapsed().as_secs_f64();
         self.check((layer, Phase::Forward), |verifier, linear, _| {
             verifier.forward(linear, x, &y)
@@ -488,6 +497,11 @@ impl Multiplier for Packed {
 
     fn backward(&mut self, layer: usize, d: &Integers) -> Result<Integers, Error> {
         let start = Instant::now();
+        if self.plan.is_local(Upload::OutputGradient, layer) {
+            let dx = pull_back(self.plan.grid(), &self.replica.freeze(), layer, d);
+            self.times.backward += start.elapsed().as_secs_f64();
+            return Ok(dx);
+        }
         let mut dx = Integers::zeros(d.rows(), self.plan.network().linears()[layer].inputs);
         self.phase(
             Upload::OutputGradient,
@@ -509,6 +523,11 @@ impl Multiplier for Packed {
         for at in order {
             let start = Instant::now();
             let ClippedLayer { layer, x, d } = &work[at];
+            if self.plan.is_local(Upload::ClippedGradient, *layer) {
+                sums[at] = layer_sum(self.plan.grid(), &work[at]);
+                self.times.gradient += start.elapsed().as_secs_f64();
+                continue;
+            }
             let mut sum = vec![0; self.plan.network().linears()[*layer].weights()];
             self.phase(
                 Upload::ClippedGradient,

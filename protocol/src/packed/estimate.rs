@@ -1,32 +1,36 @@
 //! What a training step will cost: counted, and timed by a short calibration.
 //!
 //! [`counts`] follows the script of uploads and gives ciphertexts, products and bytes of every
-//! layer and phase; bytes are those on the wire, exactly. [`UnitTimes::measure`] runs each kind of
-//! work a few times on one thread of this machine, on panels larger than its caches, and
-//! [`UnitTimes::of`] multiplies. What the client does besides ciphertexts (activations, norms,
-//! clipping), the wire and the noised update are not in it.
+//! layer and phase; bytes are those on the wire, exactly. [`Calibration::measure`] runs each kind of
+//! work a few times on all cores of this machine: encrypting, taking, products of the shapes of this
+//! network, finishing, decrypting, frames over a socket, and the client's own arithmetic by the
+//! oracle of its grids. [`Prediction::new`] multiplies, and says how long the two parties need
+//! together, on one machine or two ([`Hosts`]).
+//!
+//! A step is `forward`, `backward`, `gradient` (exchanges with the server, in which both compute at
+//! once), `update` (the released gradient and the biases), `release` (noise) and `rest` (batch,
+//! activations, loss, clipping): the phases that a run measures.
 
-use cpu_time::ThreadTime;
-
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
-use sphinx_he::exact::{Ciphertext, SeededCiphertext, Sums};
-use sphinx_he::exact::{IntegerPoly, Panel, Products, SelectedCiphertext, WeightPanel};
-use sphinx_he::rlwe::SecretKey;
+use sphinx_he::exact::{SeededCiphertext, SelectedCiphertext};
 
-use super::client::{encrypt_level, open_result, positions, replies};
-use super::server::{finish, open_at};
+use super::client::{positions, replies};
 use super::{Upload, places};
-use crate::error::Error;
 use crate::message::{Place, Returned, Sealed, ToClient, ToServer};
-use crate::plan::{Passage, Plan, Tightness};
+use crate::plan::{Plan, Tightness};
+
+mod calibrate;
+mod own;
+mod predict;
+mod units;
+
+pub use calibrate::Calibration;
+pub use own::{LayerWork, OwnWork, Spent};
+pub use predict::{Hosts, PhaseForecast, Prediction, StepSeconds};
+pub use units::{PhaseTime, UnitTimes};
 
 /// Bytes that announce the length of a frame.
 const FRAME: usize = 4;
-/// Rows and columns of the panels that are timed.
-const ROWS: usize = 32;
-const COLUMNS: usize = 8;
 
 /// What one phase of one layer takes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +53,14 @@ pub struct PhaseCounts {
     pub bytes_up: usize,
     /// Bytes sent down.
     pub bytes_down: usize,
+    /// Numbers packed into uploads.
+    pub values_up: usize,
+    /// Numbers read from results.
+    pub values_down: usize,
+    /// Whether the client computes the product itself.
+    pub local: bool,
+    /// Results of the last group of uploads: nothing else is left to do while they are read.
+    pub last: usize,
 }
 
 /// Every phase of a step with weights of this tightness, in the order of the script.
@@ -68,25 +80,45 @@ fn phase(plan: &Plan, upload: Upload, layer: usize, tightness: Tightness) -> Pha
     let (layout, parameters) = (&plan.layouts()[layer], plan.parameters());
     let passage = plan.passage(upload, layer, tightness);
     let uploads = places(plan, upload, layer).len();
-    let replies = replies(layout, upload, layer);
-    let form = passage.returned;
-    let down = |at: &Place| {
-        let count = positions(layout, upload, *at).len();
-        overhead(false)
-            + SelectedCiphertext::wire_size_bare(parameters, 0, form.degree, count, form.truncation)
+    let local = plan.is_local(upload, layer);
+    let replies = match local {
+        true => Vec::new(),
+        false => replies(layout, upload, layer),
     };
+    let form = passage.returned;
+    let (mut bytes_down, mut values_down) = (0, 0);
+    for at in &replies {
+        let count = positions(layout, upload, *at).len();
+        let (degree, cut) = (form.degree, form.truncation);
+        let size = SelectedCiphertext::wire_size_bare(parameters, 0, degree, count, cut);
+        bytes_down += overhead(false) + size;
+        values_down += count;
+    }
     let up = overhead(true) + SeededCiphertext::wire_size(parameters, passage.level);
     let pairs = layout.input_tiles() * layout.output_tiles();
+    let shape = plan.network().linears()[layer];
+    let width = match upload {
+        Upload::Activation => shape.inputs,
+        _ => shape.outputs,
+    };
     PhaseCounts {
         layer,
         upload,
         level: passage.level,
         uploads,
         downloads: replies.len(),
-        products: pairs * layout.chunks(),
-        weights: if form.degree == 1 { pairs } else { 0 },
+        products: if local { 0 } else { pairs * layout.chunks() },
+        weights: if local || form.degree != 1 { 0 } else { pairs },
         bytes_up: uploads * up,
-        bytes_down: replies.iter().map(down).sum(),
+        bytes_down,
+        values_up: if uploads > 0 {
+            plan.capacity() * width
+        } else {
+            0
+        },
+        values_down,
+        local,
+        last: if local { 0 } else { layout.last_group(upload) },
     }
 }
 
@@ -104,175 +136,5 @@ fn overhead(up: bool) -> usize {
         }
 }
 
-/// Seconds of one core for each kind of work, at each level or degree where they differ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct UnitTimes {
-    /// Client: an upload at level 0 and at level 1.
-    pub encrypt: [f64; 2],
-    /// Client: a result of degree 1 and of degree 2.
-    pub decrypt: [f64; 2],
-    /// Server: taking an upload at level 0 and at level 1.
-    pub take: [f64; 2],
-    /// Server: a product with weights at level 0 and at level 1.
-    pub weigh: [f64; 2],
-    /// Server: a product of two ciphertexts.
-    pub multiply: f64,
-    /// Server: a weight polynomial at level 0 and at level 1.
-    pub prepare: [f64; 2],
-    /// Server: a result of degree 1 from level 0 and from level 1, and of degree 2.
-    pub finish: [f64; 3],
-}
-
-/// Seconds of one core that a phase takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PhaseTime {
-    /// At the server.
-    pub server: f64,
-    /// At the client, with ciphertexts.
-    pub client: f64,
-}
-
-/// Processor seconds of `work` on this thread, and what it gave: other load does not count.
-fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<(f64, T), Error> {
-    let start = ThreadTime::now();
-    let done = work()?;
-    Ok((start.elapsed().as_secs_f64(), done))
-}
-
-impl UnitTimes {
-    /// Calibrates on the first layer's passages, in a second or two. The keys are forgotten.
-    ///
-    /// # Errors
-    /// None that a checked plan could cause; those of its ciphertexts all the same.
-    pub fn measure(plan: &Plan, tightness: &[Tightness]) -> Result<Self, Error> {
-        let mut times = Self::default();
-        let last = plan.layouts().len() - 1;
-        let secret = SecretKey::generate(plan.parameters(), &mut ChaCha20Rng::from_seed([1; 32]));
-        let passage = |upload| plan.passage(upload, last, tightness[last]);
-        times.linear(plan, &secret, passage(Upload::Activation))?;
-        let low = passage(Upload::OutputGradient);
-        if low.level == 0 {
-            times.linear(plan, &secret, low)?;
-        }
-        times.quadratic(plan, &secret, passage(Upload::ClippedGradient))?;
-        Ok(times)
-    }
-
-    fn linear(&mut self, plan: &Plan, secret: &SecretKey, passage: Passage) -> Result<(), Error> {
-        let (parameters, level) = (plan.parameters(), passage.level);
-        let x = self.panel(plan, secret, (level, passage.encoding), (ROWS, COLUMNS))?;
-        let factor = passage.returned.factor;
-        let (made, weights) = timed(|| {
-            let mut panel = WeightPanel::new(parameters, level, factor, ROWS, ROWS)?;
-            for row in 0..ROWS {
-                let values = vec![row as i64; parameters.degree()];
-                let polys = (0..ROWS).map(|_| IntegerPoly::new(parameters, level, &values, factor));
-                let polys = polys.collect::<Result<Vec<_>, _>>()?;
-                for mut part in panel.parts_mut() {
-                    let columns = polys.iter().enumerate();
-                    columns.for_each(|(column, w)| part.put(row, column, w));
-                }
-            }
-            Ok(panel)
-        })?;
-        self.prepare[level] = made / (ROWS * ROWS) as f64;
-        let products = Products::weighted(&weights, &x, 0..COLUMNS)?;
-        let (weighed, sums) = timed(|| Ok(fill(&products)))?;
-        self.weigh[level] = weighed / (ROWS * ROWS * COLUMNS) as f64;
-        self.finish(plan, secret, passage, level, &sums)
-    }
-
-    fn quadratic(&mut self, plan: &Plan, secret: &SecretKey, p: Passage) -> Result<(), Error> {
-        let x = self.panel(plan, secret, (1, plan.input_encoding()), (ROWS, COLUMNS))?;
-        let d = self.panel(plan, secret, (1, p.encoding), (COLUMNS, COLUMNS))?;
-        let products = Products::of(&d, &x)?;
-        let (multiplied, sums) = timed(|| Ok(fill(&products)))?;
-        self.multiply = multiplied / (ROWS * COLUMNS * COLUMNS) as f64;
-        self.finish(plan, secret, p, 2, &sums)
-    }
-
-    /// Times encrypting and taking, and gives what was taken.
-    fn panel(
-        &mut self,
-        plan: &Plan,
-        secret: &SecretKey,
-        (level, encoding): (usize, sphinx_he::exact::Encoding),
-        (rows, columns): (usize, usize),
-    ) -> Result<Panel, Error> {
-        let (parameters, count) = (plan.parameters(), rows * columns);
-        let values: Vec<i64> = (0..parameters.degree() as i64).map(|v| v % 100).collect();
-        let (encrypting, sealed) = timed(|| {
-            let sealed = (0..count as u32).map(|at| {
-                let mut seed = [0; 32];
-                seed[..4].copy_from_slice(&at.to_le_bytes());
-                encrypt_level(parameters, secret, &values, (level, encoding), seed)
-            });
-            sealed.collect::<Result<Vec<_>, _>>()
-        })?;
-        let (taking, panel) = timed(|| {
-            let mut panel = Panel::new(parameters, level, encoding, rows, columns)?;
-            let opened = sealed.iter();
-            let opened = opened.map(|s| Ok(open_at(parameters, s, (level, encoding))?.expand()));
-            let opened = opened.collect::<Result<Vec<Ciphertext>, Error>>()?;
-            for mut part in panel.parts_mut() {
-                let all = opened.iter().enumerate();
-                all.for_each(|(at, c)| part.put(at % rows, at / rows, c));
-            }
-            Ok(panel)
-        })?;
-        self.encrypt[level] = encrypting / count as f64;
-        self.take[level] = taking / count as f64;
-        Ok(panel)
-    }
-
-    fn finish(
-        &mut self,
-        plan: &Plan,
-        secret: &SecretKey,
-        passage: Passage,
-        kind: usize,
-        sums: &Sums,
-    ) -> Result<(), Error> {
-        let positions: Vec<usize> = (0..plan.parameters().degree() * 3 / 4).collect();
-        let form = passage.returned;
-        let results = 0..sums.len().min(128);
-        let count = results.len() as f64;
-        let (finishing, results) = timed(|| {
-            let results = results.map(|at| finish(sums.ciphertext(at), &positions, form));
-            results.collect::<Result<Vec<_>, _>>()
-        })?;
-        let (opening, ()) = timed(|| {
-            let mut results = results.iter();
-            results.try_for_each(|r| open_result(r, &positions, form, secret).map(drop))
-        })?;
-        self.finish[kind] = finishing / count;
-        self.decrypt[form.degree - 1] = opening / count;
-        Ok(())
-    }
-
-    /// The time of one phase.
-    #[must_use]
-    pub fn of(&self, phase: &PhaseCounts) -> PhaseTime {
-        let level = phase.level;
-        let gradient = phase.upload == Upload::ClippedGradient;
-        let (product, finish, decrypt) = if gradient {
-            (self.multiply, self.finish[2], self.decrypt[1])
-        } else {
-            (self.weigh[level], self.finish[level], self.decrypt[0])
-        };
-        PhaseTime {
-            server: phase.uploads as f64 * self.take[level]
-                + phase.weights as f64 * self.prepare[level]
-                + phase.products as f64 * product
-                + phase.downloads as f64 * finish,
-            client: phase.uploads as f64 * self.encrypt[level] + phase.downloads as f64 * decrypt,
-        }
-    }
-}
-
-fn fill(products: &Products<'_>) -> Sums {
-    let mut sums = products.room(None);
-    sums.parts_mut()
-        .for_each(|mut part| products.fill(&mut part));
-    sums
-}
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,37 @@
 //! Where the integers of a linear layer sit in the coefficients of a polynomial.
 //!
-//! A tile holds `inputs_per_tile` (n_c) input channels, `outputs_per_tile` (m_c) output channels and
-//! `samples_per_chunk` (B0) samples; the ring is `Z_q[Y]/(Y^N + 1)`. For a convolution of an
-//! `H x W` image with kernel side `k` and padding `p`, write `Ws = W + p` for the stride between
-//! rows, `S = (H + p) Ws` between images (the margins are shared by neighbours), `P = B0 S`
-//! between channels, `H_o = H + 2p - k + 1`, `pi(j, u, v) = j S + u Ws + v`, `lag(a, e) = a Ws + e`,
-//! `L = lag(k-1, k-1)`, `off = lag(p, p)` and `last = pi(B0-1, H_o-1, W_o-1)`. The tile fits if
-//! `n_c m_c P <= N`.
+//! A tile holds `inputs_per_tile` (n_c) input channels and `outputs_per_tile` (m_c) output channels
+//! of one **chunk** of the batch; the ring is `Z_q[Y]/(Y^N + 1)`. For a convolution of an `H x W`
+//! image with kernel side `k` and padding `p`, write `Ws = W + p` for the stride between rows,
+//! `S = (H + p) Ws` between images (the margins are shared by neighbours), `H_o = H + 2p - k + 1`,
+//! `lag(a, e) = a Ws + e`, `L = lag(k-1, k-1)` and `off = lag(p, p)`. All images of the batch are
+//! one sequence: pixel `(u, v)` of sample `j` is its element `s = j S + u Ws + v`, an output
+//! position `(i, l)` stands at `t = j S + i Ws + l`, and
+//! `y[t] = sum K[a,e] x[t + lag(a,e) - off]`, where margins are zeros.
+//!
+//! Chunk `b` begins at element `b A` of the sequence. Write `s' = s - b A` and
+//! `t' = t + L - off - b A`; channels are `P` coefficients apart.
 //!
 //! | | polynomial | results |
 //! |---|---|---|
-//! | inputs | `X = sum x[j,c,u,v] Y^(c P + pi(j,u,v))` | |
-//! | output gradients | `D = sum d[j,m,i,l] Y^(m n_c P + last - pi(j,i,l))` | |
-//! | gradient | `D X` | `m n_c P + c P + last + lag(a,e) - off` holds the sum over `j` and all positions |
-//! | forward | `Kf = sum K[m,c,a,e] Y^(m n_c P + (n_c-1-c) P + L - lag(a,e))`, `Kf X` | `m n_c P + (n_c-1) P + L - off + pi(j,i,l)` holds `y[j,m,i,l]` |
-//! | backward | `Kb = sum K[m,c,a,e] Y^((m_c-1-m) n_c P + c P + L - lag(a,e))`, `Kb D` | `(m_c-1) n_c P + c P + last + L - off - pi(j,u,v)` holds `dx[j,c,u,v]` |
+//! | inputs | `X = sum x[c,s] Y^(c P + s')` | |
+//! | output gradients | `D = sum d[m,t] Y^(m n_c P + E - t')` | |
+//! | gradient | `D X` | `m n_c P + c P + E - L + lag(a,e)` holds the sum over all pairs `(s, t)` of the chunk |
+//! | forward | `Kf = sum K[m,c,a,e] Y^(m n_c P + (n_c-1-c) P + L - lag(a,e))`, `Kf X` | `m n_c P + (n_c-1) P + t'` holds what the chunk adds to `y[m,t]` |
+//! | backward | `Kb = sum K[m,c,a,e] Y^((m_c-1-m) n_c P + c P + L - lag(a,e))`, `Kb D` | `(m_c-1) n_c P + c P + E - s'` holds `dx[c,s]` |
+//!
+//! There are two kinds of chunks ([`Tiling`]).
+//!
+//! **Whole** samples, B0 of them: `A = P = B0 S`, `n_c m_c P <= N`, and
+//! `E = pi(B0-1, H_o-1, W_o-1) + L - off` with `pi(j, i, l) = j S + i Ws + l`, the last place of an
+//! output. Samples meet nothing but zeros at their ends, so that every result is complete.
+//!
+//! A **stream** cuts the sequence wherever a polynomial is full, through rows and images: see
+//! [`stream`].
 //!
 //! A kernel's exponents may pass `N`; they wrap with a change of sign and miss all results. A
 //! **dense** layer is the convolution of `1 x 1` images with a `1 x 1` kernel: `P = B0`, every
-//! `lag` is zero. A stride `s` uses every `s`-th place of the results of stride one, and zeros
+//! `lag` is zero. A stride `z` uses every `z`-th place of the results of stride one, and zeros
 //! elsewhere in `D`.
 //!
 //! The same `X` serves forward and gradient, the same layout of `D` backward and gradient.
@@ -33,19 +46,57 @@ use sphinx_nn::network::{LinearKind, LinearShape};
 use crate::format::Integers;
 
 mod cost;
+pub mod stream;
 
+pub use cost::Held;
 pub(crate) use cost::WEIGHTS_AT_ONCE;
-pub use cost::{Counts, Held};
 
 /// The free choices of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tiling {
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Tiling {
+    /// Chunks of whole samples.
+    Whole {
+        /// n_c: inputs (of a convolution: input channels) in one polynomial.
+        inputs_per_tile: usize,
+        /// m_c: outputs (of a convolution: output channels) in one polynomial.
+        outputs_per_tile: usize,
+        /// B0: samples in one polynomial.
+        samples_per_chunk: usize,
+    },
+    /// Chunks as long as a polynomial has room for.
+    Stream {
+        /// n_c: input channels in one polynomial.
+        inputs_per_tile: usize,
+        /// m_c: output channels in one polynomial.
+        outputs_per_tile: usize,
+    },
+}
+
+impl Tiling {
     /// n_c: inputs (of a convolution: input channels) in one polynomial.
-    pub inputs_per_tile: usize,
+    #[must_use]
+    pub const fn inputs_per_tile(self) -> usize {
+        let (Self::Whole {
+            inputs_per_tile, ..
+        }
+        | Self::Stream {
+            inputs_per_tile, ..
+        }) = self;
+        inputs_per_tile
+    }
+
     /// m_c: outputs (of a convolution: output channels) in one polynomial.
-    pub outputs_per_tile: usize,
-    /// B0: samples in one polynomial.
-    pub samples_per_chunk: usize,
+    #[must_use]
+    pub const fn outputs_per_tile(self) -> usize {
+        let (Self::Whole {
+            outputs_per_tile, ..
+        }
+        | Self::Stream {
+            outputs_per_tile, ..
+        }) = self;
+        outputs_per_tile
+    }
 }
 
 /// Channels and images of a layer; a dense layer has images of one pixel.
@@ -130,16 +181,30 @@ impl Geometry {
         (height + framed - self.kernel - 1) * self.row() + width + framed - self.kernel - 1
     }
 
-    /// `pi(0, u, v)` of an input pixel.
-    const fn pixel(&self, pixel: usize) -> usize {
-        pixel / self.image.1 * self.row() + pixel % self.image.1
+    /// `pi(0, H-1, W-1)`, the last pixel of an image.
+    const fn last_pixel(&self) -> usize {
+        (self.image.0 - 1) * self.row() + self.image.1 - 1
     }
+}
 
-    /// `pi(0, i, l)` of an output position, on the grid of stride one.
-    const fn position(&self, position: usize) -> usize {
-        let (i, l) = (position / self.result.1, position % self.result.1);
-        self.stride * (i * self.row() + l)
-    }
+/// The two things an image is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plane {
+    /// Of the inputs.
+    Pixels,
+    /// Of the outputs.
+    Positions,
+}
+
+/// Neighbours in one row of an image that lie in one chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    sample: usize,
+    /// Index of the first of them in its image.
+    first: usize,
+    length: usize,
+    /// `s'` or `t'` of the first of them.
+    place: usize,
 }
 
 /// A linear layer laid out in polynomials of `degree` coefficients for `capacity` samples.
@@ -149,6 +214,12 @@ pub struct Layout {
     geometry: Geometry,
     capacity: usize,
     tiling: Tiling,
+    /// P, the stride between input channels.
+    block: usize,
+    /// A, the stride between chunks.
+    advance: usize,
+    /// E, the place of the last output position of a chunk.
+    end: usize,
 }
 
 impl Layout {
@@ -171,45 +242,79 @@ impl Layout {
         tiling: Tiling,
     ) -> Option<Self> {
         let geometry = Geometry::new(shape);
-        let size = tiling
-            .inputs_per_tile
-            .checked_mul(tiling.outputs_per_tile)?
-            .checked_mul(tiling.samples_per_chunk)?
-            .checked_mul(geometry.space())?;
-        let layout = Self {
-            degree,
-            geometry,
-            capacity,
-            tiling,
-        };
-        let fits = size > 0
-            && size <= degree
+        let channels = (tiling.inputs_per_tile()).checked_mul(tiling.outputs_per_tile())?;
+        let usable = channels > 0
             && shape.inputs > 0
             && shape.outputs > 0
             && capacity > 0
             && geometry.longest() < degree
             && Self::exists_for(shape);
-        // Results at negative exponents would need a sign: images so small, with so large a frame,
-        // take another tiling.
-        (fits && layout.last() >= geometry.offset()).then_some(layout)
+        if !usable {
+            return None;
+        }
+        let (block, advance, end) = match tiling {
+            Tiling::Whole {
+                samples_per_chunk, ..
+            } => {
+                let block = samples_per_chunk.checked_mul(geometry.space())?;
+                let last = block.checked_sub(geometry.space())? + geometry.end();
+                // Results at negative exponents would need a sign: images so small, with so large
+                // a frame, take another tiling.
+                let end = last.checked_sub(geometry.offset())? + geometry.longest();
+                (block, block, end)
+            }
+            Tiling::Stream { .. } => {
+                let block = degree / channels;
+                let advance = block.checked_sub(geometry.longest())?;
+                (block, advance, block.checked_sub(1)?)
+            }
+        };
+        let fits = advance > 0 && channels.checked_mul(block)? <= degree;
+        fits.then_some(Self {
+            degree,
+            geometry,
+            capacity,
+            tiling,
+            block,
+            advance,
+            end,
+        })
     }
 
     /// Number of polynomials across the inputs.
     #[must_use]
     pub const fn input_tiles(&self) -> usize {
-        self.geometry.inputs.div_ceil(self.tiling.inputs_per_tile)
+        self.geometry.inputs.div_ceil(self.tiling.inputs_per_tile())
     }
 
     /// Number of polynomials across the outputs.
     #[must_use]
     pub const fn output_tiles(&self) -> usize {
-        self.geometry.outputs.div_ceil(self.tiling.outputs_per_tile)
+        self.geometry
+            .outputs
+            .div_ceil(self.tiling.outputs_per_tile())
     }
 
     /// Number of polynomials across the samples.
     #[must_use]
     pub const fn chunks(&self) -> usize {
-        self.capacity.div_ceil(self.tiling.samples_per_chunk)
+        let last = (self.capacity - 1) * self.geometry.space() + self.geometry.last_pixel();
+        last / self.advance + 1
+    }
+
+    /// Rows of the batch, and entries of a row of inputs and of outputs.
+    pub(crate) const fn batch(&self) -> (usize, (usize, usize)) {
+        let (inputs, outputs) = (self.geometry.inputs, self.geometry.outputs);
+        let wide = (
+            inputs * self.geometry.pixels(),
+            outputs * self.geometry.positions(),
+        );
+        (self.capacity, wide)
+    }
+
+    /// Weights of the layer.
+    pub(crate) const fn weights(&self) -> usize {
+        self.geometry.inputs * self.geometry.outputs * self.geometry.taps()
     }
 
     /// The free choices.
@@ -218,51 +323,78 @@ impl Layout {
         self.tiling
     }
 
-    /// Samples of one chunk.
-    #[must_use]
-    pub fn samples(&self, chunk: usize) -> Range<usize> {
-        range(chunk, self.tiling.samples_per_chunk, self.capacity)
-    }
-
     /// Inputs (input channels) of one tile.
     #[must_use]
     pub fn input_range(&self, tile: usize) -> Range<usize> {
-        range(tile, self.tiling.inputs_per_tile, self.geometry.inputs)
+        range(tile, self.tiling.inputs_per_tile(), self.geometry.inputs)
     }
 
     /// Outputs (output channels) of one tile.
     #[must_use]
     pub fn output_range(&self, tile: usize) -> Range<usize> {
-        range(tile, self.tiling.outputs_per_tile, self.geometry.outputs)
-    }
-
-    /// P, the stride between input channels.
-    const fn block(&self) -> usize {
-        self.tiling.samples_per_chunk * self.geometry.space()
+        range(tile, self.tiling.outputs_per_tile(), self.geometry.outputs)
     }
 
     /// `n_c P`, the stride between output channels.
     const fn stride(&self) -> usize {
-        self.tiling.inputs_per_tile * self.block()
+        self.tiling.inputs_per_tile() * self.block
     }
 
-    /// `last`, the place of the last output position of the last sample.
-    const fn last(&self) -> usize {
-        (self.tiling.samples_per_chunk - 1) * self.geometry.space() + self.geometry.end()
+    /// What lies in one chunk, in the order of the batch.
+    fn lines(&self, chunk: usize, plane: Plane) -> Vec<Line> {
+        let geometry = &self.geometry;
+        let whole = matches!(self.tiling, Tiling::Whole { .. });
+        let shift = geometry.longest() - geometry.offset();
+        // Of `s'` or `t'`: what is added to a place of the sequence, and the window of the chunk.
+        let ((height, width), step, added, window) = match plane {
+            Plane::Pixels => (geometry.image, 1, 0, 0..self.advance),
+            Plane::Positions if whole => (
+                geometry.result,
+                geometry.stride,
+                shift,
+                shift..shift + self.advance,
+            ),
+            Plane::Positions => (geometry.result, geometry.stride, shift, 0..self.block),
+        };
+        let start = chunk * self.advance;
+        let from = (start + window.start).saturating_sub(added);
+        let to = (start + window.end).saturating_sub(added);
+        let samples = from / geometry.space()..to.div_ceil(geometry.space()).min(self.capacity);
+        let rows = samples.flat_map(|sample| (0..height).map(move |row| (sample, row)));
+        rows.filter_map(|(sample, row)| {
+            let at = sample * geometry.space() + step * row * geometry.row();
+            let first = from.saturating_sub(at).div_ceil(step);
+            let end = to.saturating_sub(at).div_ceil(step).min(width);
+            (first < end).then(|| Line {
+                sample,
+                first: row * width + first,
+                length: end - first,
+                place: added + at + step * first - start,
+            })
+        })
+        .collect()
+    }
+
+    /// Places between neighbours of a line.
+    const fn step(&self, plane: Plane) -> usize {
+        match plane {
+            Plane::Pixels => 1,
+            Plane::Positions => self.geometry.stride,
+        }
     }
 
     /// `X` of one chunk and input tile.
     #[must_use]
     pub fn pack_inputs(&self, x: &Integers, chunk: usize, tile: usize) -> Vec<i64> {
-        let geometry = &self.geometry;
+        let (pixels, channels) = (self.geometry.pixels(), self.input_range(tile));
         let mut poly = vec![0; self.stride()];
-        for (j, row) in self.samples(chunk).enumerate() {
-            let images = x.row(row).chunks_exact(geometry.pixels());
-            let mine = images.skip(self.input_range(tile).start);
-            for (c, image) in mine.take(self.input_range(tile).len()).enumerate() {
-                let start = c * self.block() + j * geometry.space();
-                for (pixel, &v) in image.iter().enumerate() {
-                    poly[start + geometry.pixel(pixel)] = i64::from(v);
+        for line in self.lines(chunk, Plane::Pixels) {
+            for (c, channel) in channels.clone().enumerate() {
+                let start = channel * pixels + line.first;
+                let values = &x.row(line.sample)[start..start + line.length];
+                let at = c * self.block + line.place;
+                for (out, &v) in poly[at..at + line.length].iter_mut().zip(values) {
+                    *out = i64::from(v);
                 }
             }
         }
@@ -272,15 +404,16 @@ impl Layout {
     /// `D` of one chunk and output tile.
     #[must_use]
     pub fn pack_gradients(&self, d: &Integers, chunk: usize, tile: usize) -> Vec<i64> {
-        let geometry = &self.geometry;
-        let mut poly = vec![0; self.stride() * self.tiling.outputs_per_tile];
-        for (j, row) in self.samples(chunk).enumerate() {
-            let images = d.row(row).chunks_exact(geometry.positions());
-            let mine = images.skip(self.output_range(tile).start);
-            for (m, image) in mine.take(self.output_range(tile).len()).enumerate() {
-                let end = m * self.stride() + self.last() - j * geometry.space();
-                for (position, &v) in image.iter().enumerate() {
-                    poly[end - geometry.position(position)] = i64::from(v);
+        let (positions, channels) = (self.geometry.positions(), self.output_range(tile));
+        let step = self.step(Plane::Positions);
+        let mut poly = vec![0; self.stride() * self.tiling.outputs_per_tile()];
+        for line in self.lines(chunk, Plane::Positions) {
+            for (m, channel) in channels.clone().enumerate() {
+                let start = channel * positions + line.first;
+                let values = &d.row(line.sample)[start..start + line.length];
+                let end = m * self.stride() + self.end - line.place;
+                for (at, &v) in values.iter().enumerate() {
+                    poly[end - at * step] = i64::from(v);
                 }
             }
         }
@@ -290,18 +423,18 @@ impl Layout {
     /// `Kf` of one pair of tiles; `weights` is row-major `[out][in][tap]`.
     #[must_use]
     pub fn forward_weights(&self, weights: &[i32], output: usize, input: usize) -> Vec<i64> {
-        let n_c = self.tiling.inputs_per_tile;
+        let n_c = self.tiling.inputs_per_tile();
         self.place(weights, output, input, |m, c| {
-            m * self.stride() + (n_c - 1 - c) * self.block()
+            m * self.stride() + (n_c - 1 - c) * self.block
         })
     }
 
     /// `Kb` of one pair of tiles.
     #[must_use]
     pub fn backward_weights(&self, weights: &[i32], output: usize, input: usize) -> Vec<i64> {
-        let m_c = self.tiling.outputs_per_tile;
+        let m_c = self.tiling.outputs_per_tile();
         self.place(weights, output, input, |m, c| {
-            (m_c - 1 - m) * self.stride() + c * self.block()
+            (m_c - 1 - m) * self.stride() + c * self.block
         })
     }
 
@@ -335,12 +468,10 @@ impl Layout {
     /// positions.
     #[must_use]
     pub fn forward_positions(&self, output: usize, chunk: usize) -> Vec<usize> {
-        let geometry = &self.geometry;
-        let first = (self.tiling.inputs_per_tile - 1) * self.block() + geometry.longest()
-            - geometry.offset();
-        let outputs = self.output_range(output).len();
-        self.in_images(outputs, chunk, geometry.positions(), |m, j, position| {
-            first + m * self.stride() + j * geometry.space() + geometry.position(position)
+        let first = (self.tiling.inputs_per_tile() - 1) * self.block;
+        let channels = self.output_range(output).len();
+        self.in_lines(channels, chunk, Plane::Positions, |m, place| {
+            first + m * self.stride() + place
         })
     }
 
@@ -348,29 +479,28 @@ impl Layout {
     /// pixels.
     #[must_use]
     pub fn backward_positions(&self, input: usize, chunk: usize) -> Vec<usize> {
-        let geometry = &self.geometry;
-        let first =
-            (self.tiling.outputs_per_tile - 1) * self.stride() + self.last() + geometry.longest()
-                - geometry.offset();
-        let inputs = self.input_range(input).len();
-        self.in_images(inputs, chunk, geometry.pixels(), |c, j, pixel| {
-            first + c * self.block() - j * geometry.space() - geometry.pixel(pixel)
+        let first = (self.tiling.outputs_per_tile() - 1) * self.stride() + self.end;
+        let channels = self.input_range(input).len();
+        self.in_lines(channels, chunk, Plane::Pixels, |c, place| {
+            first + c * self.block - place
         })
     }
 
-    /// One coefficient for every channel, sample of the chunk and place of an image.
-    fn in_images(
+    /// One coefficient for every channel and everything that lies in the chunk.
+    fn in_lines(
         &self,
         channels: usize,
         chunk: usize,
-        places: usize,
-        at: impl Fn(usize, usize, usize) -> usize,
+        plane: Plane,
+        at: impl Fn(usize, usize) -> usize,
     ) -> Vec<usize> {
-        let samples = self.samples(chunk).len();
-        let mut positions = Vec::with_capacity(channels * samples * places);
+        let (lines, step) = (self.lines(chunk, plane), self.step(plane));
+        let each: usize = lines.iter().map(|line| line.length).sum();
+        let mut positions = Vec::with_capacity(channels * each);
         for channel in 0..channels {
-            for j in 0..samples {
-                positions.extend((0..places).map(|place| at(channel, j, place)));
+            for line in &lines {
+                let places = (0..line.length).map(|i| line.place + i * step);
+                positions.extend(places.map(|place| at(channel, place)));
             }
         }
         positions
@@ -380,7 +510,7 @@ impl Layout {
     #[must_use]
     pub fn gradient_positions(&self, output: usize, input: usize) -> Vec<usize> {
         let geometry = &self.geometry;
-        let first = self.last() - geometry.offset();
+        let first = self.end - geometry.longest();
         let (outputs, inputs) = (
             self.output_range(output).len(),
             self.input_range(input).len(),
@@ -388,38 +518,42 @@ impl Layout {
         (0..outputs)
             .flat_map(|m| (0..inputs).map(move |c| (m, c)))
             .flat_map(|(m, c)| (0..geometry.taps()).map(move |tap| (m, c, tap)))
-            .map(|(m, c, tap)| first + m * self.stride() + c * self.block() + geometry.lag(tap))
+            .map(|(m, c, tap)| first + m * self.stride() + c * self.block + geometry.lag(tap))
             .collect()
     }
 
-    /// Writes forward results of one tile and chunk into the batch.
+    /// Adds forward results of one tile and chunk to the batch, which began at zero: in a stream
+    /// two chunks and more have a part in one output. Modulo 2^32, for masks.
     pub fn place_forward(&self, y: &mut Integers, values: &[i64], output: usize, chunk: usize) {
         let (channels, places) = (self.output_range(output), self.geometry.positions());
-        self.place_images(y, values, channels, chunk, places);
+        self.place_lines(y, values, channels, (chunk, Plane::Positions), places);
     }
 
-    /// Writes backward results of one tile and chunk into the batch.
+    /// Adds backward results of one tile and chunk to the batch, which began at zero.
     pub fn place_backward(&self, dx: &mut Integers, values: &[i64], input: usize, chunk: usize) {
         let (channels, places) = (self.input_range(input), self.geometry.pixels());
-        self.place_images(dx, values, channels, chunk, places);
+        self.place_lines(dx, values, channels, (chunk, Plane::Pixels), places);
     }
 
-    fn place_images(
+    fn place_lines(
         &self,
         batch: &mut Integers,
         values: &[i64],
         channels: Range<usize>,
-        chunk: usize,
+        (chunk, plane): (usize, Plane),
         places: usize,
     ) {
-        let mut images = values.chunks_exact(places);
+        let lines = self.lines(chunk, plane);
+        let mut values = values;
         for channel in channels {
-            for (row, image) in self.samples(chunk).zip(&mut images) {
-                let start = channel * places;
-                let out = &mut batch.row_mut(row)[start..start + places];
-                for (out, &v) in out.iter_mut().zip(image) {
-                    *out = saturate(v);
+            for line in &lines {
+                let start = channel * places + line.first;
+                let out = &mut batch.row_mut(line.sample)[start..start + line.length];
+                let (mine, rest) = values.split_at(line.length.min(values.len()));
+                for (out, &v) in out.iter_mut().zip(mine) {
+                    *out = out.wrapping_add(saturate(v));
                 }
+                values = rest;
             }
         }
     }
@@ -437,25 +571,31 @@ impl Layout {
     /// Entries of the layer's inputs that one polynomial carries for one sample.
     #[must_use]
     pub const fn inputs_in_tile(&self) -> usize {
-        self.tiling.inputs_per_tile * self.geometry.pixels()
+        self.tiling.inputs_per_tile() * self.geometry.pixels()
     }
 
-    /// Entries of the layer's output gradients that one polynomial carries for one sample.
+    /// Entries of the layer's output gradients that one output tile carries in all its chunks, or
+    /// a bound: in a stream, up to `L` of a channel and chunk stand in an earlier one as well.
     #[must_use]
-    pub const fn outputs_in_tile(&self) -> usize {
-        self.tiling.outputs_per_tile * self.geometry.positions()
+    pub const fn outputs_in_chunks(&self) -> usize {
+        let halos = match self.tiling {
+            Tiling::Whole { .. } => 0,
+            Tiling::Stream { .. } => self.chunks() * self.geometry.longest(),
+        };
+        let entries = self.capacity * self.geometry.positions() + halos;
+        self.tiling.outputs_per_tile() * entries
     }
 
     /// Weights that meet in one forward result polynomial, over all input tiles.
     #[must_use]
     pub const fn forward_weight_count(&self) -> usize {
-        self.geometry.inputs * self.tiling.outputs_per_tile * self.geometry.taps()
+        self.geometry.inputs * self.tiling.outputs_per_tile() * self.geometry.taps()
     }
 
     /// Weights that meet in one backward result polynomial, over all output tiles.
     #[must_use]
     pub const fn backward_weight_count(&self) -> usize {
-        self.geometry.outputs * self.tiling.inputs_per_tile * self.geometry.taps()
+        self.geometry.outputs * self.tiling.inputs_per_tile() * self.geometry.taps()
     }
 }
 

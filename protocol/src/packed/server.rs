@@ -77,6 +77,13 @@ impl Prepared {
             let forward = (0..layers).map(|layer| (layer, true));
             let backward = (1..layers).rev().map(|layer| (layer, false));
             for (layer, forward) in forward.chain(backward) {
+                let upload = match forward {
+                    true => Upload::Activation,
+                    false => Upload::OutputGradient,
+                };
+                if weights.plan.is_local(upload, layer) {
+                    continue;
+                }
                 let made = if forward {
                     weights.forward(layer)
                 } else {
@@ -393,6 +400,10 @@ impl StepWork {
             }
         };
         lay_out(&mut panel, held, |at| (at % tiles, first + at / tiles))?;
+        if self.plan.is_local(upload, at) {
+            self.inputs[at] = Some(panel);
+            return Ok(Vec::new());
+        }
         let weights = match upload {
             Upload::Activation => self.weights.forward(at)?,
             _ => self.weights.backward(at)?,

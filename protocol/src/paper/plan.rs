@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sphinx_he::ckks::Scale;
 use sphinx_he::rlwe::{Parameters, ParametersLiteral, Security};
-use sphinx_nn::network::Network;
+use sphinx_nn::network::{LinearShape, Network};
 
 use super::exactness;
 use super::products::{BANK, Products};
@@ -219,6 +219,16 @@ impl PaperPlan {
     pub fn rows(&self, block: usize) -> std::ops::Range<usize> {
         let start = block * self.slots();
         start.min(self.capacity())..(start + self.slots()).min(self.capacity())
+    }
+
+    /// Uploads that the server expands in one step. It holds few at a time, so those that several tiles of
+    /// products need are expanded for each.
+    #[must_use]
+    pub fn expansions(&self) -> u64 {
+        let layers = self.network().linears().iter().enumerate();
+        let of_layer =
+            |(at, shape): (usize, &LinearShape)| Products::new(*shape).expansions(at == 0);
+        self.blocks() as u64 * layers.map(of_layer).sum::<u64>()
     }
 
     /// The scale of layer inputs and of `[b]`.

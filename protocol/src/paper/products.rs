@@ -237,6 +237,17 @@ impl Products {
         tiles
     }
 
+    /// Uploads that the server expands for one layer in one step and one block of samples: those of a tile
+    /// once for every tile that needs them.
+    pub(crate) fn expansions(&self, first: bool) -> u64 {
+        let phases = [Phase::Forward, Phase::Gradient, Phase::Backward];
+        let phases = phases.iter().take(if first { 2 } else { 3 });
+        phases
+            .flat_map(|&phase| Self::tiles(&self.units(phase), BANK))
+            .map(|tile| (tile.inputs.len() + tile.outputs.len()) as u64)
+            .sum()
+    }
+
     /// The operations of one layer in one step, for one block of samples.
     pub(crate) fn counts(&self, first: bool) -> StepCounts {
         let sum = |phase: Phase, terms: &dyn Fn(u32) -> usize| -> u64 {

@@ -136,7 +136,7 @@ impl Store {
                 .par_iter()
                 .map(|sealed| Ok(sealed.open_slots(&self.parameters)?.expand()))
                 .collect::<Result<Vec<Ciphertext>, Error>>()?;
-            expanded.iter().try_for_each(|c| bank.check(c))?;
+            expanded.iter().try_for_each(|c| bank.admit(c))?;
             let mut parts: Vec<_> = bank.parts_mut().collect();
             parts
                 .par_iter_mut()

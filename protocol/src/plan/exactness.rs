@@ -50,6 +50,17 @@ pub enum Phase {
     TightBackward,
 }
 
+impl Phase {
+    /// The product, in whichever form it travels.
+    pub(super) const fn loose(self) -> Self {
+        match self {
+            Self::TightForward => Self::Forward,
+            Self::TightBackward => Self::Backward,
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -133,7 +144,11 @@ pub(super) fn analyse(plan: &Checked, inexact: bool) -> Result<Analysis, Error> 
         products.extend(tight_backward.map(|(_, margin)| (Phase::TightBackward, margin)));
 
         let backward_phase = [Phase::Backward, Phase::TightBackward];
-        let used = |phase: &Phase| layer > 0 || !backward_phase.contains(phase);
+        let local = |phase: Phase| {
+            let mut local = plan.literal.local.iter();
+            local.any(|kept| kept.layer == layer && kept.phase == phase.loose())
+        };
+        let used = |phase: &Phase| (layer > 0 || !backward_phase.contains(phase)) && !local(*phase);
         rows.extend(
             products
                 .iter()
@@ -283,8 +298,8 @@ impl Analyst<'_> {
         let format = &grid.formats()[layer];
         let (fan_in, fan_out) = grid.network().linears()[layer].fans();
         let (fan, limit, results) = match phase {
-            Phase::TightForward => (fan_in, format.x_limit, tiling.outputs_per_tile),
-            _ => (fan_out, format.d_limit, tiling.inputs_per_tile),
+            Phase::TightForward => (fan_in, format.x_limit, tiling.outputs_per_tile()),
+            _ => (fan_out, format.d_limit, tiling.inputs_per_tile()),
         };
         let root = (fan as f64).sqrt();
         let length = longest(format).min(root * f64::from(format.w_limit));
@@ -299,12 +314,13 @@ impl Analyst<'_> {
         let clip = plan.literal.grid.clip_bound as f64;
         let x = f64::from(format.x_limit);
         // Row by row d saturates. That of a dense layer is at most clip / 2^x_shift long, because
-        // the bias counts as an input of one; in a convolution positions may cancel.
-        let saturated = layout.outputs_in_tile() as f64 * f64::from(format.g_limit).powi(2);
+        // the bias counts as an input of one; in a convolution positions may cancel. In a stream
+        // some entries stand in several chunks.
+        let saturated = layout.outputs_in_chunks() as f64 * f64::from(format.g_limit).powi(2);
         let (d_norm, entry) = match plan.grid.network().linears()[layer].kind {
             LinearKind::Dense => {
                 let d = clip * (-f64::from(format.x_shift)).exp2();
-                (saturated.min(d * d), clip.min(x * d))
+                (saturated.min(rows * d * d), clip.min(x * d))
             }
             LinearKind::Conv(_) => (saturated, clip),
         };
@@ -316,7 +332,7 @@ impl Analyst<'_> {
                 1 << scales.x,
                 1 << scales.d,
                 x_norm,
-                rows * d_norm,
+                d_norm,
                 layout.chunks() as f64,
                 rows * entry,
                 1,

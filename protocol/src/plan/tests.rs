@@ -78,12 +78,22 @@ fn every_refusal_names_its_reason() {
     assert!(refusal(|l| l.mask_bits = 32).contains("mask bits"));
     assert!(refusal(|l| l.mask_bits = 18).contains("more mask bits"));
     assert!(refusal(|l| l.tilings.truncate(1)).contains("tilings"));
-    assert!(refusal(|l| l.tilings[0].samples_per_chunk = 1 << 13).contains("does not fit"));
+    let wide = Tiling::Whole {
+        inputs_per_tile: 1,
+        outputs_per_tile: 1,
+        samples_per_chunk: 1 << 13,
+    };
+    assert!(refusal(|l| l.tilings[0] = wide).contains("does not fit"));
+    let stream = Tiling::Stream {
+        inputs_per_tile: 1 << 7,
+        outputs_per_tile: 1 << 6,
+    };
+    assert!(refusal(|l| l.tilings[0] = stream).contains("does not fit"));
     assert!(refusal(|l| l.grid.clip_bound = 1 << 36).contains("would not decode exactly"));
     assert!(refusal(|l| l.grid.gradient_shift = 60).contains("fraction bits"));
     assert!(refusal(|l| l.grid.gradient_shift = 3).contains("at least 7"));
     // One sample in one tile of one input and one output: far too much to hold.
-    let tiny = Tiling {
+    let tiny = Tiling::Whole {
         inputs_per_tile: 1,
         outputs_per_tile: 1,
         samples_per_chunk: 1,
@@ -125,16 +135,22 @@ fn conv(kernel: usize, padding: usize) -> LayerSpec {
 /// Sound networks that have no layout are refused by both ways to a plan.
 #[test]
 fn layers_without_a_layout_are_refused_by_number() {
-    let image = |side| ImageShape {
+    let image = |height, width| ImageShape {
         channels: 1,
-        height: side,
-        width: side,
+        height,
+        width,
     };
     let ends = [LayerSpec::Tanh, LayerSpec::Dense { outputs: 3 }];
-    let with = |side, first| convolutional(image(side), [vec![first], ends.to_vec()].concat());
-    let wide = PlanLiteral::design(&with(4, conv(3, 2))).unwrap_err();
+    let with = |(height, width), first| {
+        let layers = [vec![first], ends.to_vec()].concat();
+        convolutional(image(height, width), layers)
+    };
+    let wide = PlanLiteral::design(&with((4, 4), conv(3, 2))).unwrap_err();
     assert!(matches!(wide, Error::WidePadding { layer: 0 }));
-    let large = PlanLiteral::design(&with(70, conv(3, 1))).unwrap_err();
+    // An image may be larger than a polynomial, the rows that a kernel reaches over may not.
+    let cut = PlanLiteral::design(&with((70, 70), conv(3, 1))).unwrap();
+    assert!(Plan::new(&cut, &Limits::default()).is_ok());
+    let large = PlanLiteral::design(&with((3, 2047), conv(3, 1))).unwrap_err();
     assert!(matches!(
         large,
         Error::NoLayout {
@@ -142,7 +158,7 @@ fn layers_without_a_layout_are_refused_by_number() {
             degree: 4096
         }
     ));
-    let fine = PlanLiteral::design(&with(4, conv(3, 1))).unwrap();
+    let fine = PlanLiteral::design(&with((4, 4), conv(3, 1))).unwrap();
     assert!(Plan::new(&fine, &Limits::default()).is_ok());
     let mut literal = fine;
     literal.grid.architecture.layers[0] = conv(3, 2);

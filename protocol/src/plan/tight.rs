@@ -197,7 +197,7 @@ mod tests {
         fn polynomials_of_short_weights_are_short(
             (shape, weights) in weighted(), n in 1_usize..4, m in 1_usize..4,
         ) {
-            let tiling = Tiling { inputs_per_tile: n, outputs_per_tile: m, samples_per_chunk: 1 };
+            let tiling = Tiling::Whole { inputs_per_tile: n, outputs_per_tile: m, samples_per_chunk: 1 };
             let layout = Layout::new(1 << 10, &shape, 1, tiling).unwrap();
             let (inputs, outputs, _) = channels(&shape);
             let longest_line = |column, lines: usize| (0..lines)

@@ -26,7 +26,7 @@ pub(super) fn bank(all: &[Ciphertext]) -> Result<Bank, Error> {
     let first = all.first().ok_or_else(|| missing(0))?;
     let mut bank = Bank::new(first.parameters(), first.level(), first.scale(), all.len())?;
     all.iter()
-        .try_for_each(|ciphertext| bank.check(ciphertext))?;
+        .try_for_each(|ciphertext| bank.admit(ciphertext))?;
     let mut parts: Vec<_> = bank.parts_mut().collect();
     parts.par_iter_mut().for_each(|part| part.put(0, all));
     drop(parts);

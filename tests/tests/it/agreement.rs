@@ -49,7 +49,7 @@ prop_compose! {
         let mut literal = PlanLiteral::design_with(&choices, toy_parameters(7)).unwrap();
         // Any layout that fits is right, not only the cheapest.
         for (layer, (n_w, m_w, b0)) in tiles.into_iter().enumerate() {
-            let tiling = Tiling { inputs_per_tile: n_w, outputs_per_tile: m_w, samples_per_chunk: b0 };
+            let tiling = Tiling::Whole { inputs_per_tile: n_w, outputs_per_tile: m_w, samples_per_chunk: b0 };
             if Layout::new(128, &LinearShape::dense(1, 1), 1, tiling).is_some() {
                 literal.tilings[layer] = tiling;
             }
@@ -114,8 +114,37 @@ fn convolutional() -> impl Strategy<Value = Architecture> {
         )
 }
 
+/// A plan whose layers are streams of `n` by `m` channels, or of fewer where those do not fit.
+fn streamed(choices: &PlanChoices, n: usize, m: usize) -> Plan {
+    let mut literal = PlanLiteral::design_with(choices, toy_parameters(7)).unwrap();
+    let network = Network::new(&choices.architecture).unwrap();
+    for (layer, shape) in network.linears().iter().enumerate() {
+        let streams = [(n, m), (n, 1), (1, 1)].map(|(n, m)| Tiling::Stream {
+            inputs_per_tile: n,
+            outputs_per_tile: m,
+        });
+        let fits = |tiling: &&Tiling| Layout::new(128, shape, choices.capacity, **tiling).is_some();
+        let stream = *streams.iter().find(fits).unwrap();
+        literal.tilings[layer] = stream;
+        literal.ticket_tilings[layer] = stream;
+    }
+    Plan::new(&literal, &Limits::default()).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn encrypted_streams_equal_integer_grid_clear(
+        architecture in convolutional(),
+        capacity in 8_usize..24,
+        channels in (1_usize..4, 1_usize..4),
+        seed in 0_u64..1000,
+        noisy in any::<bool>(),
+    ) {
+        let plan = streamed(&choices(architecture, capacity), channels.0, channels.1);
+        check_agreement(&plan, seed, 2, noisy.then_some(1.0));
+    }
 
     #[test]
     fn encrypted_convolutions_equal_integer_grid_clear(

@@ -6,19 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use sphinx_nn::network::LayerSpec;
+use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
 use sphinx_nn::tensor::Tensor;
 use sphinx_protocol::Error;
 use sphinx_protocol::grid::{Engine, Frozen};
 use sphinx_protocol::link::Link;
 use sphinx_protocol::message::{ModelId, Refusal, TicketId};
 use sphinx_protocol::model::FrozenReplica;
+use sphinx_protocol::packed::layout::Tiling;
 use sphinx_protocol::party::Hub;
-use sphinx_protocol::plan::{Plan, PlanChoices};
+use sphinx_protocol::plan::{Limits, Plan, PlanChoices, PlanLiteral};
 use sphinx_protocol::shared::{ModelFeed, Requester};
 use sphinx_protocol::view::{Seen, View};
 use sphinx_tests::fixture::{
-    architecture, choices, hub, packed, random_data, serve_in_process, toy_plan, train,
+    architecture, choices, hub, packed, random_data, serve_in_process, toy_parameters, toy_plan,
+    train,
 };
 
 fn plan(tickets: usize) -> Plan {
@@ -51,13 +53,53 @@ fn row(data: &Tensor, i: usize) -> Tensor {
     data.gather(&[i as u32], 1)
 }
 
+/// A convolution whose masks travel in a stream, so that several chunks have a part in one output
+/// modulo `2^mask_bits`.
+fn streamed(tickets: usize, mask_bits: u32) -> Plan {
+    let architecture = Architecture {
+        name: "stream".into(),
+        input: ImageShape {
+            channels: 1,
+            height: 3,
+            width: 3,
+        },
+        layers: vec![
+            LayerSpec::Conv {
+                channels: 2,
+                kernel: 3,
+                stride: 1,
+                padding: 1,
+            },
+            LayerSpec::Tanh,
+            LayerSpec::Dense { outputs: 4 },
+        ],
+    };
+    let choices = PlanChoices {
+        tickets,
+        ..choices(architecture, 16)
+    };
+    let mut literal = PlanLiteral::design_with(&choices, toy_parameters(7)).unwrap();
+    literal.mask_bits = mask_bits;
+    literal.ticket_tilings[0] = Tiling::Stream {
+        inputs_per_tile: 1,
+        outputs_per_tile: 8,
+    };
+    Plan::new(&literal, &Limits::default()).unwrap()
+}
+
 #[test]
 fn answers_equal_the_clear_model_exactly() {
-    let (plan, hub) = (plan(5), hub());
+    answers_are_exact(&plan(5));
+    answers_are_exact(&streamed(5, 30));
+    answers_are_exact(&streamed(5, 31));
+}
+
+fn answers_are_exact(plan: &Plan) {
+    let hub = hub();
     let data = random_data(12, 9, 4, 2);
     let engine = train(
-        packed(&plan, &hub, None).unwrap(),
-        &plan,
+        packed(plan, &hub, None).unwrap(),
+        plan,
         &data,
         2,
         Some(1.0),
@@ -65,16 +107,13 @@ fn answers_equal_the_clear_model_exactly() {
     )
     .unwrap();
     let model = engine.freeze();
-    let mut requester = requester(&plan, &hub, &ModelFeed::new(Arc::clone(&model)));
+    let mut requester = requester(plan, &hub, &ModelFeed::new(Arc::clone(&model)));
     for i in 0..10 {
         if requester.tickets() == 0 {
             requester.prepare().unwrap();
         }
         let x = row(&data.images, i);
-        assert_eq!(
-            requester.infer(&x).unwrap(),
-            in_the_clear(&plan, &model, &x)
-        );
+        assert_eq!(requester.infer(&x).unwrap(), in_the_clear(plan, &model, &x));
     }
 }
 

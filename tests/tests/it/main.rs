@@ -8,6 +8,7 @@
 )]
 
 mod agreement;
+mod audit;
 mod exactness;
 mod grid;
 mod hostile;

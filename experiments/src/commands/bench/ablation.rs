@@ -1,39 +1,55 @@
 //! `sphinx bench --ablation`: what each optimisation of the published protocol saves.
 //!
-//! Four optimisations are taken away one by one. The price of one ciphertext with and without each is measured at
-//! the parameters of the engine `paper` (relinearisation at those of `pure-he`, the smallest set of ours that
-//! has a special prime); the number of ciphertexts in a step of `minionn-mnist` is that of the formula which the
-//! tests check. Seconds and bytes of a step are products of the two: **computed**, on one thread.
+//! Each is taken away by itself. The price of one ciphertext with and without it is measured at the parameters of
+//! the engine `paper` (relinearisation at those of `pure-he`, the smallest set of ours that has a special
+//! prime); the number of ciphertexts in a step of `minionn-mnist` is that of the formula which the
+//! tests check. Seconds and bytes of a step are products of the two: **computed**, on one thread. Beside them
+//! stands the client that trains alone, measured.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde::Serialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use sphinx_he::ckks::{
-    Ciphertext, Decryptor, Encoder, Encryptor, Evaluator, Level, Plaintext, Scale,
+    Bank, Ciphertext, Decryptor, Encoder, Encryptor, Evaluator, Level, Plaintext, Scale,
     SeededCiphertext, SeededZero,
 };
-use sphinx_he::rlwe::{KeyGenerator, Parameters, SecretKey, Workspace};
+use sphinx_he::rlwe::{KeyGenerator, Parameters, RelinearizationKey, SecretKey, Workspace};
 use sphinx_nn::network::{LinearShape, Network};
-use sphinx_nn::{ImageShape, architectures};
 use sphinx_protocol::{paper, pure_he};
 
 use super::median;
+use crate::config::{Config, Engine, load_for};
 use crate::environment;
+use crate::job::Job;
+use crate::netsim::PROFILES;
 use crate::output::Output;
 use crate::table::{Table, bytes, seconds};
+use crate::usage::OrUsage;
+use crate::work_ratio::Opponent;
 
 /// Repetitions of each operation.
 const TIMES: usize = 200;
 /// log2 of the scales of the engine `paper`.
 const SCALE: u8 = 30;
 
+/// Terms of a sum whose price is measured.
+const TERMS: usize = 64;
+/// Mean batch.
+const BATCH: u64 = 500;
+/// The network whose ciphertexts are counted.
+const NETWORK: &str = "minionn-mnist";
+
 /// One optimisation: what a step costs with it and without it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Line {
-    optimisation: &'static str,
-    without: &'static str,
+    optimisation: String,
+    without: String,
     /// Ciphertexts concerned in one step.
     ciphertexts: u64,
     /// Microseconds of each, with and without.
@@ -44,34 +60,77 @@ struct Line {
     bytes: [u64; 2],
 }
 
-pub(super) fn run(out: Output) -> Result<()> {
-    out.remark("measuring single operations; about ten seconds");
-    let input = ImageShape {
-        channels: 1,
-        height: 28,
-        width: 28,
+/// All of them.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ablation {
+    machine: String,
+    network: String,
+    computed_from: String,
+    /// Wall and CPU seconds of a step of the client that trains alone.
+    alone_seconds: f64,
+    alone_cpu_s: f64,
+    ablation: Vec<Line>,
+}
+
+pub(super) fn run(out: Output, from: Option<&Path>) -> Result<()> {
+    let all = match from {
+        Some(path) => {
+            let context = || format!("reading {}", path.display());
+            let text = fs::read_to_string(path).or_usage(context())?;
+            serde_json::from_str(&text).or_usage(context())?
+        }
+        None => {
+            out.remark("measuring single operations; about twenty seconds");
+            measure()?
+        }
     };
-    let architecture = architectures::by_name("minionn-mnist", input, 10);
-    let network = Network::new(&architecture.context("the paper's network")?)?;
-    let world = World::new()?;
-    let lines = [
-        world.zeros(&network)?,
-        world.downloads(&network)?,
-        world.forward_cache(&network)?,
-        switching(&network)?,
-    ];
-    out.say(table(&lines));
-    out.say(
-        "one operation is measured, its number in a step of minionn-mnist is by formula, the step is computed \
-         from both, on one thread; with -> without",
-    );
-    out.object(&json!({
-        "machine": environment::capture().machine(),
-        "network": "minionn-mnist",
-        "computed_from": "one operation measured, counts by formula, one thread",
-        "ablation": lines,
-    }));
+    out.say(table(&all.ablation));
+    out.say(format_args!(
+        "one operation is measured, its number in a step of {} at batch {BATCH} is by formula, the step is computed from \
+         both,\non one thread; with -> without. LAN and WAN add the bytes of the line alone.\n\
+         The client that trains alone: {} a step, {} of CPU.",
+        all.network,
+        seconds(all.alone_seconds),
+        seconds(all.alone_cpu_s),
+    ));
+    out.object(&serde_json::to_value(&all)?);
     Ok(())
+}
+
+fn measure() -> Result<Ablation> {
+    let config = Config {
+        engine: Engine::Paper,
+        model: NETWORK.to_owned(),
+        train_size: 6000,
+        test_size: 10,
+        batch: BATCH as f64,
+        steps: 8,
+        clip: Some(0.1),
+        clip_samples: true,
+        seed: Some(1),
+        ..Config::default()
+    };
+    let split = load_for(&config, None)?;
+    let job = Job::new(config, Arc::clone(&split))?;
+    let alone = Opponent::measure(&job)?;
+    let (world, network) = (World::new()?, &job.network);
+    Ok(Ablation {
+        machine: environment::capture().machine(),
+        network: NETWORK.to_owned(),
+        computed_from: "one operation measured, counts by formula, one thread".to_owned(),
+        alone_seconds: alone.seconds,
+        alone_cpu_s: alone.cpu_s,
+        ablation: vec![
+            world.slots(network)?,
+            world.open_weights(network)?,
+            world.small_ring(network)?,
+            world.zeros(network)?,
+            world.downloads(network)?,
+            world.forward_cache(network)?,
+            switching(network)?,
+        ],
+    })
 }
 
 /// Ciphertexts of a step: uploads of inputs and output gradients, plain results, gradients.
@@ -81,6 +140,7 @@ struct Sizes {
     forward: u64,
     gradients: u64,
     products: u64,
+    plain_products: u64,
 }
 
 fn sizes(network: &Network) -> Sizes {
@@ -88,13 +148,17 @@ fn sizes(network: &Network) -> Sizes {
     let sum = |part: fn(&LinearShape) -> usize| linears.iter().map(part).sum::<usize>() as u64;
     let (inputs, outputs) = (sum(|s| s.inputs), sum(|s| s.outputs));
     let back = inputs - linears.first().map_or(0, |s| s.inputs) as u64;
+    let products = sum(|s| s.outputs * s.fans().0);
+    let first = linears.first().map_or(0, |s| s.outputs * s.fans().0) as u64;
     Sizes {
         uploads: inputs + outputs,
         plain: outputs + back,
         forward: outputs,
         gradients: sum(LinearShape::weights),
         // no padding in this network: every output looks at its whole fan-in
-        products: sum(|s| s.outputs * s.fans().0),
+        products,
+        // forward, and backward but for the first layer
+        plain_products: 2 * products - first,
     }
 }
 
@@ -114,8 +178,8 @@ fn one_line(
     bytes: [u64; 2],
 ) -> Line {
     Line {
-        optimisation,
-        without,
+        optimisation: optimisation.to_owned(),
+        without: without.to_owned(),
         ciphertexts,
         microseconds: each.map(|s| s * 1e6),
         seconds: each.map(|s| s * ciphertexts as f64),
@@ -141,6 +205,67 @@ impl World {
             plain,
             fresh,
         })
+    }
+
+    /// Encrypting for the wire, on the spot.
+    fn encryption(&self) -> Result<f64> {
+        let mut rng = StdRng::from_rng(&mut rand::rng());
+        median(TIMES, || {
+            SeededCiphertext::encrypt(&self.plain, &self.secret, &mut rng)?;
+            Ok(())
+        })
+    }
+
+    /// A feature of all samples in one ciphertext, or of one sample.
+    fn slots(&self, network: &Network) -> Result<Line> {
+        let (each, uploads) = (self.encryption()?, sizes(network).uploads);
+        let bytes = uploads * SeededCiphertext::wire_size(&self.parameters, 1) as u64;
+        let names = ("a batch in the slots", "one image to a ciphertext");
+        let each = [each, each * BATCH as f64];
+        Ok(one_line(names, uploads, each, [bytes, bytes * BATCH]))
+    }
+
+    /// Weights as integers, or encrypted: products of two ciphertexts, relinearised and rescaled once a
+    /// sum.
+    fn open_weights(&self, network: &Network) -> Result<Line> {
+        let mut bank = Bank::new(&self.parameters, Level(1), self.fresh.scale(), TERMS)?;
+        (0..TERMS).try_for_each(|at| bank.put(at, &self.fresh))?;
+        let list: Vec<(u32, i64)> = (0..TERMS as u32).map(|at| (at, 77)).collect();
+        let with = median(TIMES, || {
+            bank.weighted_sums(&[&list])?;
+            Ok(())
+        })?;
+        let encrypted = Encrypted::new(Level(3))?;
+        let without = encrypted.sum()?;
+        let each = [with, without].map(|sum| sum / TERMS as f64);
+        let names = (
+            "weights in the clear",
+            "encrypted, switched once a sum of 64",
+        );
+        let Sizes {
+            plain,
+            plain_products,
+            ..
+        } = sizes(network);
+        let size = |p: &Parameters| plain * Ciphertext::wire_size(p, 0, 1) as u64;
+        let bytes = [size(&self.parameters), size(&encrypted.parameters)];
+        Ok(one_line(names, plain_products, each, bytes))
+    }
+
+    /// An upload in the ring that depth one needs, or in that of `pure-he`.
+    fn small_ring(&self, network: &Network) -> Result<Line> {
+        let with = self.encryption()?;
+        let encrypted = Encrypted::new(Level(3))?;
+        let mut rng = StdRng::from_rng(&mut rand::rng());
+        let without = median(TIMES, || {
+            SeededCiphertext::encrypt(&encrypted.plain, &encrypted.secret, &mut rng)?;
+            Ok(())
+        })?;
+        let uploads = sizes(network).uploads;
+        let size = |p: &Parameters, level| uploads * SeededCiphertext::wire_size(p, level) as u64;
+        let bytes = [size(&self.parameters, 1), size(&encrypted.parameters, 3)];
+        let names = ("N = 4096 and depth one", "N = 8192 and depth three");
+        Ok(one_line(names, uploads, [with, without], bytes))
     }
 
     /// Adding a plaintext to a prepared zero, or encrypting on the spot.
@@ -212,24 +337,72 @@ impl World {
     }
 }
 
+/// One key at the parameters of the engine `pure-he`.
+struct Encrypted {
+    parameters: Parameters,
+    secret: SecretKey,
+    plain: Plaintext,
+    fresh: Ciphertext,
+    evaluator: Evaluator,
+    key: RelinearizationKey,
+}
+
+impl Encrypted {
+    fn new(level: Level) -> Result<Self> {
+        let parameters = Parameters::new(&pure_he::standard_parameters())?;
+        let mut rng = StdRng::from_rng(&mut rand::rng());
+        let secret = SecretKey::generate(&parameters, &mut rng);
+        let key = KeyGenerator::new(&secret)?.relinearization(&mut rng)?;
+        let (encoder, scale) = (Encoder::new(&parameters), Scale::power_of_two(40));
+        let plain = encoder.encode_real(&[1.0, 2.0], level, scale)?;
+        let fresh = Encryptor::with_secret(&secret).encrypt(&plain, &mut rng)?;
+        Ok(Self {
+            evaluator: Evaluator::new(&parameters),
+            parameters,
+            secret,
+            plain,
+            fresh,
+            key,
+        })
+    }
+
+    /// Seconds of a sum of [`TERMS`] products, relinearised and rescaled at its end.
+    fn sum(&self) -> Result<f64> {
+        let (level, scale) = (self.fresh.level(), self.fresh.scale());
+        let mut bank = Bank::new(&self.parameters, level, scale, TERMS)?;
+        (0..TERMS).try_for_each(|at| bank.put(at, &self.fresh))?;
+        let list: Vec<(u32, u32)> = (0..TERMS as u32).map(|at| (at, at)).collect();
+        let mut workspace = Workspace::new(&self.parameters);
+        median(TIMES, || {
+            for mut sum in bank.product_sums(&bank, &[&list])? {
+                self.evaluator
+                    .relinearize_assign(&mut sum, &self.key, &mut workspace)?;
+                self.evaluator.rescale(sum)?;
+            }
+            Ok(())
+        })
+    }
+}
+
 /// Gradients left at degree two, or every product relinearised and rescaled; at the parameters of `pure-he`,
 /// one level above the lowest.
 fn switching(network: &Network) -> Result<Line> {
-    let parameters = Parameters::new(&pure_he::standard_parameters())?;
-    let mut rng = StdRng::from_rng(&mut rand::rng());
-    let secret = SecretKey::generate(&parameters, &mut rng);
-    let key = KeyGenerator::new(&secret)?.relinearization(&mut rng)?;
-    let (encoder, scale) = (Encoder::new(&parameters), Scale::power_of_two(40));
-    let plain = encoder.encode_real(&[1.0, 2.0], Level(1), scale)?;
-    let fresh = Encryptor::with_secret(&secret).encrypt(&plain, &mut rng)?;
-    let (evaluator, mut workspace) = (Evaluator::new(&parameters), Workspace::new(&parameters));
-    let mut product = evaluator.mul(&fresh, &fresh)?;
+    let world = Encrypted::new(Level(1))?;
+    let Encrypted {
+        parameters,
+        fresh,
+        evaluator,
+        key,
+        ..
+    } = &world;
+    let mut workspace = Workspace::new(parameters);
+    let mut product = evaluator.mul(fresh, fresh)?;
     let with = median(TIMES, || {
-        Ok(evaluator.mul_into(&mut product, &fresh, &fresh)?)
+        Ok(evaluator.mul_into(&mut product, fresh, fresh)?)
     })?;
     let mut out = evaluator.empty(Level(0), 1);
     let without = median(TIMES, || {
-        evaluator.mul_relin_rescale_into(&mut out, &fresh, &fresh, &key, &mut workspace)?;
+        evaluator.mul_relin_rescale_into(&mut out, fresh, fresh, key, &mut workspace)?;
         Ok(())
     })?;
     let Sizes {
@@ -237,7 +410,7 @@ fn switching(network: &Network) -> Result<Line> {
         gradients,
         ..
     } = sizes(network);
-    let size = |degree| gradients * Ciphertext::wire_size(&parameters, 0, degree) as u64;
+    let size = |degree| gradients * Ciphertext::wire_size(parameters, 0, degree) as u64;
     let names = (
         "no relinearisation, no rescale of products",
         "both after every product",
@@ -257,9 +430,16 @@ fn table(lines: &[Line]) -> Table {
         "each",
         "a step",
         "bytes a step",
+        "LAN",
+        "WAN",
     ]);
     for line in lines {
         let pair = |values: [String; 2]| format!("{} -> {}", values[0], values[1]);
+        let over = |line: &Line, network: usize| {
+            let [with, without] = [0, 1].map(|i| (line.seconds[i], line.bytes[i]));
+            let both = [with, without].map(|(s, b)| seconds(PROFILES[network].seconds(s, b, 0)));
+            pair(both)
+        };
         table.row(
             format!("{} (or {})", line.optimisation, line.without),
             [
@@ -267,6 +447,8 @@ fn table(lines: &[Line]) -> Table {
                 pair(line.microseconds.map(|us| seconds(us * 1e-6))),
                 pair(line.seconds.map(seconds)),
                 pair(line.bytes.map(|b| bytes(b as f64))),
+                over(line, 0),
+                over(line, 1),
             ],
         );
     }

@@ -2,6 +2,7 @@
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
+use rustfft::num_complex::Complex64;
 
 use super::*;
 use crate::ckks::{Encoder, Encryptor, Evaluator, SeededCiphertext, SeededZero};
@@ -72,7 +73,8 @@ fn weighted_sums_are_the_evaluators() {
             .reduce(|a, b| evaluator.add(&a, &b).unwrap());
         let expected = expected.unwrap();
         assert_eq!(sum.polys, expected.polys);
-        assert_eq!((sum.scale, sum.form), (expected.scale, expected.form));
+        let kept = |c: &Ciphertext| (c.scale, c.form, c.slots);
+        assert_eq!(kept(sum), kept(&expected));
     }
 }
 
@@ -97,8 +99,40 @@ fn product_sums_are_the_evaluators() {
             .reduce(|a, b| evaluator.add(&a, &b).unwrap());
         let expected = expected.unwrap();
         assert_eq!(sum.polys, expected.polys);
-        assert_eq!((sum.scale, sum.form), (expected.scale, expected.form));
+        let kept = |c: &Ciphertext| (c.scale, c.form, c.slots);
+        assert_eq!(kept(sum), kept(&expected));
     }
+}
+
+/// Where slots repeat, the decoder averages over the repetitions; a result that forgot how many differ
+/// would lose that.
+#[test]
+fn results_repeat_as_many_slots_as_their_operands() {
+    let parameters = parameters();
+    let mut rng = ChaCha20Rng::seed_from_u64(5);
+    let secret = SecretKey::generate(&parameters, &mut rng);
+    let (encoder, scale) = (Encoder::new(&parameters), Scale::power_of_two(30));
+    let encryptor = Encryptor::with_secret(&secret);
+    let mut encrypt = |slots| {
+        let values = vec![Complex64::ONE; slots];
+        let plain = encoder
+            .encode_sparse(&values, slots, Level(1), scale)
+            .unwrap();
+        encryptor.encrypt(&plain, &mut rng).unwrap()
+    };
+    let (four, sixteen) = (encrypt(4), encrypt(16));
+    let bank = |ciphertext: &Ciphertext| {
+        let mut bank = Bank::new(&parameters, Level(1), scale, 1).unwrap();
+        bank.put(0, ciphertext).unwrap();
+        bank
+    };
+    let (few, more) = (bank(&four), bank(&sixteen));
+    let terms: [&[(u32, i64)]; 1] = [&[(0, 3)]];
+    assert_eq!(few.weighted_sums(&terms).unwrap()[0].slots(), 4);
+    let terms: [&[(u32, u32)]; 1] = [&[(0, 0)]];
+    assert_eq!(few.product_sums(&few, &terms).unwrap()[0].slots(), 4);
+    assert_eq!(few.product_sums(&more, &terms).unwrap()[0].slots(), 16);
+    assert_eq!(more.product_sums(&few, &terms).unwrap()[0].slots(), 16);
 }
 
 #[test]
@@ -129,7 +163,7 @@ fn what_does_not_belong_is_refused() {
     ));
     assert!(
         Bank::new(
-            bank.result(bank.scale, 1).parameters(),
+            bank.result(bank.scale, 1, 1).parameters(),
             Level(2),
             bank.scale,
             1

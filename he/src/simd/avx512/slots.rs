@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Factor, Field, MASK, load, reduce_once, splat, store, zip3};
+use super::{Field, load, reduce_once, splat, store, zip3};
 use crate::simd::scalar;
 use crate::zq::Modulus;
 
@@ -31,67 +31,6 @@ pub(in crate::simd) fn add(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
         reduce_once(_mm512_add_epi64(x, y), field.q)
     });
     scalar::add(q, out, a, b);
-}
-
-/// Reduces signed words: the magnitude as a word of 52 bits and twelve bits above it.
-struct Signed {
-    field: Field,
-    /// `2^52`.
-    word: Factor,
-    mask: __m512i,
-}
-
-impl Signed {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn new(q: &Modulus) -> Self {
-        Self {
-            field: Field::new(q),
-            word: Factor::new(q.shoup(q.reduce(1 << 52))),
-            mask: splat(MASK),
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn residue(&self, values: &[i64; 8]) -> __m512i {
-        let value = load(&values.map(|v| v as u64));
-        let magnitude = _mm512_abs_epi64(value);
-        let low = self
-            .field
-            .reduce_lazy(_mm512_and_si512(magnitude, self.mask));
-        let high = self
-            .field
-            .scale_lazy(_mm512_srli_epi64::<52>(magnitude), self.word);
-        let residue = self.field.settle(_mm512_add_epi64(low, high));
-        let negative = _mm512_movepi64_mask(value);
-        let signed = _mm512_mask_sub_epi64(residue, negative, _mm512_setzero_si512(), residue);
-        // a negative word wraps to above q unless q is added
-        _mm512_min_epu64(signed, _mm512_add_epi64(signed, self.field.q))
-    }
-}
-
-/// `out = values mod q`.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(in crate::simd) fn signed_residues(q: &Modulus, out: &mut [u64], values: &[i64]) {
-    let signed = Signed::new(q);
-    let ((out, out_rest), (values, rest)) = (out.as_chunks_mut::<8>(), values.as_chunks::<8>());
-    for (x, values) in out.iter_mut().zip(values) {
-        store(x, signed.residue(values));
-    }
-    scalar::signed_residues(q, out_rest, rest);
-}
-
-/// `a += values mod q`.
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-pub(in crate::simd) fn add_signed_assign(q: &Modulus, a: &mut [u64], values: &[i64]) {
-    let signed = Signed::new(q);
-    let ((a, a_rest), (values, rest)) = (a.as_chunks_mut::<8>(), values.as_chunks::<8>());
-    for (x, values) in a.iter_mut().zip(values) {
-        let sum = _mm512_add_epi64(load(x), signed.residue(values));
-        store(x, reduce_once(sum, signed.field.q));
-    }
-    scalar::add_signed_assign(q, a_rest, rest);
 }
 
 /// Real and imaginary parts of eight complex numbers in two registers.

@@ -1,9 +1,9 @@
-//! What a layout costs, counted; and the cheapest layout of a layer.
+//! The layouts of a layer that are worth pricing, and what a server holds for one.
 
-use serde::{Deserialize, Serialize};
 use sphinx_nn::network::LinearShape;
 
 use super::{Geometry, Layout, Tiling};
+use crate::packed::Upload;
 
 /// Primes of everything that is counted as a polynomial here.
 const PRIMES: usize = 2;
@@ -52,45 +52,23 @@ fn made_at_once(k: usize, i: usize) -> usize {
     k.saturating_mul(i).min(WEIGHTS_AT_ONCE.max(k).max(i))
 }
 
-/// What a layout costs one training step, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Ciphertexts encrypted and sent up.
-    pub uploads: usize,
-    /// Ciphertexts sent down and decrypted.
-    pub downloads: usize,
-    /// Plain times ciphertext products at the server.
-    pub plain_products: usize,
-    /// Ciphertext times ciphertext products at the server.
-    pub products: usize,
-}
-
-impl Counts {
-    /// Rough cost in microseconds (an upload 450, a download 350, a plain product 30, a product
-    /// 90). These weights choose a layout and are never reported as times.
-    const fn price(&self) -> usize {
-        450 * self.uploads + 350 * self.downloads + 30 * self.plain_products + 90 * self.products
-    }
-}
-
 impl Layout {
-    /// Counts of one training step; the first layer of a network needs no backward product.
-    #[must_use]
-    pub const fn counts(&self, with_backward: bool) -> Counts {
-        let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
-        let backward = with_backward as usize;
-        Counts {
-            uploads: c * (k + i + backward * i),
-            downloads: c * (i + backward * k) + k * i,
-            plain_products: c * k * i * (1 + backward),
-            products: c * k * i,
-        }
-    }
-
     /// How many chunks or output tiles, of `each` ciphertexts, a server takes at once.
     pub(crate) fn group(&self, each: usize) -> usize {
         let bytes = each.saturating_mul(2 * PRIMES * size_of::<u64>() * self.degree);
         (GROUP_BYTES / bytes.max(1)).clamp(1, GROUP)
+    }
+
+    /// Results that the last group of uploads of one kind gives.
+    pub(crate) fn last_group(&self, upload: Upload) -> usize {
+        let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
+        let (each, all, results) = match upload {
+            Upload::Activation => (k, c, i),
+            Upload::OutputGradient => (i, c, k),
+            Upload::ClippedGradient => (c, i, k),
+        };
+        let size = self.group(each);
+        ((all - 1) % size + 1) * results
     }
 
     /// What a server holds for this layer in a training step.
@@ -128,44 +106,56 @@ impl Layout {
         }
     }
 
-    /// The cheapest layout of one layer for a whole training step, by [`Counts`]; nothing if no
-    /// image fits into `degree` coefficients.
-    #[must_use]
-    pub fn cheapest(
+    /// The layouts of one layer that are worth pricing, in a fixed order; none if no image fits into
+    /// `degree` coefficients. [Streams](super::stream) come last.
+    pub fn candidates(
         degree: usize,
         shape: &LinearShape,
         capacity: usize,
-        with_backward: bool,
-    ) -> Option<Self> {
-        let geometry = Geometry::new(shape);
-        let room = degree / geometry.space();
-        let mut best: Option<(usize, Self)> = None;
-        for inputs_per_tile in sizes(geometry.inputs, room) {
-            for outputs_per_tile in sizes(geometry.outputs, room / inputs_per_tile) {
-                let most = (room / inputs_per_tile / outputs_per_tile).min(capacity);
-                // Chunks of equal size cost no more than a few large ones and a small one.
-                let samples = [
-                    most,
-                    capacity.div_ceil(capacity.div_ceil(most.max(1)).max(1)),
-                ];
-                for samples_per_chunk in samples {
-                    let tiling = Tiling {
-                        inputs_per_tile,
-                        outputs_per_tile,
-                        samples_per_chunk,
-                    };
-                    let Some(layout) = Self::new(degree, shape, capacity, tiling) else {
-                        continue;
-                    };
-                    let price = layout.counts(with_backward).price();
-                    if best.as_ref().is_none_or(|(least, _)| price < *least) {
-                        best = Some((price, layout));
-                    }
-                }
-            }
-        }
-        best.map(|(_, layout)| layout)
+    ) -> impl Iterator<Item = Self> {
+        let tilings = wholes(degree, shape, capacity).chain(streams(degree, shape));
+        tilings.filter_map(move |tiling| Self::new(degree, shape, capacity, tiling))
     }
+}
+
+/// Tilings of whole samples worth trying.
+fn wholes(
+    degree: usize,
+    shape: &LinearShape,
+    capacity: usize,
+) -> impl Iterator<Item = Tiling> + use<> {
+    let geometry = Geometry::new(shape);
+    let room = degree / geometry.space();
+    let channels = sizes(geometry.inputs, room).flat_map(move |inputs_per_tile| {
+        let outputs = sizes(geometry.outputs, room / inputs_per_tile);
+        outputs.map(move |outputs_per_tile| (inputs_per_tile, outputs_per_tile))
+    });
+    channels.flat_map(move |(inputs_per_tile, outputs_per_tile)| {
+        let most = (room / inputs_per_tile / outputs_per_tile).min(capacity);
+        // Chunks of equal size cost no more than a few large ones and a small one.
+        let equal = capacity.div_ceil(capacity.div_ceil(most.max(1)).max(1));
+        [most, equal].map(|samples_per_chunk| Tiling::Whole {
+            inputs_per_tile,
+            outputs_per_tile,
+            samples_per_chunk,
+        })
+    })
+}
+
+/// Streams worth trying; samples of one element leave no room that a stream could use.
+fn streams(degree: usize, shape: &LinearShape) -> impl Iterator<Item = Tiling> + use<> {
+    let geometry = Geometry::new(shape);
+    let room = match geometry.space() {
+        1 => 0,
+        _ => degree / (geometry.longest() + 1),
+    };
+    sizes(geometry.inputs, room).flat_map(move |inputs_per_tile| {
+        let outputs = sizes(geometry.outputs, room / inputs_per_tile);
+        outputs.map(move |outputs_per_tile| Tiling::Stream {
+            inputs_per_tile,
+            outputs_per_tile,
+        })
+    })
 }
 
 /// The tile sizes worth trying: the smallest that gives each number of tiles.

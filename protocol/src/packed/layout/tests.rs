@@ -82,11 +82,24 @@ fn shapes() -> impl Strategy<Value = LinearShape> {
 }
 
 fn tilings() -> impl Strategy<Value = Tiling> {
-    (1_usize..9, 1_usize..9, 1_usize..17).prop_map(|(n, m, b)| Tiling {
-        inputs_per_tile: n,
-        outputs_per_tile: m,
-        samples_per_chunk: b,
-    })
+    let whole = (1_usize..9, 1_usize..9, 1_usize..17).prop_map(|(n, m, b)| whole(n, m, b));
+    let stream = (1_usize..5, 1_usize..5).prop_map(|(n, m)| stream(n, m));
+    prop_oneof![whole, stream]
+}
+
+fn whole(inputs_per_tile: usize, outputs_per_tile: usize, samples_per_chunk: usize) -> Tiling {
+    Tiling::Whole {
+        inputs_per_tile,
+        outputs_per_tile,
+        samples_per_chunk,
+    }
+}
+
+fn stream(inputs_per_tile: usize, outputs_per_tile: usize) -> Tiling {
+    Tiling::Stream {
+        inputs_per_tile,
+        outputs_per_tile,
+    }
 }
 
 /// The given tiling, made smaller until it fits; nothing if not even the smallest does.
@@ -95,17 +108,18 @@ fn fitting(shape: &LinearShape, capacity: usize, mut tiling: Tiling) -> Option<L
         if let Some(layout) = Layout::new(DEGREE, shape, capacity, tiling) {
             return Some(layout);
         }
-        let Tiling {
-            inputs_per_tile: n,
-            outputs_per_tile: m,
-            samples_per_chunk: b,
-        } = &mut tiling;
-        match (*n, *m, *b) {
-            (1, 1, 1) => return None,
-            (_, _, 2..) => *b -= 1,
-            (2.., ..) => *n -= 1,
-            _ => *m -= 1,
-        }
+        let (n, m) = (tiling.inputs_per_tile(), tiling.outputs_per_tile());
+        tiling = match tiling {
+            Tiling::Whole {
+                samples_per_chunk: b @ 2..,
+                ..
+            } => whole(n, m, b - 1),
+            Tiling::Whole { .. } if n > 1 => whole(n - 1, m, 1),
+            Tiling::Whole { .. } if m > 1 => whole(1, m - 1, 1),
+            Tiling::Stream { .. } if n > 1 => stream(n - 1, m),
+            Tiling::Stream { .. } if m > 1 => stream(1, m - 1),
+            _ => return None,
+        };
     }
 }
 
@@ -133,7 +147,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn all_three_products_are_exact((layout, shape, x, d, w) in cases()) {
@@ -191,35 +205,86 @@ proptest! {
 
 #[test]
 fn a_tile_that_does_not_fit_is_refused() {
-    let tiling = Tiling {
-        inputs_per_tile: 8,
-        outputs_per_tile: 8,
-        samples_per_chunk: 2,
+    let refused = |tiling| Layout::new(DEGREE, &LinearShape::dense(8, 8), 8, tiling).is_none();
+    assert!(refused(whole(8, 8, 2)));
+    assert!(refused(whole(usize::MAX, 2, 2)));
+    assert!(refused(whole(8, 8, 0)));
+    assert!(refused(stream(8, 9)));
+    assert!(refused(stream(8, 0)));
+}
+
+fn square(side: usize, kernel: usize, padding: usize, channels: [usize; 2]) -> LinearShape {
+    let input = ImageShape {
+        channels: channels[0],
+        height: side,
+        width: side,
     };
-    assert!(Layout::new(DEGREE, &LinearShape::dense(8, 8), 8, tiling).is_none());
+    LinearShape::conv(ConvShape::new(input, channels[1], kernel, 1, padding).unwrap())
+}
+
+/// A block must be longer than the reach of the kernel: 22 of 64 coefficients here.
+#[test]
+fn a_stream_needs_room_for_its_halo() {
+    let shape = square(9, 3, 1, [4, 4]);
+    let chunks = |n, m| Layout::new(DEGREE, &shape, 2, stream(n, m)).map(|l| l.chunks());
+    // 89 + 100 elements of the sequence, 42 and 10 at a time.
+    assert_eq!(chunks(1, 1), Some(189_usize.div_ceil(42)));
+    assert_eq!(chunks(1, 2), Some(189_usize.div_ceil(10)));
+    assert_eq!(chunks(3, 1), None);
+}
+
+/// Every coefficient of a result is named once, and what the plan counts is what is there.
+#[test]
+fn a_stream_says_what_it_carries() {
+    let shape = square(9, 3, 1, [2, 3]);
+    let layout = Layout::new(DEGREE, &shape, 5, stream(1, 1)).unwrap();
+    let entries = |at: &dyn Fn(usize) -> Vec<usize>| -> usize {
+        let chunks = (0..layout.chunks()).map(|chunk| {
+            let mut positions = at(chunk);
+            let all = positions.len();
+            positions.sort_unstable();
+            positions.dedup();
+            assert_eq!(positions.len(), all);
+            assert!(positions.iter().all(|&p| p < DEGREE));
+            all
+        });
+        chunks.sum()
+    };
+    let pixels = entries(&|chunk| layout.backward_positions(0, chunk));
+    assert_eq!(pixels, 5 * 81);
+    let positions = entries(&|chunk| layout.forward_positions(0, chunk));
+    assert!(positions > 5 * 81);
+    let bound = layout.outputs_in_chunks();
+    assert!(
+        positions <= bound && bound < 2 * 5 * 81,
+        "{positions} {bound}"
+    );
 }
 
 #[test]
-fn the_cheapest_layout_fits_and_covers() {
-    let layout = Layout::cheapest(4096, &LinearShape::dense(784, 32), 700, false).unwrap();
-    let Tiling {
-        inputs_per_tile,
-        outputs_per_tile,
-        samples_per_chunk,
-    } = layout.tiling();
-    assert!(inputs_per_tile * outputs_per_tile * samples_per_chunk <= 4096);
-    assert_eq!(layout.samples(layout.chunks() - 1).end, 700);
-    assert_eq!(layout.input_range(layout.input_tiles() - 1).end, 784);
+fn candidates_fit_and_cover() {
+    let shape = LinearShape::dense(784, 32);
+    let candidates: Vec<Layout> = Layout::candidates(4096, &shape, 700).collect();
+    assert!(candidates.len() > 100);
+    for layout in candidates {
+        let Tiling::Whole {
+            inputs_per_tile,
+            outputs_per_tile,
+            samples_per_chunk,
+        } = layout.tiling()
+        else {
+            panic!("samples of one element fill what they are given");
+        };
+        assert!(inputs_per_tile * outputs_per_tile * samples_per_chunk <= 4096);
+        assert_eq!(layout.chunks(), 700_usize.div_ceil(samples_per_chunk));
+        assert_eq!(layout.input_range(layout.input_tiles() - 1).end, 784);
+    }
 }
 
 /// A layer of 40 by 3 by 50 ciphertexts, all groups whole: what the definition of each part says.
 #[test]
 fn what_a_server_holds_is_counted() {
-    let tiling = Tiling {
-        inputs_per_tile: 2,
-        outputs_per_tile: 4,
-        samples_per_chunk: 8,
-    };
+    let tiling = whole(2, 4, 8);
     let layout = Layout::new(DEGREE, &LinearShape::dense(80, 12), 400, tiling).unwrap();
     let (k, i, c) = (40, 3, 50);
     assert_eq!(
@@ -240,11 +305,7 @@ fn what_a_server_holds_is_counted() {
 /// Large ciphertexts come in smaller groups, of one at least.
 #[test]
 fn groups_are_limited_in_bytes() {
-    let tiling = Tiling {
-        inputs_per_tile: 1,
-        outputs_per_tile: 1,
-        samples_per_chunk: 1,
-    };
+    let tiling = whole(1, 1, 1);
     let layout = Layout::new(1 << 13, &LinearShape::dense(1, 1), 1, tiling).unwrap();
     let bytes = (4 * 8) << 13;
     assert_eq!(layout.group(1), 16);

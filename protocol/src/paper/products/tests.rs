@@ -152,3 +152,15 @@ fn counts_of_a_dense_layer_are_its_sizes() {
     let first = Products::new(LinearShape::dense(20, 7)).counts(true);
     assert_eq!((first.plain_products, first.downloads), (140, 147));
 }
+
+#[test]
+fn what_several_tiles_need_is_expanded_for_each() {
+    let dense = LinearShape::dense(12, 5);
+    // forward: inputs; backward: output gradients; gradient: both
+    assert_eq!(Products::new(dense).expansions(false), 12 + 5 + (12 + 5));
+    assert_eq!(Products::new(dense).expansions(true), 12 + (12 + 5));
+    // too wide for one tile: its inputs come back for the second
+    let wide = LinearShape::dense(BANK - 2, 4);
+    let once = (BANK - 2) as u64 + (BANK - 2 + 4) as u64;
+    assert!(Products::new(wide).expansions(true) > once);
+}

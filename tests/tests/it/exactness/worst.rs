@@ -8,7 +8,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly, Plaintext, SeededCiphertext};
 use sphinx_he::rlwe::{ParametersLiteral, SecretKey};
-use sphinx_nn::network::LayerSpec;
+use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
 use sphinx_protocol::format::Integers;
 use sphinx_protocol::packed::Upload;
 use sphinx_protocol::packed::layout::{Layout, Tiling};
@@ -27,7 +27,7 @@ pub(super) fn literal(choices: &PlanChoices, log_q: [u32; 2]) -> PlanLiteral {
 }
 
 pub(super) const fn tiling(inputs: usize, outputs: usize, samples: usize) -> Tiling {
-    Tiling {
+    Tiling::Whole {
         inputs_per_tile: inputs,
         outputs_per_tile: outputs,
         samples_per_chunk: samples,
@@ -333,6 +333,77 @@ fn gradient_products_keep_their_bound() {
             (0..rows)
                 .map(|j| i64::from(d.row(j)[i]) * i64::from(x.row(j)[k]))
                 .sum()
+        });
+    }
+    tally.judge(&plan, 0, Phase::Gradient);
+}
+
+/// The sum over the chunks of a stream, whose output gradients stand in two of them near an end.
+#[test]
+fn streamed_gradients_keep_their_bound() {
+    let (side, channels, rows) = (8, 8, 64);
+    let input = ImageShape {
+        channels: 1,
+        height: side,
+        width: side,
+    };
+    let layers = vec![
+        LayerSpec::Conv {
+            channels,
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+        },
+        LayerSpec::Tanh,
+        LayerSpec::Dense { outputs: 2 },
+    ];
+    let name = "stream".into();
+    let architecture = Architecture {
+        name,
+        input,
+        layers,
+    };
+    let mut literal = literal(&choices(architecture, rows), [47, 42]);
+    literal.tilings[0] = Tiling::Stream {
+        inputs_per_tile: 1,
+        outputs_per_tile: 1,
+    };
+    let plan = inexact(&literal);
+    let (format, layout) = (plan.formats()[0], &plan.layouts()[0]);
+    let mut rng = ChaCha20Rng::seed_from_u64(5);
+    let mut tally = Tally::default();
+    for seed in 0..12 {
+        let x = extreme(&mut rng, rows, side * side, format.x_limit);
+        let d = extreme(&mut rng, rows, channels * side * side, format.g_limit);
+        let mut party = Party::new(&plan, seed);
+        let inputs: Vec<Ciphertext> = (0..layout.chunks())
+            .map(|c| party.encrypt(&layout.pack_inputs(&x, c, 0), (1, plan.input_encoding())))
+            .collect();
+        let mut sum = vec![0; channels * 9];
+        for tile in 0..channels {
+            let mut product: Option<Ciphertext> = None;
+            for (chunk, x) in inputs.iter().enumerate() {
+                let at = (1, plan.gradient_encoding());
+                let d = party.encrypt(&layout.pack_gradients(&d, chunk, tile), at);
+                match &mut product {
+                    Some(sum) => sum.add_dot(&[(x, &d)]).unwrap(),
+                    first => *first = Some(x.mul(&d).unwrap()),
+                }
+            }
+            let positions = layout.gradient_positions(tile, 0);
+            let values = party.decode(product.unwrap(), &positions, plan.returns(0).gradient);
+            layout.place_gradient(&mut sum, &values, tile, 0);
+        }
+        tally.count(sum, |at| {
+            let (m, a, e) = (at / 9, at / 3 % 3, at % 3);
+            let shifted = |i: usize, tap: usize| (i + tap).checked_sub(1).filter(|&u| u < side);
+            let places = (0..rows).flat_map(|j| (0..side * side).map(move |p| (j, p)));
+            let terms = places.filter_map(|(j, p)| {
+                let pixel = shifted(p / side, a)? * side + shifted(p % side, e)?;
+                let d = d.row(j)[m * side * side + p];
+                Some(i64::from(d) * i64::from(x.row(j)[pixel]))
+            });
+            terms.sum()
         });
     }
     tally.judge(&plan, 0, Phase::Gradient);

@@ -10,6 +10,7 @@ use sphinx_protocol::message::ToServer;
 use sphinx_protocol::model::PublicModel;
 use sphinx_protocol::packed::Upload;
 use sphinx_protocol::packed::estimate::counts;
+use sphinx_protocol::packed::transforms::step_counts;
 use sphinx_protocol::plan::Tightness;
 
 use super::*;
@@ -78,6 +79,13 @@ fn forms_follow_from_released_weights_alone() {
         for (step, (forms, frames)) in steps.into_iter().enumerate() {
             let planned = planned_bytes(&plan, &forms);
             assert_eq!(seen_bytes(&frames), planned, "step {step} of seed {seed}");
+            // as the operations of a step count them, the biases' backup included
+            let counts = step_counts(&plan, &forms);
+            let ciphertexts = |up: bool| frames.iter().filter(|s| s.received == up).count() as u64;
+            assert_eq!(
+                [counts.uploads, counts.downloads],
+                [true, false].map(ciphertexts)
+            );
             let same = known.iter().find(|(other, _)| *other == forms);
             if let Some((_, others)) = same {
                 assert_eq!(difference(&frames, others), None, "step {step}, {seed}");

@@ -91,6 +91,8 @@ pub(super) fn measure(image: &Tensor) -> Result<Inference> {
         offline_seconds,
         error: Some(error.reduce(f64::max).context("logits")?),
         client_work_ratio: Some(client / alone),
+        client_cpu_s: Some(client),
+        alone_cpu_s: Some(alone),
     })
 }
 

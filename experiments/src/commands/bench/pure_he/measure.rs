@@ -112,7 +112,10 @@ impl Bench {
         let (mut inference, mut far) = (Vec::new(), vec![self.paper(large)?]);
         for style in [Style::Eager, Style::Lazy] {
             let measured = self.pure_he(small, style, &steps[0])?;
-            let (step, one) = extrapolate(&measured, large, style, &far[0])?;
+            let (step, mut one) = extrapolate(&measured, large, style, &far[0])?;
+            let alone = self.alone_image(large)?;
+            one.client_work_ratio = one.client_cpu_s.map(|ours| ours / alone);
+            one.alone_cpu_s = Some(alone);
             steps.push(measured.step);
             far.push(step);
             inference.extend([measured.inference, one]);
@@ -270,6 +273,7 @@ impl Bench {
         let expected = pass::infer(&mut clear, network, &image)?;
         let gaps = logits.as_slice().iter().zip(expected.as_slice());
         let error = gaps.map(|(a, b)| f64::from(a - b).abs());
+        let alone = image::alone(&mut clear, network, &image)?;
         Ok(Inference {
             form: format!("{name}, layer by layer"),
             network: network.architecture().name.clone(),
@@ -279,7 +283,9 @@ impl Bench {
             rounds: network.linears().len() as u64,
             offline_seconds: 0.0,
             error: error.reduce(f64::max),
-            client_work_ratio: Some(client / image::alone(&mut clear, network, &image)?),
+            client_work_ratio: Some(client / alone),
+            client_cpu_s: Some(client),
+            alone_cpu_s: Some(alone),
         })
     }
 
@@ -303,6 +309,7 @@ impl Bench {
         }
         let answers = asker.finish()?;
         anyhow::ensure!(answers.agreed == answers.asked(), "a request went wrong");
+        let alone = self.alone_image(&job.network)?;
         let bytes = (answers.online_up + answers.online_down) / answers.asked() as u64;
         Ok(Inference {
             form: "shared, online".to_owned(),
@@ -313,8 +320,17 @@ impl Bench {
             rounds: job.network.linears().len() as u64,
             offline_seconds: answers.preparation_per_ticket(),
             error: None,
-            client_work_ratio: None,
+            client_work_ratio: Some(answers.cpu_per_request() / alone),
+            client_cpu_s: Some(answers.cpu_per_request()),
+            alone_cpu_s: Some(alone),
         })
+    }
+
+    /// CPU seconds of one image in the clear.
+    fn alone_image(&self, network: &Network) -> Result<f64> {
+        let values = init::glorot(network, 1);
+        let mut clear = Clear::new(network, values, ClearConfig::default())?;
+        image::alone(&mut clear, network, &self.image())
     }
 }
 
@@ -373,13 +389,14 @@ fn extrapolate(
         measured.plan.inference_counts(below),
         plan.inference_counts(below),
     );
+    let messages = ratio(of.uploads + of.downloads, to.uploads + to.downloads);
     let inference = Inference {
         network: large.architecture().name.clone(),
         extrapolated: true,
         seconds: measured.inference.seconds * ratio(of.products, to.products),
         bytes: to.uploads * up(below) + to.downloads * down,
         error: None,
-        client_work_ratio: None,
+        client_cpu_s: measured.inference.client_cpu_s.map(|s| s * messages),
         ..measured.inference.clone()
     };
     Ok((step, inference))

@@ -1,0 +1,482 @@
+//! Timing each kind of work on this machine, a few times, on all cores at once.
+//!
+//! Two processes of a step share the caches and the memory of one machine, and an operation takes
+//! longer while the other cores work too; so every kind of work is timed on all of them together,
+//! by the processor time of each thread: other load counts only where it slows memory.
+//!
+//! Products are timed for every layer in the shape they have there, because what a product costs
+//! depends on what else is in the cache; in a shorter ring (blocks of evaluations are computed one
+//! by one, so that the length of the ring matters to nothing else), with zeros for operands (no
+//! kernel looks at what it multiplies).
+
+use cpu_time::ThreadTime;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use rayon::prelude::*;
+use sphinx_he::exact::{Ciphertext, Encoding, SeededCiphertext, Sums};
+use sphinx_he::exact::{IntegerPoly, Panel, Products, WeightPanel};
+use sphinx_he::rlwe::{Parameters, ParametersLiteral, SecretKey, Security};
+
+use super::own::OwnWork;
+use super::{PhaseCounts, PhaseTime, UnitTimes, counts};
+use crate::error::Error;
+use crate::format::Integers;
+use crate::message::{Place, Sealed, ToServer};
+use crate::packed::Upload;
+use crate::packed::client::{encrypt_level, open_result, positions, replies};
+use crate::packed::layout::{Held, Layout};
+use crate::packed::server::{finish, open_at};
+use crate::plan::{Passage, Plan, Return, Tightness};
+use crate::transport::{LONGEST_FRAME, connect, wrap};
+
+/// Ciphertexts that are encrypted, taken, finished and decrypted.
+const SAMPLES: usize = 128;
+/// Most rows, columns and terms of the products that are timed.
+const WIDEST: usize = 128;
+/// Most bytes of their operands.
+const OPERANDS: usize = 96 << 20;
+/// log2 of the degrees of the rings they are timed in.
+const SHORT_RINGS: [u32; 3] = [10, 9, 8];
+/// Frames that are sent over a socket.
+const FRAMES: usize = 600;
+
+/// What this machine needs for one step of one plan.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    /// Kinds of work that do not depend on the layer; products as they are on average.
+    pub units: UnitTimes,
+    /// Seconds of one product of every phase, in the order of [`counts`].
+    pub products: Vec<f64>,
+    /// What the client does besides.
+    pub own: OwnWork,
+}
+
+/// Processor seconds of `work` on this thread, and what it gave.
+fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<(f64, T), Error> {
+    let start = ThreadTime::now();
+    let done = work()?;
+    Ok((start.elapsed().as_secs_f64(), done))
+}
+
+/// Processor seconds of each of `count` pieces of work, on average over all cores.
+fn spread<T: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Result<T, Error> + Sync,
+) -> Result<(f64, Vec<T>), Error> {
+    let done = (0..count).into_par_iter().map(|at| timed(|| work(at)));
+    let done = done.collect::<Result<Vec<_>, _>>()?;
+    let seconds: f64 = done.iter().map(|(seconds, _)| seconds).sum();
+    let results = done.into_iter().map(|(_, result)| result).collect();
+    Ok((seconds / count.max(1) as f64, results))
+}
+
+/// A seed of a ciphertext that is made to be timed.
+fn seed(at: usize) -> [u8; 32] {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&(at as u64).to_le_bytes());
+    seed
+}
+
+impl Calibration {
+    /// Measures this machine for a plan and weights of this tightness: a few seconds. The keys are
+    /// forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Transport`] where there is no loopback interface; else none that a checked plan
+    /// could cause.
+    pub fn measure(plan: &Plan, tightness: &[Tightness]) -> Result<Self, Error> {
+        let phases = counts(plan, tightness);
+        let mut units = UnitTimes::default();
+        let bench = Bench::new(plan, tightness);
+        bench.ciphertexts(&mut units, &phases)?;
+        bench.numbers(&mut units, &phases)?;
+        units.byte = socket(phases.iter().map(PhaseCounts::upload_bytes).max())?;
+        let mut products: Vec<f64> = Vec::with_capacity(phases.len());
+        for phase in &phases {
+            let passage = plan.passage(phase.upload, phase.layer, tightness[phase.layer]);
+            products.push(bench.product(phase, passage)?);
+        }
+        units.average(&phases, &products);
+        Ok(Self {
+            units,
+            products,
+            own: OwnWork::measure(plan)?,
+        })
+    }
+
+    /// The time of the phase at position `at` of [`counts`].
+    #[must_use]
+    pub fn of(&self, at: usize, phase: &PhaseCounts) -> PhaseTime {
+        let product = self.products.get(at).copied();
+        let product = product.unwrap_or_else(|| self.units.product(phase));
+        self.units.with_product(phase, product)
+    }
+}
+
+impl PhaseCounts {
+    fn upload_bytes(&self) -> usize {
+        self.bytes_up / self.uploads.max(1)
+    }
+}
+
+impl UnitTimes {
+    /// Takes the mean seconds of a product of each kind.
+    fn average(&mut self, phases: &[PhaseCounts], products: &[f64]) {
+        let mean = |wanted: &dyn Fn(&PhaseCounts) -> bool| {
+            let pairs = || phases.iter().zip(products).filter(|(p, _)| wanted(p));
+            let all: f64 = pairs().map(|(p, _)| p.products as f64).sum();
+            let spent: f64 = pairs().map(|(p, s)| p.products as f64 * s).sum();
+            (all > 0.0).then(|| spent / all)
+        };
+        let gradient = |p: &PhaseCounts| p.upload == Upload::ClippedGradient;
+        let linear = |level| move |p: &PhaseCounts| !gradient(p) && p.level == level;
+        self.multiply = mean(&gradient).unwrap_or(self.multiply);
+        let top = mean(&linear(1)).unwrap_or(self.multiply / 2.0);
+        self.weigh = [mean(&linear(0)).unwrap_or(top / 2.0), top];
+    }
+}
+
+/// What is timed against.
+struct Bench<'a> {
+    plan: &'a Plan,
+    tightness: &'a [Tightness],
+    secret: SecretKey,
+}
+
+impl<'a> Bench<'a> {
+    fn new(plan: &'a Plan, tightness: &'a [Tightness]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed([1; 32]);
+        let secret = SecretKey::generate(plan.parameters(), &mut rng);
+        Self {
+            plan,
+            tightness,
+            secret,
+        }
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.plan.parameters()
+    }
+
+    /// Everything that is done to one ciphertext or weight, without the numbers in it.
+    fn ciphertexts(&self, units: &mut UnitTimes, phases: &[PhaseCounts]) -> Result<(), Error> {
+        for level in [1, 0] {
+            let uses = |p: &&PhaseCounts| p.level == level && p.upload != Upload::ClippedGradient;
+            let Some(phase) = phases.iter().find(uses) else {
+                continue;
+            };
+            let passage = self.passage(phase);
+            let (p, form) = (self.parameters(), passage.returned);
+            let taken = self.uploads(units, level, passage.encoding)?;
+            units.prepare[level] = self.weight(level, form.factor)?;
+            let one = IntegerPoly::new(p, level, &[1], form.factor)?;
+            let sums = taken.iter().map(|x| x.mul_plain(&one));
+            let sums = sums.collect::<Result<Vec<_>, _>>()?;
+            let few = self.results(&sums, form, 1)?;
+            let many = self.results(&sums, form, p.degree() / 2)?;
+            let numbers = (p.degree() / 2) as f64;
+            (units.finish[level], units.decrypt[0]) = few;
+            units.select = ((many.0 - few.0) / numbers).max(0.0);
+            units.read = ((many.1 - few.1) / numbers).max(0.0);
+            units.release = released(self.parameters(), level, &taken)?.max(units.release);
+        }
+        let gradient = phases.iter().find(|p| p.upload == Upload::ClippedGradient);
+        if let Some(phase) = gradient {
+            let form = self.passage(phase).returned;
+            let zero = |encoding| Ciphertext::zero(self.parameters(), 1, 1, encoding);
+            let d = zero(self.plan.gradient_encoding());
+            let square = zero(self.plan.input_encoding()).mul(&d)?;
+            (units.finish[2], units.decrypt[1]) = self.results(&vec![square; SAMPLES], form, 1)?;
+        }
+        Ok(())
+    }
+
+    fn passage(&self, phase: &PhaseCounts) -> Passage {
+        let layer = phase.layer;
+        self.plan
+            .passage(phase.upload, layer, self.tightness[layer])
+    }
+
+    /// Times encrypting and taking, and gives what was taken.
+    fn uploads(
+        &self,
+        units: &mut UnitTimes,
+        level: usize,
+        encoding: Encoding,
+    ) -> Result<Vec<Ciphertext>, Error> {
+        let (p, secret) = (self.parameters(), &self.secret);
+        let values: Vec<i64> = (0..p.degree() as i64).map(|v| v % 100).collect();
+        let form = (level, encoding);
+        let encrypt = |at| encrypt_level(p, secret, &values, form, seed(at));
+        spread(SAMPLES / 8, encrypt)?;
+        let (encrypting, sealed) = spread(SAMPLES, encrypt)?;
+        let (parsing, opened) = spread(SAMPLES, |at| open_at(p, &sealed[at], form))?;
+        let opened: Vec<SeededCiphertext> = opened;
+        let (expanding, taken) = spread(SAMPLES, |at| Ok(opened[at].clone().expand()))?;
+        let mut panel = Panel::new(p, level, encoding, 16, SAMPLES / 16)?;
+        let parts: Vec<_> = panel.parts_mut().collect();
+        let placed = parts.into_par_iter().map(|mut part| {
+            timed(|| {
+                let all = taken.iter().enumerate();
+                all.for_each(|(at, c)| part.put(at % 16, at / 16, c));
+                Ok(())
+            })
+        });
+        let placed = placed.collect::<Result<Vec<_>, _>>()?;
+        let placing: f64 = placed.iter().map(|(seconds, ())| seconds).sum();
+        units.encrypt[level] = encrypting;
+        units.take[level] = parsing + expanding + placing / SAMPLES as f64;
+        Ok(taken)
+    }
+
+    fn weight(&self, level: usize, factor: u64) -> Result<f64, Error> {
+        let p = self.parameters();
+        let values: Vec<i64> = (0..p.degree() as i64).map(|v| v % 100).collect();
+        let (seconds, made) = spread(SAMPLES, |_| {
+            Ok(IntegerPoly::new(p, level, &values, factor)?)
+        })?;
+        let mut panel = WeightPanel::new(p, level, factor, 16, SAMPLES / 16)?;
+        let (placing, ()) = timed(|| {
+            for mut part in panel.parts_mut() {
+                let all = made.iter().enumerate();
+                all.for_each(|(at, w)| part.put(at % 16, at / 16, w));
+            }
+            Ok(())
+        })?;
+        Ok(seconds + placing / SAMPLES as f64)
+    }
+
+    /// Seconds of finishing and of decrypting a result with `count` numbers in it.
+    fn results(
+        &self,
+        sums: &[Ciphertext],
+        form: Return,
+        count: usize,
+    ) -> Result<(f64, f64), Error> {
+        let positions: Vec<usize> = (0..count).collect();
+        let finish = |at: usize| finish(sums[at].clone(), &positions, form);
+        let (finishing, results) = spread(sums.len(), finish)?;
+        let (opening, _) = spread(results.len(), |at| {
+            open_result(&results[at], &positions, form, &self.secret).map(drop)
+        })?;
+        Ok((finishing, opening))
+    }
+
+    /// Putting numbers into their places, and taking them out again, as the layouts have them.
+    fn numbers(&self, units: &mut UnitTimes, phases: &[PhaseCounts]) -> Result<(), Error> {
+        let (mut pack, mut read, mut select) = (0.0, 0.0, 0.0);
+        for phase in phases.iter().filter(|p| p.downloads > 0) {
+            let (layout, upload) = (&self.plan.layouts()[phase.layer], phase.upload);
+            let shape = self.plan.network().linears()[phase.layer];
+            let capacity = self.plan.capacity();
+            let rows = (4 * capacity.div_ceil(layout.chunks())).min(capacity);
+            let degree = self.parameters().degree();
+            let Some(small) = Layout::new(degree, &shape, rows, layout.tiling()) else {
+                continue;
+            };
+            let (columns, tiles) = match upload {
+                Upload::Activation => (shape.inputs, small.input_tiles()),
+                _ => (shape.outputs, small.output_tiles()),
+            };
+            let mut batch = Integers::zeros(rows, columns);
+            (0..rows).for_each(|row| batch.row_mut(row).fill(1 + row as i32 % 7));
+            let (each, packed) = spread(8, |at| {
+                let (chunk, tile) = (at % small.chunks(), at % tiles);
+                Ok(match upload {
+                    Upload::Activation => small.pack_inputs(&batch, chunk, tile),
+                    _ => small.pack_gradients(&batch, chunk, tile),
+                })
+            })?;
+            drop(packed);
+            pack += each * phase.uploads as f64;
+            let places = replies(&small, upload, phase.layer);
+            let (locating, located) = spread(8, |at| {
+                Ok(positions(&small, upload, places[at % places.len()]))
+            })?;
+            let values: Vec<i64> = vec![1; located.iter().map(Vec::len).max().unwrap_or(0)];
+            let mut room = Room::new(&small);
+            let (placing, ()) = timed(|| {
+                let places = places.iter().cycle().zip(&located);
+                places.for_each(|(at, p)| room.put(&small, upload, *at, &values[..p.len()]));
+                Ok(())
+            })?;
+            let count = phase.downloads as f64;
+            select += locating * count;
+            read += (locating + placing / 8.0) * count;
+        }
+        let sum =
+            |of: fn(&PhaseCounts) -> usize| phases.iter().map(of).sum::<usize>().max(1) as f64;
+        units.pack = pack / sum(|p| p.values_up);
+        units.read += read / sum(|p| p.values_down);
+        units.select += select / sum(|p| p.values_down);
+        Ok(())
+    }
+
+    /// Seconds of one product of a phase.
+    fn product(&self, phase: &PhaseCounts, passage: Passage) -> Result<f64, Error> {
+        if phase.products == 0 {
+            return Ok(0.0);
+        }
+        let (layout, level) = (&self.plan.layouts()[phase.layer], phase.level);
+        let (k, i) = (layout.input_tiles(), layout.output_tiles());
+        let c = layout.chunks();
+        let (left, terms, right) = match phase.upload {
+            Upload::Activation => (i, k, c.min(layout.group(k))),
+            Upload::OutputGradient => (k, i, c.min(layout.group(i))),
+            Upload::ClippedGradient => (i.min(layout.group(c)), c, k),
+        };
+        let [left, terms, right] = [left, terms, right].map(|n| n.min(WIDEST));
+        let p = self.short_ring((left + right) * terms)?;
+        let longer = self.parameters().degree() as f64 / p.degree() as f64;
+        let seconds = if phase.upload == Upload::ClippedGradient {
+            let d = filled(&p, (1, passage.encoding), (left, terms))?;
+            let x = filled(&p, (1, self.plan.input_encoding()), (right, terms))?;
+            fill(&Products::of(&d, &x)?)?
+        } else {
+            let factor = passage.returned.factor;
+            let x = filled(&p, (level, passage.encoding), (terms, right))?;
+            let w = weights(&p, (level, factor), (left, terms))?;
+            fill(&Products::weighted(&w, &x, 0..right)?)?
+        };
+        Ok(seconds * longer / (left * terms * right) as f64)
+    }
+
+    /// A ring in which so many polynomials take no more than [`OPERANDS`] bytes.
+    fn short_ring(&self, polynomials: usize) -> Result<Parameters, Error> {
+        let literal = &self.plan.literal().he;
+        let fits = |log_n: &&u32| (polynomials * 32) << **log_n <= OPERANDS;
+        let log_n = SHORT_RINGS.iter().find(fits).unwrap_or(&SHORT_RINGS[2]);
+        Ok(Parameters::new(&ParametersLiteral {
+            log_n: (*log_n).min(literal.log_n),
+            security: Security::Toy,
+            ..literal.clone()
+        })?)
+    }
+}
+
+/// A batch of every kind that results are written into.
+struct Room {
+    y: Integers,
+    dx: Integers,
+    sum: Vec<i64>,
+}
+
+impl Room {
+    fn new(layout: &Layout) -> Self {
+        let (rows, (inputs, outputs)) = layout.batch();
+        Self {
+            y: Integers::zeros(rows, outputs),
+            dx: Integers::zeros(rows, inputs),
+            sum: vec![0; layout.weights()],
+        }
+    }
+
+    fn put(&mut self, layout: &Layout, upload: Upload, at: Place, values: &[i64]) {
+        let (tile, chunk) = (at.tile as usize, at.chunk as usize);
+        match upload {
+            Upload::Activation => layout.place_forward(&mut self.y, values, tile, chunk),
+            Upload::OutputGradient => layout.place_backward(&mut self.dx, values, tile, chunk),
+            Upload::ClippedGradient => layout.place_gradient(&mut self.sum, values, tile, chunk),
+        }
+    }
+}
+
+/// A panel of ciphertexts of zero, written.
+fn filled(
+    p: &Parameters,
+    (level, encoding): (usize, Encoding),
+    (rows, columns): (usize, usize),
+) -> Result<Panel, Error> {
+    let mut panel = Panel::new(p, level, encoding, rows, columns)?;
+    let zero = Ciphertext::zero(p, level, 1, encoding);
+    panel.parts_mut().for_each(|mut part| {
+        for at in 0..rows * columns {
+            part.put(at % rows, at / rows, &zero);
+        }
+    });
+    Ok(panel)
+}
+
+fn weights(
+    p: &Parameters,
+    (level, factor): (usize, u64),
+    (rows, columns): (usize, usize),
+) -> Result<WeightPanel, Error> {
+    let mut panel = WeightPanel::new(p, level, factor, rows, columns)?;
+    let one = IntegerPoly::new(p, level, &[1], factor)?;
+    panel.parts_mut().for_each(|mut part| {
+        for at in 0..rows * columns {
+            part.put(at % rows, at / rows, &one);
+        }
+    });
+    Ok(panel)
+}
+
+/// Processor seconds of all sums together, the second time.
+fn fill(products: &Products<'_>) -> Result<f64, Error> {
+    let (mut earlier, mut seconds): (Option<Sums>, f64) = (None, 0.0);
+    for _ in 0..2 {
+        let mut sums = products.room(earlier.take());
+        let parts: Vec<_> = sums.parts_mut().collect();
+        let spent = parts.into_par_iter().map(|mut part| {
+            timed(|| {
+                products.fill(&mut part);
+                Ok(())
+            })
+        });
+        let spent = spent.collect::<Result<Vec<_>, Error>>()?;
+        seconds = spent.iter().map(|(seconds, ())| seconds).sum();
+        earlier = Some(sums);
+    }
+    Ok(seconds)
+}
+
+/// Seconds to give back a byte of a panel.
+fn released(p: &Parameters, level: usize, taken: &[Ciphertext]) -> Result<f64, Error> {
+    let Some(first) = taken.first() else {
+        return Ok(0.0);
+    };
+    let (rows, columns) = (16, 64);
+    let panel = filled(p, (level, first.encoding()), (rows, columns))?;
+    let (seconds, ()) = timed(|| {
+        drop(panel);
+        Ok(())
+    })?;
+    let held = Held {
+        kept: 2 * rows * columns,
+        uploads: 0,
+        sums: 0,
+    };
+    let bytes = Held::bytes([held], p.degree()) / if level == 0 { 2 } else { 1 };
+    Ok(seconds / bytes as f64)
+}
+
+/// Seconds of a byte written to a socket and of one read, with parsing, for messages like ours.
+fn socket(bytes: Option<usize>) -> Result<[f64; 2], Error> {
+    let bytes = bytes.unwrap_or(0).max(1);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let mut there = connect(listener.local_addr()?)?;
+    let (stream, _) = listener.accept()?;
+    let mut here = wrap(stream, None)?;
+    let sender = std::thread::spawn(move || {
+        let at = Place {
+            layer: 0,
+            chunk: 0,
+            tile: 0,
+        };
+        let message = ToServer::Activation(at, Sealed::received(vec![1; bytes]));
+        timed(|| (0..FRAMES).try_for_each(|_| there.outgoing.send(&message.to_bytes())))
+    });
+    let (reading, ()) = timed(|| {
+        (0..FRAMES).try_for_each(|_| {
+            let frame = here.incoming.receive(LONGEST_FRAME)?;
+            ToServer::from_bytes(&frame)?;
+            Ok(())
+        })
+    })?;
+    let sent = sender
+        .join()
+        .unwrap_or(Err(Error::Disconnected("calibration")));
+    let all = (FRAMES * bytes) as f64;
+    Ok([sent?.0 / all, reading / all])
+}

@@ -1,0 +1,419 @@
+//! Which layout a layer gets, and why.
+//!
+//! One packing of inputs serves forward and gradient, one placement of output gradients serves
+//! backward and gradient, so a layer is priced over its three phases together: processor seconds of
+//! server and client and bytes both ways, each with a price ([`Prices`]). The search runs over all
+//! layouts worth trying and, where asked ([`LocalChoice::Auto`]), over the products that the client
+//! might keep; the first of the cheapest wins, so that equal preferences give equal plans on every
+//! machine. The client chooses; the plan it sends names the layouts, and its digest covers them.
+
+use serde::Serialize;
+use sphinx_nn::network::{LinearShape, Network};
+
+use super::{LocalPhase, Phase, Plan};
+use crate::error::Error;
+use crate::packed::Upload;
+use crate::packed::estimate::{PhaseCounts, UnitTimes};
+use crate::packed::layout::{Layout, Tiling};
+
+/// Bits of an upload's coefficient at level 0 and 1, and of a result's `c0` and of each of its
+/// other polynomials: as plans of the usual networks have them. They price layouts; what a plan
+/// sends is counted from its own forms.
+const UP_BITS: [usize; 2] = [43, 83];
+const FORWARD_BITS: [usize; 2] = [30, 33];
+const BACKWARD_BITS: [usize; 2] = [29, 32];
+const GRADIENT_BITS: [usize; 2] = [33, 45];
+/// The products that may be kept, in the order of the uploads they would need.
+const PHASES: [(Phase, Upload); 3] = [
+    (Phase::Forward, Upload::Activation),
+    (Phase::Backward, Upload::OutputGradient),
+    (Phase::Gradient, Upload::ClippedGradient),
+];
+
+/// What things cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Prices {
+    /// Seconds of each kind of work.
+    pub units: UnitTimes,
+    /// Of a processor second at the server.
+    pub server: f64,
+    /// Of a processor second at the client.
+    pub client: f64,
+    /// Of a byte sent up.
+    pub up: f64,
+    /// Of a byte sent down.
+    pub down: f64,
+}
+
+/// [`UnitTimes::STANDARD`]; a second of either party costs one, a byte what it takes at 10 Gbit/s.
+impl Default for Prices {
+    fn default() -> Self {
+        Self {
+            units: UnitTimes::STANDARD,
+            server: 1.0,
+            client: 1.0,
+            up: 0.8e-9,
+            down: 0.8e-9,
+        }
+    }
+}
+
+impl Prices {
+    /// The price of a byte at so many bits per second.
+    #[must_use]
+    pub fn over(self, bits_per_second: f64) -> Self {
+        let byte = 8.0 / bits_per_second;
+        Self {
+            up: byte,
+            down: byte,
+            ..self
+        }
+    }
+
+    fn of(&self, cost: &Cost) -> f64 {
+        self.server * cost.server
+            + self.client * cost.client
+            + self.up * cost.bytes_up
+            + self.down * cost.bytes_down
+    }
+}
+
+/// Which products the client keeps to itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LocalChoice {
+    /// These.
+    Named(Vec<LocalPhase>),
+    /// Whatever is cheaper so.
+    Auto,
+}
+
+/// How a plan is to be chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preferences {
+    /// What things cost.
+    pub prices: Prices,
+    /// What the client keeps.
+    pub local: LocalChoice,
+    /// log2 of the degrees of the rings that may be taken; one ring serves all layers.
+    pub log_degrees: Vec<u32>,
+}
+
+/// Everything outsourced, in the ring of [`super::standard_parameters`].
+impl Default for Preferences {
+    fn default() -> Self {
+        Self {
+            prices: Prices::default(),
+            local: LocalChoice::Named(Vec::new()),
+            log_degrees: vec![super::standard_parameters().log_n],
+        }
+    }
+}
+
+/// What one layer costs a step, as it is priced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// Processor seconds at the server.
+    pub server: f64,
+    /// Processor seconds at the client, with those of products that it keeps.
+    pub client: f64,
+    /// Bytes sent up, nearly.
+    pub bytes_up: f64,
+    /// Bytes sent down, nearly.
+    pub bytes_down: f64,
+}
+
+/// One layout of a layer, priced.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Choice {
+    /// The layout.
+    pub tiling: Tiling,
+    /// Polynomials across samples, inputs and outputs.
+    pub tiles: [usize; 3],
+    /// The products that the client keeps.
+    pub local: Vec<Phase>,
+    /// What it costs.
+    pub cost: Cost,
+    /// What that is worth by the prices.
+    pub price: f64,
+}
+
+/// Why a layer has its layout.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// Index of the linear layer.
+    pub layer: usize,
+    /// What it has.
+    pub chosen: Choice,
+    /// The next best that sends other ciphertexts or keeps other products.
+    pub runner_up: Option<Choice>,
+    /// All products kept by the client.
+    pub alone: Cost,
+    /// Layouts that were priced.
+    pub candidates: usize,
+}
+
+/// A layer to be laid out.
+struct Question<'a> {
+    shape: &'a LinearShape,
+    degree: usize,
+    rows: usize,
+    /// Products that are needed at all.
+    needed: Vec<Phase>,
+    /// Sets of products that may be kept.
+    kept: Vec<Vec<Phase>>,
+}
+
+impl Preferences {
+    /// The cheapest layout of every layer for training.
+    pub(super) fn for_training(
+        &self,
+        network: &Network,
+        degree: usize,
+        capacity: usize,
+    ) -> Result<Vec<Choice>, Error> {
+        if let LocalChoice::Named(local) = &self.local {
+            super::local::check(local, network.linears().len())?;
+        }
+        let layers = network.linears().iter().enumerate();
+        layers
+            .map(|(layer, shape)| {
+                let question = self.training(layer, shape, (degree, capacity));
+                self.answer(&question, layer)
+            })
+            .collect()
+    }
+
+    /// The cheapest layout of every layer for preparing tickets: products with masks alone.
+    pub(super) fn for_tickets(
+        &self,
+        network: &Network,
+        degree: usize,
+        tickets: usize,
+    ) -> Result<Vec<Choice>, Error> {
+        let layers = network.linears().iter().enumerate();
+        layers
+            .map(|(layer, shape)| {
+                let question = Question {
+                    shape,
+                    degree,
+                    rows: tickets,
+                    needed: vec![Phase::Forward],
+                    kept: vec![Vec::new()],
+                };
+                self.answer(&question, layer)
+            })
+            .collect()
+    }
+
+    /// The cheapest layout of one layer by itself, of which these products are outsourced and the
+    /// others are not needed; nothing if there is no layout.
+    #[must_use]
+    pub fn layer(
+        &self,
+        shape: &LinearShape,
+        degree: usize,
+        rows: usize,
+        outsourced: &[Phase],
+    ) -> Option<Choice> {
+        let question = Question {
+            shape,
+            degree,
+            rows,
+            needed: outsourced.to_vec(),
+            kept: vec![Vec::new()],
+        };
+        self.answer(&question, 0).ok()
+    }
+
+    fn training<'a>(
+        &self,
+        layer: usize,
+        shape: &'a LinearShape,
+        (degree, rows): (usize, usize),
+    ) -> Question<'a> {
+        let all = PHASES.map(|(phase, _)| phase).into_iter();
+        let needed: Vec<Phase> = all
+            .filter(|&phase| layer > 0 || phase != Phase::Backward)
+            .collect();
+        let kept = match &self.local {
+            LocalChoice::Named(local) => {
+                let mine = local.iter().filter(|kept| kept.layer == layer);
+                vec![mine.map(|kept| kept.phase).collect()]
+            }
+            LocalChoice::Auto => subsets(&needed),
+        };
+        Question {
+            shape,
+            degree,
+            rows,
+            needed,
+            kept,
+        }
+    }
+
+    fn answer(&self, question: &Question<'_>, layer: usize) -> Result<Choice, Error> {
+        let degree = question.degree;
+        let mut best: Option<Choice> = None;
+        for choice in self.priced(question) {
+            if best.as_ref().is_none_or(|best| choice.price < best.price) {
+                best = Some(choice);
+            }
+        }
+        best.ok_or(Error::NoLayout { layer, degree })
+    }
+
+    /// Everything that may be chosen, with its price.
+    fn priced(&self, question: &Question<'_>) -> impl Iterator<Item = Choice> {
+        let layouts = Layout::candidates(question.degree, question.shape, question.rows);
+        layouts.flat_map(move |layout| {
+            let kept = question.kept.iter();
+            let choices: Vec<Choice> = kept
+                .map(|kept| {
+                    let cost = self.cost(question, &layout, kept);
+                    Choice {
+                        tiling: layout.tiling(),
+                        tiles: [layout.chunks(), layout.input_tiles(), layout.output_tiles()],
+                        local: kept.clone(),
+                        cost,
+                        price: self.prices.of(&cost),
+                    }
+                })
+                .collect();
+            choices
+        })
+    }
+
+    fn cost(&self, question: &Question<'_>, layout: &Layout, kept: &[Phase]) -> Cost {
+        let units = self.prices.units.at_degree(question.degree);
+        let outsourced = |phase: Phase| question.needed.contains(&phase) && !kept.contains(&phase);
+        let mut cost = Cost::default();
+        for (phase, upload) in PHASES {
+            let counts = rough(question, layout, upload, &outsourced);
+            let time = units.of(&counts);
+            cost.server += time.server;
+            cost.client += time.client;
+            cost.bytes_up += counts.bytes_up as f64;
+            cost.bytes_down += counts.bytes_down as f64;
+            if kept.contains(&phase) {
+                cost.client += self.alone(question.shape, question.rows);
+            }
+        }
+        cost
+    }
+
+    /// Seconds of one product of a layer at the client.
+    fn alone(&self, shape: &LinearShape, rows: usize) -> f64 {
+        self.prices.units.own * (shape.multiplications() * rows) as f64
+    }
+
+    /// Why every layer of a plan has its layout, by these preferences.
+    #[must_use]
+    pub fn explain(&self, plan: &Plan) -> Vec<Explanation> {
+        let layers = plan.network().linears().iter().enumerate();
+        let size = (plan.parameters().degree(), plan.capacity());
+        layers
+            .filter_map(|(layer, shape)| {
+                let question = self.training(layer, shape, size);
+                let tiling = plan.layouts()[layer].tiling();
+                let local = plan.literal().local.iter().filter(|l| l.layer == layer);
+                let local: Vec<Phase> = local.map(|l| l.phase).collect();
+                let all: Vec<Choice> = self.priced(&question).collect();
+                let mine = |choice: &&Choice| choice.tiling == tiling && choice.local == local;
+                let chosen = all.iter().find(mine)?.clone();
+                // Other layouts may send as many ciphertexts of the same kinds.
+                let same = |c: &&Choice| (c.tiles, &c.local) != (chosen.tiles, &chosen.local);
+                let others = all.iter().filter(same);
+                let runner_up = others.min_by(|a, b| a.price.total_cmp(&b.price)).cloned();
+                let products = question.needed.len() as f64;
+                let client = products * self.alone(shape, plan.capacity());
+                Some(Explanation {
+                    layer,
+                    chosen,
+                    runner_up,
+                    alone: Cost {
+                        client,
+                        ..Cost::default()
+                    },
+                    candidates: all.len(),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Every set of products.
+fn subsets(of: &[Phase]) -> Vec<Vec<Phase>> {
+    (0..1_usize << of.len())
+        .map(|mask| {
+            let members = of.iter().enumerate();
+            let members = members.filter(|(at, _)| mask >> at & 1 == 1);
+            members.map(|(_, &phase)| phase).collect()
+        })
+        .collect()
+}
+
+/// One phase of a layer by a layout, counted before there is a plan.
+fn rough(
+    question: &Question<'_>,
+    layout: &Layout,
+    upload: Upload,
+    outsourced: &impl Fn(Phase) -> bool,
+) -> PhaseCounts {
+    let (k, i, c) = (layout.input_tiles(), layout.output_tiles(), layout.chunks());
+    let (shape, rows) = (question.shape, question.rows);
+    let wanted = outsourced(super::local::phase(upload));
+    // Uploads, results, numbers up and down, level, bits of a result, polynomials besides its c0.
+    let (uploads, downloads, up, down, level, bits, masks) = match upload {
+        Upload::Activation => (
+            c * k,
+            c * i,
+            shape.inputs,
+            rows * shape.outputs,
+            1,
+            FORWARD_BITS,
+            1,
+        ),
+        Upload::OutputGradient => (
+            c * i,
+            c * k,
+            shape.outputs,
+            rows * shape.inputs,
+            0,
+            BACKWARD_BITS,
+            1,
+        ),
+        Upload::ClippedGradient => (
+            c * i,
+            k * i,
+            shape.outputs,
+            shape.weights(),
+            1,
+            GRADIENT_BITS,
+            2,
+        ),
+    };
+    let serves = wanted || upload == Upload::Activation && outsourced(Phase::Gradient);
+    let [uploads, packed] = [uploads, rows * up].map(|n| if serves { n } else { 0 });
+    let [downloads, down, products] =
+        [downloads, down, c * k * i].map(|n| if wanted { n } else { 0 });
+    let linear = wanted && upload != Upload::ClippedGradient;
+    let words = question.degree * masks * downloads;
+    PhaseCounts {
+        layer: 0,
+        upload,
+        level,
+        uploads,
+        downloads,
+        products,
+        weights: if linear { k * i } else { 0 },
+        bytes_up: uploads * question.degree * UP_BITS[level] / 8,
+        bytes_down: (words * bits[1] + down * bits[0]) / 8,
+        values_up: packed,
+        values_down: down,
+        local: !wanted,
+        last: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! Choices are the cheapest, deterministic, and follow their prices.
+
+use sphinx_nn::conv::ConvShape;
+use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
+
+use super::*;
+use crate::plan::{Limits, PlanChoices, PlanLiteral};
+
+fn choices(outputs: usize, capacity: usize) -> PlanChoices {
+    PlanChoices {
+        architecture: Architecture {
+            name: "choice".into(),
+            input: ImageShape {
+                channels: 1,
+                height: 12,
+                width: 12,
+            },
+            layers: vec![
+                LayerSpec::Conv {
+                    channels: 4,
+                    kernel: 3,
+                    stride: 1,
+                    padding: 1,
+                },
+                LayerSpec::Relu,
+                LayerSpec::Dense { outputs },
+                LayerSpec::Tanh,
+                LayerSpec::Dense { outputs: 10 },
+            ],
+        },
+        capacity,
+        clip_bound: 0.5,
+        learning_rate: 1.0,
+        momentum: 0.5,
+        divisor: 50.0,
+        init_seed: 1,
+        tickets: 8,
+    }
+}
+
+fn plan(preferences: &Preferences) -> Plan {
+    let literal = PlanLiteral::design_for(&choices(32, 60), preferences).unwrap();
+    Plan::new(&literal, &Limits::default()).unwrap()
+}
+
+#[test]
+fn the_chosen_layout_is_the_cheapest_and_the_next_is_no_cheaper() {
+    let preferences = Preferences::default();
+    let plan = plan(&preferences);
+    let explained = preferences.explain(&plan);
+    assert_eq!(explained.len(), 3);
+    for layer in &explained {
+        let next = layer.runner_up.as_ref().unwrap();
+        assert!(next.price >= layer.chosen.price, "{layer:?}");
+        assert_ne!(next.tiles, layer.chosen.tiles);
+        assert!(layer.chosen.local.is_empty() && layer.candidates > 2);
+    }
+}
+
+#[test]
+fn dear_bytes_are_saved_and_dear_seconds_too() {
+    let total = |preferences: &Preferences| {
+        let explained = preferences.explain(&plan(preferences));
+        explained
+            .iter()
+            .fold((0.0, 0.0), |(seconds, bytes), layer| {
+                let cost = layer.chosen.cost;
+                let moved = cost.bytes_up + cost.bytes_down;
+                (seconds + cost.server + cost.client, bytes + moved)
+            })
+    };
+    let cheap_wire = Preferences::default();
+    let dear_wire = Preferences {
+        prices: Prices::default().over(1e6),
+        ..Preferences::default()
+    };
+    let (fast, fine) = (total(&cheap_wire), total(&dear_wire));
+    assert!(fine.1 <= fast.1, "{fine:?} moves more than {fast:?}");
+    assert!(fast.0 <= fine.0, "{fast:?} takes longer than {fine:?}");
+}
+
+#[test]
+fn equal_preferences_give_equal_plans() {
+    let preferences = Preferences::default();
+    assert_eq!(plan(&preferences), plan(&preferences));
+    let named = |phase| Preferences {
+        local: LocalChoice::Named(vec![LocalPhase { phase, layer: 1 }]),
+        ..Preferences::default()
+    };
+    let plans = [Phase::Forward, Phase::Backward, Phase::Gradient].map(|p| plan(&named(p)));
+    for (at, one) in plans.iter().enumerate() {
+        assert_ne!(*one, plan(&preferences));
+        assert!(plans[..at].iter().all(|other| other != one));
+    }
+}
+
+/// Where the client's own work costs nothing it keeps everything; where it is dear, nothing.
+#[test]
+fn auto_keeps_what_is_cheaper_so() {
+    let with = |own: f64| {
+        let mut preferences = Preferences {
+            local: LocalChoice::Auto,
+            ..Preferences::default()
+        };
+        preferences.prices.units.own = own;
+        plan(&preferences).literal().local.len()
+    };
+    assert_eq!(with(0.0), 8);
+    assert_eq!(with(1.0), 0);
+}
+
+#[test]
+fn products_that_do_not_exist_are_refused() {
+    for (phase, layer) in [
+        (Phase::Forward, 3),
+        (Phase::Backward, 0),
+        (Phase::Mask, 1),
+        (Phase::TightForward, 1),
+    ] {
+        let local = LocalChoice::Named(vec![LocalPhase { phase, layer }]);
+        let preferences = Preferences {
+            local,
+            ..Preferences::default()
+        };
+        let refused = PlanLiteral::design_for(&choices(8, 20), &preferences).unwrap_err();
+        assert!(matches!(refused, Error::LocalPhase { .. }), "{refused}");
+    }
+    let mut literal = PlanLiteral::design(&choices(8, 20)).unwrap();
+    let twice = LocalPhase {
+        phase: Phase::Forward,
+        layer: 0,
+    };
+    literal.local = vec![twice, twice];
+    let refused = Plan::new(&literal, &Limits::default()).unwrap_err();
+    assert!(matches!(refused, Error::LocalPhase { .. }), "{refused}");
+}
+
+#[test]
+fn products_that_are_kept_have_no_exactness_to_prove() {
+    let local = LocalChoice::Named(vec![LocalPhase {
+        phase: Phase::Forward,
+        layer: 1,
+    }]);
+    let preferences = Preferences {
+        local,
+        ..Preferences::default()
+    };
+    let plan = plan(&preferences);
+    let forward = |p: Phase| matches!(p, Phase::Forward | Phase::TightForward);
+    let rows = plan.exactness().iter();
+    assert!(!rows.clone().any(|row| row.layer == 1 && forward(row.phase)));
+    assert!(rows.clone().any(|row| row.layer == 0 && forward(row.phase)));
+}
+
+/// A longer ring is taken only where it is asked for and cheaper.
+#[test]
+fn the_ring_is_chosen_among_those_asked_for() {
+    let both = Preferences {
+        log_degrees: vec![12, 13],
+        ..Preferences::default()
+    };
+    let degree = plan(&both).parameters().degree();
+    assert!([4096, 8192].contains(&degree));
+    let long = Preferences {
+        log_degrees: vec![13],
+        ..Preferences::default()
+    };
+    assert_eq!(plan(&long).parameters().degree(), 8192);
+}
+
+/// Three images of 33 by 33 in 4096 coefficients leave a fifth of them empty: a stream fills them.
+#[test]
+fn a_stream_is_chosen_where_images_leave_room() {
+    let input = ImageShape {
+        channels: 64,
+        height: 32,
+        width: 32,
+    };
+    let shape = LinearShape::conv(ConvShape::new(input, 64, 3, 1, 1).unwrap());
+    let preferences = Preferences::default();
+    let all = [Phase::Forward, Phase::Backward, Phase::Gradient];
+    let choice = preferences.layer(&shape, 4096, 315, &all).unwrap();
+    assert!(matches!(choice.tiling, Tiling::Stream { .. }), "{choice:?}");
+}
+
+/// Alone, a phase costs no more than its share of a layout that serves all three.
+#[test]
+fn a_phase_alone_has_its_own_layout() {
+    let preferences = Preferences::default();
+    let shape = LinearShape::dense(256, 256);
+    let price = |phases: &[Phase]| preferences.layer(&shape, 4096, 1000, phases).unwrap().price;
+    let all = [Phase::Forward, Phase::Backward, Phase::Gradient];
+    let apart: f64 = all.iter().map(|&phase| price(&[phase])).sum();
+    // Inputs go up for forward and for the gradient.
+    let inputs = price(&[Phase::Forward]);
+    assert!(all.iter().all(|&phase| price(&[phase]) < price(&all)));
+    assert!(
+        apart - inputs <= price(&all),
+        "{apart} {inputs} {}",
+        price(&all)
+    );
+}
