@@ -152,6 +152,17 @@ pub struct Config {
     /// With [`Engine::Packed`]: check every product that the server returns.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verify: bool,
+    /// With [`Engine::Packed`]: encryptions of zero kept ready.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub zeros: usize,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The accountant when nothing else is said; left out of files, where it was before it had a name.
@@ -199,6 +210,7 @@ impl Default for Config {
             clip_samples: false,
             style: None,
             verify: false,
+            zeros: 0,
         }
     }
 }
@@ -250,6 +262,7 @@ impl Config {
             clip_samples: args.clip_samples || engine == Engine::Paper,
             style: (engine == Engine::PureHe).then_some(args.style.into()),
             verify: args.verify,
+            zeros: args.zeros,
         };
         config.check()?;
         Ok(config)
@@ -317,7 +330,7 @@ impl Config {
     }
 
     /// What only some engines can do: the flag, whether it is used as it can be, and what is wrong else.
-    fn engine_checks(&self) -> [(&'static str, bool, &'static str); 5] {
+    fn engine_checks(&self) -> [(&'static str, bool, &'static str); 7] {
         [
             (
                 "--clip-samples",
@@ -343,6 +356,16 @@ impl Config {
                 "--verify",
                 !self.verify || self.engine == Engine::Packed,
                 "checks the products of the engine packed; no other has checks",
+            ),
+            (
+                "--zeros",
+                self.zeros == 0 || self.engine == Engine::Packed,
+                "are made ahead for the uploads of packed; paper always makes them ahead",
+            ),
+            (
+                "--zeros",
+                self.zeros <= 1 << 14,
+                "may be 16384 at most: a gigabyte",
             ),
         ]
     }

@@ -16,6 +16,7 @@ pub mod estimate;
 pub mod layout;
 
 mod client;
+mod offline;
 mod pace;
 mod server;
 mod verify;
