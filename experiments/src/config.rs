@@ -156,6 +156,17 @@ pub struct Config {
     /// With [`Engine::Packed`]: check every product that the server returns.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verify: bool,
+    /// With [`Engine::Packed`]: encryptions of zero kept ready.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub zeros: usize,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The accountant when nothing else is said; left out of files, where it was before it had a name.
@@ -204,6 +215,7 @@ impl Default for Config {
             layouts: Layouts::default(),
             style: None,
             verify: false,
+            zeros: 0,
         }
     }
 }
@@ -256,6 +268,7 @@ impl Config {
             layouts: args.layouts.layouts(),
             style: (engine == Engine::PureHe).then_some(args.style.into()),
             verify: args.verify,
+            zeros: args.zeros,
         };
         config.check()?;
         Ok(config)
@@ -323,7 +336,7 @@ impl Config {
     }
 
     /// What only some engines can do: the flag, whether it is used as it can be, and what is wrong else.
-    fn engine_checks(&self) -> [(&'static str, bool, &'static str); 6] {
+    fn engine_checks(&self) -> [(&'static str, bool, &'static str); 8] {
         [
             (
                 "--clip-samples",
@@ -354,6 +367,16 @@ impl Config {
                 "--local, --network and --ring",
                 self.layouts.is_plain() || self.engine == Engine::Packed,
                 "are about the ciphertexts of the engine packed",
+            ),
+            (
+                "--zeros",
+                self.zeros == 0 || self.engine == Engine::Packed,
+                "are made ahead for the uploads of packed; paper always makes them ahead",
+            ),
+            (
+                "--zeros",
+                self.zeros <= 1 << 14,
+                "may be 16384 at most: a gigabyte",
             ),
         ]
     }

@@ -17,6 +17,7 @@ pub mod layout;
 pub mod transforms;
 
 mod client;
+mod offline;
 mod pace;
 mod server;
 mod verify;

@@ -1,16 +1,19 @@
 //! The client's half: encrypt, send, receive, decrypt; and the model's replica.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use rayon::prelude::*;
 use sphinx_dp::mechanism::Noised;
+use sphinx_he::ckks::SeededZero;
 use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
 use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::layout::Layout;
+use super::offline::Zeros;
 use super::pace::{PhaseWork, Stopwatch, phases};
 use super::verify::{Linear, Verifier};
 use super::{Upload, places, tile_places, transposed};
@@ -23,7 +26,7 @@ use crate::model::{Change, Replica, Snapshot};
 use crate::plan::{GridPlan, Phase, Plan, Return, Tightness};
 
 /// The level at which everything is uploaded: both primes.
-const TOP: usize = 1;
+pub(super) const TOP: usize = 1;
 
 /// Wall seconds of the last step, phase by phase, as the client sees them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -48,6 +51,7 @@ pub struct Packed {
     secrets: Option<Secrets>,
     replica: Replica,
     verifier: Option<Verifier<ChaCha20Rng>>,
+    zeros: Option<Zeros>,
     /// The weights of this step.
     weights: Arc<Snapshot>,
     /// Of the weights of this step.
@@ -122,6 +126,7 @@ impl Packed {
             plan,
             secrets: Some(secrets),
             verifier: None,
+            zeros: None,
             weights: replica.public().snapshot(),
             replica,
             tightness: Vec::new(),
@@ -144,6 +149,19 @@ impl Packed {
         self
     }
 
+    /// Makes up to `most` encryptions of zero while it waits for the server, for uploads to come.
+    #[must_use]
+    pub fn preparing(mut self, most: usize) -> Self {
+        self.zeros = (most > 0).then(|| Zeros::new(most));
+        self
+    }
+
+    /// Seconds spent making encryptions of zero while waiting.
+    #[must_use]
+    pub fn offline_seconds(&self) -> f64 {
+        self.zeros.as_ref().map_or(0.0, Zeros::seconds)
+    }
+
     /// Whether a check has failed, so that nothing more can be done.
     #[must_use]
     pub const fn is_stopped(&self) -> bool {
@@ -157,6 +175,7 @@ impl Packed {
             std::hint::black_box(&secrets.seeds);
         }
         self.verifier = None;
+        self.zeros = None;
         self.link.abandon();
     }
 
@@ -290,6 +309,8 @@ impl Packed {
         };
         let uploads = places(&self.plan, upload, layer);
         let Secrets { key, seeds } = self.secrets.as_mut().ok_or(Error::Stopped)?;
+        let zeros = self.zeros.as_ref();
+        let mut spare = zeros.map(|zeros| (zeros, ChaCha20Rng::from_rng(seeds)));
         let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(seeds)).collect();
         let (secret, parameters) = (&*key, self.plan.parameters());
         // Of a product that the client keeps only the uploads are left that another one needs.
@@ -299,14 +320,17 @@ impl Packed {
         };
         let at_level = (passage.level, passage.encoding);
         let mut expected = replies.iter();
-        let watch = Stopwatch::start();
+        let (watch, done) = (Stopwatch::start(), AtomicBool::new(replies.is_empty()));
         self.link.exchange(
             |send| {
                 // Batches keep both cores busy while the first results are already on their way.
                 for (batch, seeds) in uploads.chunks(BATCH).zip(seeds.chunks(BATCH)) {
                     let seal = |(at, &seed): (&Place, &[u8; 32])| {
                         let values = pack(layout, at.chunk as usize, at.tile as usize);
-                        encrypt_level(parameters, secret, &values, at_level, seed)
+                        match zeros.filter(|_| passage.level == TOP).and_then(Zeros::take) {
+                            Some(zero) => over_zero(parameters, zero, &values, passage.encoding),
+                            None => encrypt_level(parameters, secret, &values, at_level, seed),
+                        }
                     };
                     let sealed = batch.par_iter().zip(seeds).map(seal);
                     let sealed = watch.working(|| sealed.collect::<Result<Vec<_>, _>>())?;
@@ -314,18 +338,27 @@ impl Packed {
                         watch.sending(|| send(&message(at, sealed)))?;
                     }
                 }
-                Ok(())
+                match &mut spare {
+                    Some((zeros, seeds)) => {
+                        zeros.fill(secret, seeds, || done.load(Ordering::Relaxed))
+                    }
+                    None => Ok(()),
+                }
             },
             replies.len(),
             |reply| {
                 watch.replied();
-                watch.working(|| {
+                let placed = watch.working(|| {
                     let (at, result) = product(upload, reply, expected.next().copied())?;
                     let positions = positions(layout, upload, at);
                     let values = open_result(&result, &positions, passage.returned, secret)?;
                     place(layout, &values, at.tile as usize, at.chunk as usize);
                     Ok(())
-                })
+                });
+                if placed.is_err() || expected.len() == 0 {
+                    done.store(true, Ordering::Relaxed);
+                }
+                placed
             },
         )?;
         let mut work = self.work.iter_mut();
@@ -337,7 +370,7 @@ impl Packed {
 }
 
 /// Ciphertexts encrypted in parallel before they are sent.
-const BATCH: usize = 8;
+pub(super) const BATCH: usize = 8;
 
 /// The results one phase brings back, in order.
 pub(super) fn replies(layout: &Layout, upload: Upload, layer: usize) -> Vec<Place> {
@@ -408,6 +441,17 @@ pub(crate) fn encrypt_level(
     Ok(Sealed::new(&SeededCiphertext::encrypt(
         &plaintext, secret, &mut rng,
     )?))
+}
+
+/// Encrypts integers over an encryption of zero.
+fn over_zero(
+    parameters: &Parameters,
+    zero: SeededZero,
+    values: &[i64],
+    encoding: Encoding,
+) -> Result<Sealed, Error> {
+    let plaintext = Plaintext::encode(parameters, TOP, values, encoding)?;
+    Ok(Sealed::new(&SeededCiphertext::from_zero(zero, &plaintext)?))
 }
 
 /// Decrypts a result of the form that the plan names; the values stay with the client.

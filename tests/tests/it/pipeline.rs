@@ -1,5 +1,6 @@
 //! Client, wire and server work at the same time: results come while uploads are still held back.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_nn::network::LayerSpec;
 use sphinx_protocol::Error;
-use sphinx_protocol::grid::Engine;
+use sphinx_protocol::grid::{Engine, Multiplier};
 use sphinx_protocol::link::Link;
 use sphinx_protocol::message::{ModelId, ToClient, ToServer};
 use sphinx_protocol::model::Replica;
@@ -15,6 +16,7 @@ use sphinx_protocol::packed::layout::Tiling;
 use sphinx_protocol::packed::{Packed, Upload, phases, script};
 use sphinx_protocol::plan::{Limits, Plan, PlanLiteral};
 use sphinx_protocol::transport::{Incoming, Outgoing};
+use sphinx_protocol::view::View;
 use sphinx_tests::fixture::{
     architecture, choices, hub, random_data, serve_in_process, toy_parameters, train,
 };
@@ -140,4 +142,30 @@ fn the_server_answers_before_the_last_upload_of_a_phase_is_there() {
         }
         assert!(work.sending_s <= work.seconds, "{work:?}");
     }
+}
+
+/// Uploads over encryptions of zero that were made while waiting: the same weights, and no mask twice.
+#[test]
+fn what_is_made_while_waiting_changes_nothing_and_serves_once() {
+    let plan = plan();
+    let data = random_data(100, 6, 20, 4);
+    let runs = [0, 8, 200].map(|most| {
+        let view = View::default();
+        let link = Link::greet(serve_in_process(&hub(), Some(view.clone()))).unwrap();
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let replica = Replica::initial(plan.grid());
+        let packed = Packed::open(link, ModelId([1; 16]), &plan, replica, &mut rng).unwrap();
+        let engine = Engine::new(packed.preparing(most));
+        let packed = train(engine, &plan, &data, 2, Some(1.0), 6).unwrap();
+        let packed = packed.into_multiplier();
+        assert_eq!(packed.offline_seconds() > 0.0, most > 0);
+        let seen = view.seen();
+        let openings: Vec<_> = seen.iter().filter_map(|s| s.opening.clone()).collect();
+        let fresh: HashSet<_> = openings.iter().collect();
+        assert_eq!(fresh.len(), openings.len());
+        let replica = packed.replica();
+        (replica.public().version(), replica.master_biases())
+    });
+    assert_eq!(runs[0], runs[1]);
+    assert_eq!(runs[0], runs[2]);
 }
