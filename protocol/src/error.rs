@@ -48,7 +48,7 @@ pub enum Error {
     )]
     LocalPhase {
         /// The product.
-        phase: crate::plan::Phase,
+        phase: Phase,
         /// Its layer.
         layer: usize,
         /// Linear layers of the network.
