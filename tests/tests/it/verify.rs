@@ -180,7 +180,7 @@ fn plan_of(architecture: Architecture, tiling: Tiling, log_n: u32) -> Plan {
 /// Three dense layers, each of several chunks and tiles.
 fn dense() -> Plan {
     let hidden = [(6, LayerSpec::Tanh), (4, LayerSpec::Relu)];
-    let tiling = Tiling {
+    let tiling = Tiling::Whole {
         inputs_per_tile: 4,
         outputs_per_tile: 4,
         samples_per_chunk: 4,
@@ -211,7 +211,7 @@ fn convolutional() -> Plan {
             LayerSpec::Dense { outputs: 3 },
         ],
     };
-    let tiling = Tiling {
+    let tiling = Tiling::Whole {
         inputs_per_tile: 1,
         outputs_per_tile: 2,
         samples_per_chunk: 2,
