@@ -153,6 +153,20 @@ pub struct Config {
     /// With [`Engine::PureHe`]: when products are relinearised and rescaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style: Option<Style>,
+    /// With [`Engine::Packed`]: check every product that the server returns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verify: bool,
+    /// With [`Engine::Packed`]: encryptions of zero kept ready.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub zeros: usize,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The accountant when nothing else is said; left out of files, where it was before it had a name.
@@ -200,6 +214,8 @@ impl Default for Config {
             clip_samples: false,
             layouts: Layouts::default(),
             style: None,
+            verify: false,
+            zeros: 0,
         }
     }
 }
@@ -251,6 +267,8 @@ impl Config {
             clip_samples: args.clip_samples || engine == Engine::Paper,
             layouts: args.layouts.layouts(),
             style: (engine == Engine::PureHe).then_some(args.style.into()),
+            verify: args.verify,
+            zeros: args.zeros,
         };
         config.check()?;
         Ok(config)
@@ -282,6 +300,45 @@ impl Config {
                 "must be positive",
             ),
             (
+                "--renyi-filter",
+                !self.renyi_filter || self.accountant == AccountantKind::Rdp,
+                "is a filter of the accountant rdp",
+            ),
+            (
+                "--accountant",
+                !self.private || self.accountant.is_bound(),
+                "gdp is an estimate that may lie below the truth; a run is priced by rdp, pld or \
+                 moments",
+            ),
+        ];
+        let mut checks = checks.into_iter().chain(self.engine_checks());
+        let failed = checks.find(|(_, holds, _)| !holds);
+        match failed {
+            Some((flag, _, problem)) => Err(UsageError::flag(flag, problem)),
+            None if !architectures::list().contains(&self.model.as_str()) => {
+                Err(self.unknown_model())
+            }
+            None => {
+                self.features.check(&self.model)?;
+                self.start.check(&self.dataset)?;
+                if self.learning.augmentation.views > 0 && features::of_model(&self.model).is_some()
+                {
+                    let field = "optimiser.augmentation".to_owned();
+                    let problem = format!("views are of images; {} is given features", self.model);
+                    return Err(UsageError::Definition { field, problem }.into());
+                }
+                match self.grid {
+                    true => self.learning.check_integer(),
+                    false => self.learning.check("optimiser"),
+                }
+            }
+        }
+    }
+
+    /// What only some engines can do: the flag, whether it is used as it can be, and what is wrong else.
+    fn engine_checks(&self) -> [(&'static str, bool, &'static str); 8] {
+        [
+            (
                 "--clip-samples",
                 !self.clip_samples || (self.grid && self.engine != Engine::Packed),
                 "is what the engine paper does, and clear with --grid if asked; packed clips factors",
@@ -302,42 +359,26 @@ impl Config {
                 "pure-he computes approximately, near the float engine and not on the grid",
             ),
             (
+                "--verify",
+                !self.verify || self.engine == Engine::Packed,
+                "checks the products of the engine packed; no other has checks",
+            ),
+            (
                 "--local, --network and --ring",
                 self.layouts.is_plain() || self.engine == Engine::Packed,
                 "are about the ciphertexts of the engine packed",
             ),
             (
-                "--renyi-filter",
-                !self.renyi_filter || self.accountant == AccountantKind::Rdp,
-                "is a filter of the accountant rdp",
+                "--zeros",
+                self.zeros == 0 || self.engine == Engine::Packed,
+                "are made ahead for the uploads of packed; paper always makes them ahead",
             ),
             (
-                "--accountant",
-                !self.private || self.accountant.is_bound(),
-                "gdp is an estimate that may lie below the truth; a run is priced by rdp, pld or \
-                 moments",
+                "--zeros",
+                self.zeros <= 1 << 14,
+                "may be 16384 at most: a gigabyte",
             ),
-        ];
-        match checks.into_iter().find(|(_, holds, _)| !holds) {
-            Some((flag, _, problem)) => Err(UsageError::flag(flag, problem)),
-            None if !architectures::list().contains(&self.model.as_str()) => {
-                Err(self.unknown_model())
-            }
-            None => {
-                self.features.check(&self.model)?;
-                self.start.check(&self.dataset)?;
-                if self.learning.augmentation.views > 0 && features::of_model(&self.model).is_some()
-                {
-                    let field = "optimiser.augmentation".to_owned();
-                    let problem = format!("views are of images; {} is given features", self.model);
-                    return Err(UsageError::Definition { field, problem }.into());
-                }
-                match self.grid {
-                    true => self.learning.check_integer(),
-                    false => self.learning.check("optimiser"),
-                }
-            }
-        }
+        ]
     }
 
     fn unknown_model(&self) -> anyhow::Error {

@@ -34,6 +34,7 @@ use sphinx_nn::{Network, init, metrics, pass};
 use sphinx_protocol::grid::{Engine, Frozen, Local};
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{FrozenReplica, Replica};
+use sphinx_protocol::packed::PhaseWork;
 use sphinx_protocol::paper::{PaperLiteral, PaperPlan};
 use sphinx_protocol::plan::{
     GridLiteral, GridPlan, Limits, Plan, PlanChoices, PlanLiteral, Preferences,
@@ -130,7 +131,8 @@ pub struct Trained {
     pub model: Model,
     /// Test accuracy of the last iterate.
     pub accuracy: f64,
-    /// Wall seconds before the first step: connection, keys, encrypted biases.
+    /// Wall seconds before the first step (connection, keys, encrypted biases), and of encryptions of
+    /// zero made while waiting in steps.
     pub offline_seconds: f64,
     /// Wall seconds of preparation and all steps, without evaluation on test data.
     pub seconds: f64,
@@ -142,6 +144,8 @@ pub struct Trained {
     pub server_cpu_s: f64,
     /// The name of the model at the server.
     pub id: Option<ModelId>,
+    /// What every phase of every layer took, for the engine packed; of the steps of this process.
+    pub work: Vec<PhaseWork>,
 }
 
 /// A trained model.
@@ -337,6 +341,7 @@ impl Job {
             client_cpu_s: history.cpu_s(),
             server_cpu_s: 0.0,
             id: None,
+            work: Vec::new(),
             history,
             model,
         })

@@ -13,6 +13,7 @@ use sphinx_figures::stats;
 use sphinx_nn::Network;
 use sphinx_protocol::model::PublicModel;
 use sphinx_protocol::packed::transforms::step_counts;
+use sphinx_protocol::packed::{PhaseWork, Upload};
 use sphinx_protocol::paper::{Paper, StepCounts};
 use sphinx_protocol::plan::{LocalPhase, Plan};
 use sphinx_protocol::pure_he::PureHePlan;
@@ -24,7 +25,7 @@ use crate::job::{History, Job, StepSample, Trained, design, design_paper, design
 use crate::output::number;
 use crate::privacy::{self, Terms};
 use crate::run_dir::utc_now;
-use crate::work_ratio::Opponent;
+use crate::work_ratio::{self, Opponent};
 
 /// The figures of one training run that are printed and recorded.
 #[derive(Clone, Copy, Debug)]
@@ -223,6 +224,46 @@ fn phase_seconds(steps: &[StepSample]) -> Value {
         .into()
 }
 
+/// Seconds per step of every phase of every layer, for the engine packed: at both ends, and of a
+/// client that computes the product alone.
+///
+/// # Errors
+/// If the products cannot be computed alone.
+pub fn layer_work(job: &Job, trained: &Trained) -> Result<Value> {
+    if trained.work.is_empty() {
+        return Ok(Value::Null);
+    }
+    let alone = work_ratio::products_alone(job)?;
+    let row = |work: &PhaseWork| {
+        let phase = match work.upload {
+            Upload::Activation => "forward",
+            Upload::OutputGradient => "backward",
+            Upload::ClippedGradient => "gradient",
+        };
+        let own = alone
+            .iter()
+            .find(|(upload, layer, _)| (*upload, *layer) == (work.upload, work.layer));
+        let own = own.map(|(.., cpu_s)| *cpu_s);
+        let per_step = |seconds: f64| seconds / work.steps.max(1) as f64;
+        let client_cpu_s = per_step(work.client_cpu_s);
+        json!({
+            "layer": work.layer,
+            "phase": phase,
+            "seconds": per_step(work.seconds),
+            "client_cpu_s": client_cpu_s,
+            "client_busy_s": per_step(work.client_busy_s),
+            "server_cpu_s": per_step(work.server_cpu_s),
+            "server_busy_s": per_step(work.server_busy_s),
+            "sending_s": per_step(work.sending_s),
+            "both_ways_s": per_step(work.both_ways_s),
+            "overlap_s": per_step(work.overlap_s()),
+            "alone_cpu_s": own,
+            "client_work_ratio": own.map(|own| client_cpu_s / own),
+        })
+    };
+    Ok(trained.work.iter().map(row).collect())
+}
+
 /// The operations of one step by formula: none in the clear; for `packed` with the weights that the network begins
 /// with, since short weights save a prime.
 #[must_use]
@@ -304,7 +345,12 @@ fn phases(steps: &[StepSample]) -> BTreeMap<&'static str, Vec<f64>> {
     for step in steps {
         let Some(times) = step.phases else { continue };
         let release = step.report.release_seconds;
-        let known = times.forward + times.backward + times.gradient + times.update + release;
+        let checked = times.verify;
+        let known =
+            times.forward + times.backward + times.gradient + times.update + checked + release;
+        if checked > 0.0 {
+            all.entry("verify").or_default().push(checked);
+        }
         for (name, seconds) in [
             ("forward", times.forward),
             ("backward", times.backward),
@@ -359,6 +405,7 @@ pub fn training_object(
         "local": local(job),
         "bias_rule": if config.private { "private" } else { "none" },
         "style": config.style,
+        "verify": config.verify,
         "protection": privacy::protection(config),
         "phase_seconds": phase_seconds(trained.history.steady()),
         "operations_per_step": counts(job),

@@ -12,6 +12,7 @@
 //! | `statement.txt` | the privacy statement |
 //! | `server.log` | what a server started for the run said |
 //! | `figures/` | drawn from the records |
+//! | `stopped.txt` | why the run has stopped for good, if a check of the server's results failed |
 //!
 //! An existing folder is refused: nothing is ever overwritten. An interrupted run goes on in its own
 //! folder.
@@ -32,6 +33,9 @@ use crate::usage::UsageError;
 pub const MODEL: &str = "model.json";
 /// File name of the privacy statement.
 pub const STATEMENT: &str = "statement.txt";
+
+/// File name of the reason why a run may never go on.
+pub const STOPPED: &str = "stopped.txt";
 
 /// A run directory that this process may write into.
 #[derive(Clone, Debug)]
@@ -61,8 +65,9 @@ impl RunDir {
     /// Goes on in an existing run directory, or makes it. A record that was cut short is removed.
     ///
     /// # Errors
-    /// What the system says.
+    /// [`UsageError`] if it [stopped for good](Self::stop), or what the system says.
     pub fn reopen(path: &Path) -> Result<Self> {
+        refuse_stopped(path)?;
         fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
         // Absent, or cut short by a crash.
         let known = fs::read_to_string(path.join(ENVIRONMENT)).unwrap_or_default();
@@ -88,6 +93,16 @@ impl RunDir {
             return Err(UsageError::flag("--resume", problem));
         }
         Self::reopen(path)
+    }
+
+    /// Marks the run as one that must never go on, durably.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn stop(&self, reason: &str) -> Result<()> {
+        let text = format!("{}: {reason}\n", utc_now());
+        self.replace(STOPPED, text.as_bytes())
+            .context("marking the run as stopped for good; do not resume it")
     }
 
     /// The folder.
@@ -175,6 +190,22 @@ impl RunDir {
         } else {
             Ok(Vec::new())
         }
+    }
+}
+
+fn refuse_stopped(path: &Path) -> Result<()> {
+    match fs::read_to_string(path.join(STOPPED)) {
+        Ok(reason) => {
+            let problem = format!(
+                "the run in {} has stopped for good and cannot go on; begin a new one ({})",
+                path.display(),
+                reason.trim()
+            );
+            Err(UsageError::flag("--resume", problem))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        // A mark that cannot be read is a mark.
+        Err(error) => Err(error).with_context(|| format!("reading {STOPPED}")),
     }
 }
 
@@ -270,6 +301,24 @@ mod tests {
                 .permissions()
                 .mode();
             assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_run_that_stopped_for_good_cannot_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(&folder.path().join("run")), "train", "packed").unwrap();
+        run.write(CONFIG, "").unwrap();
+        RunDir::resume(run.path()).unwrap();
+        run.stop("layer 1: the forward product is wrong").unwrap();
+        for error in [RunDir::resume(run.path()), RunDir::reopen(run.path())] {
+            let error = error.unwrap_err();
+            assert_eq!(crate::usage::exit_code(&error), 2);
+            let told = error.to_string();
+            assert!(
+                told.contains("for good") && told.contains("layer 1"),
+                "{told}"
+            );
         }
     }
 

@@ -8,6 +8,7 @@ use crate::message::{
     Masked, ModelId, Refusal, Released, Returned, Sealed, SealedKeys, TicketId, ToClient, ToServer,
 };
 use crate::model::{ModelVersion, ReleasedModel};
+use crate::packed::ServerSeconds;
 use crate::work::{Seconds, StepCounts, Work};
 
 mod bytes;
@@ -56,6 +57,7 @@ impl ToServer {
             Self::Parameter(place, sealed) => w.kind(0x17).place(*place).raw(sealed.bytes()),
             Self::FetchParameters => w.kind(0x18),
             Self::FetchWork => w.kind(0x19),
+            Self::FetchPhases => w.kind(0x1a),
             Self::BeginTickets { batch } => w.kind(0x20).raw(batch),
             Self::Mask(place, sealed) => w.kind(0x21).place(*place).raw(sealed.bytes()),
             Self::Request {
@@ -128,6 +130,7 @@ impl ToServer {
             0x17 => Self::Parameter(r.place()?, Sealed::received(r.rest())),
             0x18 => Self::FetchParameters,
             0x19 => Self::FetchWork,
+            0x1a => Self::FetchPhases,
             0x20 => Self::BeginTickets {
                 batch: r.array("batch")?,
             },
@@ -177,6 +180,13 @@ impl ToClient {
                 }
                 &mut w
             }
+            Self::Phases(phases) => {
+                w.kind(0x99);
+                for ServerSeconds { cpu, busy } in phases {
+                    w.raw(&cpu.to_le_bytes()).raw(&busy.to_le_bytes());
+                }
+                &mut w
+            }
             Self::TicketsBegun { version } => w.kind(0xa0).raw(&version.0),
             Self::MaskProduct(place, result) => w.kind(0xa1).place(*place).raw(result.bytes()),
             Self::Answer { layer, masked } => w.kind(0xa2).u16(*layer).residues(masked.values()),
@@ -219,6 +229,7 @@ impl ToClient {
             },
             0x97 => Self::Parameter(r.place()?, Returned::received(r.rest())),
             0x98 => Self::Worked(work(&mut r)?),
+            0x99 => Self::Phases(phases(&mut r)?),
             0xa0 => Self::TicketsBegun {
                 version: ModelVersion(r.array("model version")?),
             },
@@ -244,6 +255,17 @@ impl ToClient {
         };
         r.finish(message)
     }
+}
+
+fn phases(r: &mut Reader<'_>) -> Result<Vec<ServerSeconds>, Malformed> {
+    let mut phases = Vec::with_capacity(r.left() / 16);
+    while r.left() > 0 {
+        phases.push(ServerSeconds {
+            cpu: f64::from_le_bytes(r.array("CPU seconds of a phase")?),
+            busy: f64::from_le_bytes(r.array("seconds of a phase")?),
+        });
+    }
+    Ok(phases)
 }
 
 fn work(r: &mut Reader<'_>) -> Result<Work, Malformed> {

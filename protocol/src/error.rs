@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::message::Refusal;
 use crate::model::ModelVersion;
 use crate::packed::layout::Tiling;
-use crate::plan::Exactness;
+use crate::plan::{Exactness, Phase};
 
 /// Anything that can go wrong between two parties.
 #[derive(Debug, Error)]
@@ -48,7 +48,7 @@ pub enum Error {
     )]
     LocalPhase {
         /// The product.
-        phase: crate::plan::Phase,
+        phase: Phase,
         /// Its layer.
         layer: usize,
         /// Linear layers of the network.
@@ -327,6 +327,30 @@ pub enum Error {
         /// What came.
         got: String,
     },
+    /// A product that is not what the client asked for. The secret key is destroyed by now.
+    #[error(
+        "layer {layer}: the {phase} product that the server returned is wrong. The run has stopped \
+         for good, its secret key is destroyed and nothing more was sent: do not go on with it; \
+         find out what the server does, and begin a new run"
+    )]
+    WrongProduct {
+        /// Index of the linear layer.
+        layer: usize,
+        /// Which product.
+        phase: Phase,
+    },
+    /// A backup that is not what the client's encrypted changes add up to. The secret key is
+    /// destroyed by now.
+    #[error(
+        "the backup of the biases that the server returned is wrong. The run has stopped for good, \
+         its secret key is destroyed: do not go on with it"
+    )]
+    WrongBackup,
+    /// A call after [`Error::WrongProduct`] or [`Error::WrongBackup`].
+    #[error(
+        "a check of the server's results failed: this run has stopped for good, begin a new one"
+    )]
+    Stopped,
     /// The server declined.
     #[error("the server refused: {reason}: {detail}")]
     Refused {
@@ -366,6 +390,17 @@ pub enum Error {
     /// A number outside the range of a privacy parameter.
     #[error("privacy parameter: {0}")]
     Range(#[from] sphinx_dp::RangeError),
+}
+
+impl Error {
+    /// Whether a check of the server's results failed: what it belongs to must never go on.
+    #[must_use]
+    pub const fn ends_the_run(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongProduct { .. } | Self::WrongBackup | Self::Stopped
+        )
+    }
 }
 
 /// Why bytes are no message.

@@ -23,6 +23,7 @@ mod residues;
 mod samples;
 
 pub use clip::{ClippedLayer, UnclippedLayer, clip};
+pub(crate) use conv::runs;
 pub use local::{Frozen, Local};
 pub(crate) use local::{layer_sum, pull_back};
 pub(crate) use residues::product;

@@ -144,6 +144,11 @@ impl Link {
         self.wire.outgoing.send(&message.to_bytes())
     }
 
+    /// Closes the connection without another word; whatever is sent from here on fails.
+    pub(crate) fn abandon(&mut self) {
+        self.wire.outgoing.close();
+    }
+
     /// Receives one message; a refusal is an error.
     ///
     /// # Errors

@@ -15,10 +15,11 @@ use sphinx_he::rlwe::{GaloisKeys, Parameters, RelinearizationKey};
 
 use crate::error::Error;
 use crate::model::{ModelVersion, ReleasedModel};
+use crate::packed::ServerSeconds;
 use crate::work::Work;
 
 /// Version of the wire format.
-pub const WIRE_VERSION: u16 = 3;
+pub const WIRE_VERSION: u16 = 4;
 
 /// Names a model at a server; drawn at random by the client, so it is also the right to use it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -326,6 +327,8 @@ pub enum ToServer {
     },
     /// Reveals: that the client asks for its backup.
     FetchBiases,
+    /// Reveals: that the client asks what its steps took.
+    FetchPhases,
     /// Reveals: that tickets are being prepared.
     BeginTickets {
         /// Random name of the batch.
@@ -384,6 +387,9 @@ pub enum ToClient {
         /// Its selected coefficients.
         backup: Returned,
     },
+    /// What every phase of the script took at the server, in its order, since the model was opened: a
+    /// function of the plan, of released weights and of the machine.
+    Phases(Vec<ServerSeconds>),
     /// One encrypted parameter, as [`ToServer::Parameter`] places it.
     Parameter(Place, Returned),
     /// What was computed since the last question; a function of the plan and of the machine.
@@ -478,6 +484,7 @@ impl ToServer {
             | Self::AttachModel { .. }
             | Self::BeginStep { .. }
             | Self::FetchBiases
+            | Self::FetchPhases
             | Self::BeginTickets { .. }
             | Self::Bye => Reveals::PublicConstants,
         }
@@ -505,6 +512,7 @@ impl ToServer {
             Self::Update { .. } => "Update",
             Self::BiasUpdate { .. } => "BiasUpdate",
             Self::FetchBiases => "FetchBiases",
+            Self::FetchPhases => "FetchPhases",
             Self::BeginTickets { .. } => "BeginTickets",
             Self::Mask(..) => "Mask",
             Self::Request { .. } => "Request",
@@ -539,6 +547,7 @@ impl ToClient {
             Self::GradientProduct(..) => "GradientProduct",
             Self::Updated { .. } => "Updated",
             Self::Biases { .. } => "Biases",
+            Self::Phases(_) => "Phases",
             Self::Parameter(..) => "Parameter",
             Self::Worked(_) => "Worked",
             Self::TicketsBegun { .. } => "TicketsBegun",

@@ -7,19 +7,28 @@
 //! and no evaluation key: ciphertexts of degree two go down as they are.
 //!
 //! Clipping happens at the client before encryption, so that only the clipped *sum* is returned.
+//!
+//! # Checks
+//!
+#![doc = include_str!("../proofs/checks.md")]
 
 pub mod estimate;
 pub mod layout;
 pub mod transforms;
 
 mod client;
+mod offline;
+mod pace;
 mod scalar;
 mod server;
+mod verify;
 
 #[cfg(test)]
 pub(crate) use client::encrypt_level;
 pub use client::{Packed, PhaseTimes};
 pub(crate) use client::{encrypt, open_result, seed};
+pub(crate) use pace::Clock;
+pub use pace::{PhaseWork, ServerSeconds, phases};
 pub(crate) use server::{Prepared, StepWork, finish, mask_products, numbered, open};
 
 use serde::{Deserialize, Serialize};

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::message::{Refusal, ToClient, ToServer, WIRE_VERSION};
-use crate::packed::{StepWork, Upload, script};
+use crate::packed::{Clock, StepWork, Upload, script};
 use crate::paper::Session;
 use crate::pure_he;
 
@@ -62,6 +62,7 @@ struct Training {
     script: Vec<(Upload, Place)>,
     next: usize,
     work: StepWork,
+    clock: Clock,
 }
 
 /// What a step of the machine gives: the next state and what to send.
@@ -110,7 +111,7 @@ impl Server {
             State::ExpectHello => "Hello".into(),
             State::ExpectModel => "OpenModel, OpenPaper, OpenPureHe or AttachModel".into(),
             State::Ready(lease) if lease.trains() => {
-                "BeginStep, LoadModel, FetchBiases, BeginTickets, Request or Bye".into()
+                "BeginStep, FetchBiases, FetchPhases, BeginTickets, Request or Bye".into()
             }
             State::Ready(_) => "BeginTickets, Request or Bye".into(),
             State::ReceivingBiases(_, part) => format!("BiasUpdate for part {part}"),
@@ -322,6 +323,10 @@ fn ready(lease: Lease, message: &ToServer) -> Next {
             let training = Training::new(lease, *step)?;
             Ok((State::Training(Box::new(training)), Vec::new()))
         }
+        ToServer::FetchPhases if lease.trains() => {
+            let phases = ToClient::Phases(lease.phases());
+            Ok((State::Ready(lease), vec![phases]))
+        }
         ToServer::FetchBiases if lease.trains() => {
             let replies = lease.backup()?;
             Ok((State::Ready(lease), replies))
@@ -397,14 +402,17 @@ impl Training {
                 got: step,
             });
         }
+        weights.ahead();
         let plan = lease.plan();
         let (script, work) = (script(plan), StepWork::new(plan, weights));
+        let clock = Clock::new(plan, lease.phases());
         Ok(Self {
             lease,
             step,
             script,
             next: 0,
             work,
+            clock,
         })
     }
 
@@ -423,6 +431,7 @@ impl Training {
             ToServer::Update { step, gradient }
                 if step == self.step && self.next == self.script.len() =>
             {
+                self.lease.keep_phases(self.clock.stop());
                 self.lease.apply(&gradient)?;
                 return Ok((State::ReceivingBiases(self.lease, 0), Vec::new()));
             }
@@ -432,7 +441,11 @@ impl Training {
             return Err(Stop::Unexpected);
         }
         self.next += 1;
-        let replies = self.work.take(upload, place, &sealed)?;
+        let phase = (upload, usize::from(place.layer));
+        let work = &mut self.work;
+        let replies = self
+            .clock
+            .count(phase, || work.take(upload, place, &sealed))?;
         Ok((State::Training(self), replies))
     }
 }

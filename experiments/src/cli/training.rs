@@ -254,6 +254,13 @@ pub struct TrainingArgs {
     /// Inference tickets that are prepared at once
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub tickets: usize,
+    /// With --engine packed: check every product that the server returns; the first wrong one ends the run
+    /// for good
+    #[arg(long)]
+    pub verify: bool,
+    /// With --engine packed: encryptions of zero kept ready, made while waiting for the server
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub zeros: usize,
     /// How layouts are chosen.
     #[command(flatten)]
     pub layouts: LayoutArgs,
@@ -333,7 +340,7 @@ pub struct TrainArgs {
         "momentum", "warm_up", "schedule", "nesterov", "ema", "tail_average", "clip_per_layer", "views", "view_shift",
         "view_mirror", "seed",
         "clip_samples",
-        "tickets", "accountant", "renyi_filter", "network", "local", "ring",
+        "tickets", "accountant", "renyi_filter", "verify", "zeros", "network", "local", "ring",
     ])]
     pub resume: bool,
     /// Steps between checkpoints, 0 for none [default: 1; with --seed 25]

@@ -57,10 +57,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         Some(server) => job.train_paper(server, &randomness, &mut begun, &mut bar),
         None => job.train_local(&randomness, &mut begun, &mut bar),
     };
-    let trained = trained.with_context(|| {
-        let folder = run.path().display();
-        format!("the run stopped; `sphinx train --run-dir {folder} --resume` goes on with it")
-    })?;
+    let trained = trained.or_else(|error| stopped(&run, error))?;
     let server_peak_rss_mb = server.as_ref().and_then(Server::peak_rss_mb);
     drop(server);
     bar.finish();
@@ -81,12 +78,32 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
             .context("drawing the figures")?;
     }
     let mut object = report::training_object(&job, &trained, &summary, &statement);
+    object["layers"] = report::layer_work(&job, &trained)?;
     object["run_dir"] = run.path().display().to_string().into();
     out.say(table(&job, &trained, &summary, &opponent));
     out.say(told);
     out.say(format_args!("run directory: {}", run.path().display()));
     out.object(&object);
     Ok(())
+}
+
+/// What is said of a run that failed. One whose server was caught never goes on: its folder says so.
+fn stopped(run: &RunDir, error: anyhow::Error) -> Result<Trained> {
+    let folder = run.path().display();
+    let caught = error.chain().find(|cause| {
+        let cause = cause.downcast_ref::<sphinx_protocol::Error>();
+        cause.is_some_and(sphinx_protocol::Error::ends_the_run)
+    });
+    let said = match caught.map(ToString::to_string) {
+        Some(cause) => {
+            run.stop(&cause)?;
+            format!("the run in {folder} has stopped for good")
+        }
+        None => {
+            format!("the run stopped; `sphinx train --run-dir {folder} --resume` goes on with it")
+        }
+    };
+    Err(error.context(said))
 }
 
 /// The statement in words; a run with everything encrypted has its own.

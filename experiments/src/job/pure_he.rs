@@ -57,6 +57,7 @@ impl Job {
             client_cpu_s: offline_cpu + history.cpu_s() + last_cpu.as_secs_f64(),
             server_cpu_s: after - before,
             id: None,
+            work: Vec::new(),
             history,
             model,
         })

@@ -45,10 +45,17 @@ impl Job {
         let id = id.unwrap_or_else(new_id);
         let packed = Packed::open(server.link()?, id, plan, replica, &mut rand::rng())
             .context("opening the model at the server")?;
+        let packed = match self.config.verify {
+            true => packed.verifying(),
+            false => packed,
+        };
+        let packed = packed.preparing(self.config.zeros);
         let (offline_seconds, offline_cpu) =
             (start.elapsed().as_secs_f64(), cpu.elapsed().as_secs_f64());
         let (engine, history) = drive::drive(self, Engine::new(packed), randomness, begun, watch)?;
-        let packed = engine.into_multiplier();
+        let mut packed = engine.into_multiplier();
+        let work = packed.phase_work().context("asking the server")?;
+        let prepared_seconds = packed.offline_seconds();
         let meter = packed.link().meter().clone();
         let (after, replica) = packed
             .close()
@@ -56,12 +63,14 @@ impl Job {
         let model = Model::Grid(Box::new(replica));
         Ok(Trained {
             accuracy: self.accuracy(&model)?,
-            offline_seconds,
+            // What was made while waiting is part of the steps' seconds already.
+            offline_seconds: offline_seconds + prepared_seconds,
             seconds: offline_seconds + history.seconds(),
             traffic: meter.read(),
             client_cpu_s: offline_cpu + history.cpu_s(),
             server_cpu_s: after - before,
             id: Some(id),
+            work,
             history,
             model,
         })
@@ -100,6 +109,7 @@ impl Job {
             client_cpu_s: offline_cpu + history.cpu_s(),
             server_cpu_s: after - before,
             id: None,
+            work: Vec::new(),
             history,
             model,
         })

@@ -44,6 +44,11 @@ impl SeededZero {
             c0,
         })
     }
+
+    /// Parameters, the mask's seed, and the half that carries the message.
+    pub(crate) fn into_parts(self) -> (Parameters, [u8; SEED_BYTES], Poly<Eval>) {
+        (self.parameters, self.seed, self.c0)
+    }
 }
 
 impl SeededCiphertext {

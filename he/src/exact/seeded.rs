@@ -3,6 +3,7 @@
 use rand_core::CryptoRng;
 
 use super::{Ciphertext, Encoding, Plaintext};
+use crate::ckks::SeededZero;
 use crate::error::{DecodeError, Error};
 use crate::ring::{Eval, Poly};
 use crate::rlwe::{Parameters, SecretKey, encrypt_symmetric, expand_mask};
@@ -39,6 +40,29 @@ impl SeededCiphertext {
         }
         let (c0, seed) = encrypt_symmetric(plaintext.poly.clone(), secret, rng);
         let parameters = plaintext.parameters.clone();
+        Ok(Self {
+            parameters,
+            encoding: plaintext.encoding,
+            seed,
+            c0,
+        })
+    }
+
+    /// The encryption of `plaintext` over an encryption of zero made ahead.
+    ///
+    /// Cost: one transform per prime. The zero took as many, where [`Self::encrypt`] takes one for
+    /// message and error together: what is made ahead costs more in all.
+    ///
+    /// # Errors
+    /// [`Error::ForeignParameters`], [`Error::LevelMismatch`]; the zero is lost then.
+    pub fn from_zero(zero: SeededZero, plaintext: &Plaintext) -> Result<Self, Error> {
+        let (parameters, seed, zero) = zero.into_parts();
+        if parameters != plaintext.parameters {
+            let op = "encrypt over zero";
+            return Err(Error::ForeignParameters { op });
+        }
+        let mut c0 = plaintext.poly.clone().into_eval();
+        c0.add_assign(&zero)?;
         Ok(Self {
             parameters,
             encoding: plaintext.encoding,

@@ -48,6 +48,7 @@ fn to_server() -> Vec<ToServer> {
         ToServer::Parameter(place(), sealed()),
         ToServer::FetchParameters,
         ToServer::FetchWork,
+        ToServer::FetchPhases,
         ToServer::BeginStep { step: u64::MAX },
         ToServer::Activation(place(), sealed()),
         ToServer::OutputGradient(place(), sealed()),
@@ -96,6 +97,13 @@ fn to_client() -> Vec<ToClient> {
                 rotations: 2.5,
             },
         }),
+        ToClient::Phases(vec![
+            ServerSeconds {
+                cpu: 0.5,
+                busy: 0.25,
+            };
+            3
+        ]),
         ToClient::TicketsBegun { version },
         ToClient::MaskProduct(place(), returned()),
         ToClient::Answer {

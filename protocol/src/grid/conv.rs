@@ -223,20 +223,20 @@ impl WithSimd for Gradient<'_> {
 }
 
 /// Places of a patch row that are one run of an image row.
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Row of the patches.
-    pub(super) row: usize,
+    pub(crate) row: usize,
     /// First output position.
-    pub(super) position: usize,
+    pub(crate) position: usize,
     /// Its pixel; the following ones are a stride apart.
-    pub(super) pixel: usize,
+    pub(crate) pixel: usize,
     /// Positions.
-    pub(super) length: usize,
+    pub(crate) length: usize,
 }
 
 /// Visits every place of a patch inside the image, run by run.
 #[inline(always)]
-pub(super) fn runs(shape: ConvShape, mut visit: impl FnMut(Run)) {
+pub(crate) fn runs(shape: ConvShape, mut visit: impl FnMut(Run)) {
     let (input, output, kernel) = (shape.input(), shape.output(), shape.kernel());
     let (stride, padding) = (shape.stride(), shape.padding());
     // Output places whose pixel lies inside a line of `length` pixels.

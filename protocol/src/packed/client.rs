@@ -1,26 +1,32 @@
 //! The client's half: encrypt, send, receive, decrypt; and the model's replica.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{CryptoRng, SeedableRng};
 use rayon::prelude::*;
 use sphinx_dp::mechanism::Noised;
+use sphinx_he::ckks::SeededZero;
 use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
 use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::layout::Layout;
+use super::offline::Zeros;
+use super::pace::{PhaseWork, Stopwatch, phases};
+use super::verify::{Linear, Verifier};
 use super::{Upload, places, tile_places, transposed};
 use crate::error::Error;
 use crate::format::Integers;
 use crate::grid::{ClippedLayer, Forward, Multiplier, layer_sum, pull_back};
 use crate::link::{Link, unexpected};
 use crate::message::{ModelId, Place, Returned, Sealed, ToClient, ToServer};
-use crate::model::{Change, Replica};
-use crate::plan::{GridPlan, Plan, Return, Tightness};
+use crate::model::{Change, Replica, Snapshot};
+use crate::plan::{GridPlan, Phase, Plan, Return, Tightness};
 
 /// The level at which everything is uploaded: both primes.
-const TOP: usize = 1;
+pub(super) const TOP: usize = 1;
 
 /// Wall seconds of the last step, phase by phase, as the client sees them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,18 +39,32 @@ pub struct PhaseTimes {
     pub gradient: f64,
     /// Sending the noised update and the encrypted biases, until the server confirms.
     pub update: f64,
+    /// Checking what the server returned, if it is checked; in none of the others.
+    pub verify: f64,
 }
 
 /// A multiplier whose products the server computes on ciphertexts.
 pub struct Packed {
     link: Link,
     plan: Plan,
-    secret: SecretKey,
+    /// None once a check has failed.
+    secrets: Option<Secrets>,
     replica: Replica,
-    seeds: ChaCha20Rng,
+    verifier: Option<Verifier<ChaCha20Rng>>,
+    zeros: Option<Zeros>,
+    /// The weights of this step.
+    weights: Arc<Snapshot>,
     /// Of the weights of this step.
     tightness: Vec<Tightness>,
     times: PhaseTimes,
+    /// In the order of the script.
+    work: Vec<PhaseWork>,
+}
+
+/// What decrypts: gone with the first failed check.
+struct Secrets {
+    key: SecretKey,
+    seeds: ChaCha20Rng,
 }
 
 impl std::fmt::Debug for Packed {
@@ -95,26 +115,123 @@ impl Packed {
             });
         }
         super::keep_freed_memory();
-        let secret = SecretKey::generate(plan.parameters(), rng);
-        let seeds = ChaCha20Rng::from_rng(rng);
+        let work = phases(&plan).into_iter();
+        let work = work.map(|(u, layer)| PhaseWork::new(u, layer)).collect();
+        let secrets = Secrets {
+            key: SecretKey::generate(plan.parameters(), rng),
+            seeds: ChaCha20Rng::from_rng(rng),
+        };
         let mut packed = Self {
             link,
             plan,
-            secret,
+            secrets: Some(secrets),
+            verifier: None,
+            zeros: None,
+            weights: replica.public().snapshot(),
             replica,
-            seeds,
             tightness: Vec::new(),
             times: PhaseTimes::default(),
+            work,
         };
         packed.send_biases(&packed.replica.master_biases())?;
         packed.link.confirm(packed.replica.public().version())?;
         Ok(packed)
     }
 
+    /// Checks every product from here on ([the checks](super#checks)); their randomness is the
+    /// operating system's.
+    ///
+    /// A failed check ends the run for good: the key is destroyed, the connection closed without
+    /// another word, and every call from then on gives [`Error::Stopped`].
+    #[must_use]
+    pub fn verifying(mut self) -> Self {
+        self.verifier = Some(Verifier::new(ChaCha20Rng::from_rng(&mut rand::rng())));
+        self
+    }
+
+    /// Makes up to `most` encryptions of zero while it waits for the server, for uploads to come.
+    #[must_use]
+    pub fn preparing(mut self, most: usize) -> Self {
+        self.zeros = (most > 0).then(|| Zeros::new(most));
+        self
+    }
+
+    /// Seconds spent making encryptions of zero while waiting.
+    #[must_use]
+    pub fn offline_seconds(&self) -> f64 {
+        self.zeros.as_ref().map_or(0.0, Zeros::seconds)
+    }
+
+    /// Whether a check has failed, so that nothing more can be done.
+    #[must_use]
+    pub const fn is_stopped(&self) -> bool {
+        self.secrets.is_none()
+    }
+
+    fn stop(&mut self) {
+        // The key is erased when dropped. A generator has no such manners: it is written over.
+        if let Some(mut secrets) = self.secrets.take() {
+            secrets.seeds = ChaCha20Rng::from_seed([0; 32]);
+            std::hint::black_box(&secrets.seeds);
+        }
+        self.verifier = None;
+        self.zeros = None;
+        self.link.abandon();
+    }
+
+    /// Goes on only if `accepts`, or if nothing is checked.
+    fn check(
+        &mut self,
+        (layer, phase): (usize, Phase),
+        accepts: impl FnOnce(&mut Verifier<ChaCha20Rng>, &Linear<'_>, i32) -> bool,
+    ) -> Result<(), Error> {
+        let Some(verifier) = &mut self.verifier else {
+            return Ok(());
+        };
+        let start = Instant::now();
+        let format = &self.plan.formats()[layer];
+        let linear = Linear {
+            shape: self.plan.network().linears()[layer],
+            weights: self.weights.layer(layer),
+            limit: format.w_limit,
+        };
+        let accepted = accepts(verifier, &linear, format.x_limit);
+        self.times.verify += start.elapsed().as_secs_f64();
+        if accepted {
+            return Ok(());
+        }
+        self.stop();
+        Err(Error::WrongProduct { layer, phase })
+    }
+
     /// Times of the last step.
     #[must_use]
     pub const fn times(&self) -> PhaseTimes {
         self.times
+    }
+
+    /// What every phase of every layer took at both ends, over the steps done so far, in the order of
+    /// the script. Asks the server, between steps.
+    ///
+    /// # Errors
+    /// The errors of the wire, [`Error::Stopped`].
+    pub fn phase_work(&mut self) -> Result<Vec<PhaseWork>, Error> {
+        if self.is_stopped() {
+            return Err(Error::Stopped);
+        }
+        self.link.send(&ToServer::FetchPhases)?;
+        let mut work = self.work.clone();
+        match self.link.receive()? {
+            // Before its first step the server has nothing to say.
+            ToClient::Phases(server) if server.len() == work.len() || server.is_empty() => {
+                for (work, server) in work.iter_mut().zip(server) {
+                    work.server_cpu_s = server.cpu;
+                    work.server_busy_s = server.busy;
+                }
+                Ok(work)
+            }
+            other => Err(unexpected("the time of every phase", &other)),
+        }
     }
 
     /// The connection.
@@ -128,14 +245,19 @@ impl Packed {
     /// # Errors
     /// The errors of the wire.
     pub fn close(self) -> Result<(f64, Replica), Error> {
+        if self.is_stopped() {
+            return Err(Error::Stopped);
+        }
         Ok((self.link.close()?, self.replica))
     }
 
     /// Decrypts the server's backup of the biases: the sum of all encrypted changes.
     ///
     /// # Errors
-    /// The errors of the wire, or of a backup that does not decode.
+    /// The errors of the wire, or of a backup that does not decode; if products are checked,
+    /// [`Error::WrongBackup`] for a backup that is not the biases.
     pub fn fetch_biases(&mut self) -> Result<Vec<i64>, Error> {
+        let secret = &self.secrets.as_ref().ok_or(Error::Stopped)?.key;
         self.link.send(&ToServer::FetchBiases)?;
         let mut biases = Vec::with_capacity(self.plan.bias_count());
         for expected in 0..self.plan.bias_parts() as u32 {
@@ -143,20 +265,25 @@ impl Packed {
                 ToClient::Biases { part, backup } if part == expected => {
                     let positions = self.plan.bias_positions(part);
                     let form = self.plan.backup_return();
-                    biases.extend(open_result(&backup, &positions, form, &self.secret)?);
+                    biases.extend(open_result(&backup, &positions, form, secret)?);
                 }
                 other => return Err(unexpected("the next part of the biases", &other)),
             }
+        }
+        if self.verifier.is_some() && biases != self.replica.master_biases() {
+            self.stop();
+            return Err(Error::WrongBackup);
         }
         Ok(biases)
     }
 
     fn send_biases(&mut self, changes: &[i64]) -> Result<(), Error> {
         let degree = self.plan.parameters().degree();
+        let Secrets { key, seeds } = self.secrets.as_mut().ok_or(Error::Stopped)?;
         for (part, values) in changes.chunks(degree).enumerate() {
-            let seed = seed(&mut self.seeds);
+            let seed = seed(seeds);
             let encoding = self.plan.bias_encoding();
-            let change = encrypt(self.plan.parameters(), &self.secret, values, encoding, seed)?;
+            let change = encrypt(self.plan.parameters(), key, values, encoding, seed)?;
             self.link.send(&ToServer::BiasUpdate {
                 part: part as u32,
                 change,
@@ -181,8 +308,11 @@ impl Packed {
             Upload::ClippedGradient => ToServer::ClippedGradient,
         };
         let uploads = places(&self.plan, upload, layer);
-        let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(&mut self.seeds)).collect();
-        let (secret, parameters) = (&self.secret, self.plan.parameters());
+        let Secrets { key, seeds } = self.secrets.as_mut().ok_or(Error::Stopped)?;
+        let zeros = self.zeros.as_ref();
+        let mut spare = zeros.map(|zeros| (zeros, ChaCha20Rng::from_rng(seeds)));
+        let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(seeds)).collect();
+        let (secret, parameters) = (&*key, self.plan.parameters());
         // Of a product that the client keeps only the uploads are left that another one needs.
         let replies = match self.plan.is_local(upload, layer) {
             true => Vec::new(),
@@ -190,38 +320,57 @@ impl Packed {
         };
         let at_level = (passage.level, passage.encoding);
         let mut expected = replies.iter();
+        let (watch, done) = (Stopwatch::start(), AtomicBool::new(replies.is_empty()));
         self.link.exchange(
             |send| {
                 // Batches keep both cores busy while the first results are already on their way.
                 for (batch, seeds) in uploads.chunks(BATCH).zip(seeds.chunks(BATCH)) {
-                    let sealed = batch
-                        .par_iter()
-                        .zip(seeds)
-                        .map(|(at, &seed)| {
-                            let values = pack(layout, at.chunk as usize, at.tile as usize);
-                            encrypt_level(parameters, secret, &values, at_level, seed)
-                        })
-                        .collect::<Result<Vec<_>, _>>()?;
+                    let seal = |(at, &seed): (&Place, &[u8; 32])| {
+                        let values = pack(layout, at.chunk as usize, at.tile as usize);
+                        match zeros.filter(|_| passage.level == TOP).and_then(Zeros::take) {
+                            Some(zero) => over_zero(parameters, zero, &values, passage.encoding),
+                            None => encrypt_level(parameters, secret, &values, at_level, seed),
+                        }
+                    };
+                    let sealed = batch.par_iter().zip(seeds).map(seal);
+                    let sealed = watch.working(|| sealed.collect::<Result<Vec<_>, _>>())?;
                     for (&at, sealed) in batch.iter().zip(sealed) {
-                        send(&message(at, sealed))?;
+                        watch.sending(|| send(&message(at, sealed)))?;
                     }
                 }
-                Ok(())
+                match &mut spare {
+                    Some((zeros, seeds)) => {
+                        zeros.fill(secret, seeds, || done.load(Ordering::Relaxed))
+                    }
+                    None => Ok(()),
+                }
             },
             replies.len(),
             |reply| {
-                let (at, result) = product(upload, reply, expected.next().copied())?;
-                let positions = positions(layout, upload, at);
-                let values = open_result(&result, &positions, passage.returned, secret)?;
-                place(layout, &values, at.tile as usize, at.chunk as usize);
-                Ok(())
+                watch.replied();
+                let placed = watch.working(|| {
+                    let (at, result) = product(upload, reply, expected.next().copied())?;
+                    let positions = positions(layout, upload, at);
+                    let values = open_result(&result, &positions, passage.returned, secret)?;
+                    place(layout, &values, at.tile as usize, at.chunk as usize);
+                    Ok(())
+                });
+                if placed.is_err() || expected.len() == 0 {
+                    done.store(true, Ordering::Relaxed);
+                }
+                placed
             },
-        )
+        )?;
+        let mut work = self.work.iter_mut();
+        if let Some(work) = work.find(|w| (w.upload, w.layer) == (upload, layer)) {
+            watch.add_to(work);
+        }
+        Ok(())
     }
 }
 
 /// Ciphertexts encrypted in parallel before they are sent.
-const BATCH: usize = 8;
+pub(super) const BATCH: usize = 8;
 
 /// The results one phase brings back, in order.
 pub(super) fn replies(layout: &Layout, upload: Upload, layer: usize) -> Vec<Place> {
@@ -294,6 +443,17 @@ pub(crate) fn encrypt_level(
     )?))
 }
 
+/// Encrypts integers over an encryption of zero.
+fn over_zero(
+    parameters: &Parameters,
+    zero: SeededZero,
+    values: &[i64],
+    encoding: Encoding,
+) -> Result<Sealed, Error> {
+    let plaintext = Plaintext::encode(parameters, TOP, values, encoding)?;
+    Ok(Sealed::new(&SeededCiphertext::from_zero(zero, &plaintext)?))
+}
+
 /// Decrypts a result of the form that the plan names; the values stay with the client.
 pub(crate) fn open_result(
     result: &Returned,
@@ -330,6 +490,9 @@ impl Forward for Packed {
 
 impl Multiplier for Packed {
     fn begin(&mut self, step: u64) -> Result<(), Error> {
+        if self.is_stopped() {
+            return Err(Error::Stopped);
+        }
         let expected = self.replica.public().step();
         if step != expected {
             return Err(Error::StepOrder {
@@ -338,7 +501,8 @@ impl Multiplier for Packed {
             });
         }
         self.times = PhaseTimes::default();
-        self.tightness = self.plan.tightness(&self.replica.public().snapshot());
+        self.weights = self.replica.public().snapshot();
+        self.tightness = self.plan.tightness(&self.weights);
         self.link.send(&ToServer::BeginStep { step })
     }
 
@@ -357,6 +521,11 @@ impl Multiplier for Packed {
             self.times.forward += start.elapsed().as_secs_f64();
             return y;
         }
+        self.times.forward += start.elapsed().as_secs_f64();
+        self.check((layer, Phase::Forward), |verifier, linear, _| {
+            verifier.forward(linear, x, &y)
+        })?;
+        let start = Instant::now();
         let biases = self.replica.biases(layer);
         let positions = outputs / biases.len();
         for row in 0..y.rows() {
@@ -385,18 +554,22 @@ impl Multiplier for Packed {
             |layout, values, tile, chunk| layout.place_backward(&mut dx, values, tile, chunk),
         )?;
         self.times.backward += start.elapsed().as_secs_f64();
+        self.check((layer, Phase::Backward), |verifier, linear, _| {
+            verifier.backward(linear, d, &dx)
+        })?;
         Ok(dx)
     }
 
     fn gradients(&mut self, work: &[ClippedLayer]) -> Result<Vec<Vec<i64>>, Error> {
-        let start = Instant::now();
         let mut sums = vec![Vec::new(); work.len()];
         let mut order: Vec<usize> = (0..work.len()).collect();
         order.sort_by_key(|&at| std::cmp::Reverse(work[at].layer));
         for at in order {
-            let ClippedLayer { layer, d, .. } = &work[at];
+            let start = Instant::now();
+            let ClippedLayer { layer, x, d } = &work[at];
             if self.plan.is_local(Upload::ClippedGradient, *layer) {
                 sums[at] = layer_sum(self.plan.grid(), &work[at]);
+                self.times.gradient += start.elapsed().as_secs_f64();
                 continue;
             }
             let mut sum = vec![0; self.plan.network().linears()[*layer].weights()];
@@ -408,13 +581,19 @@ impl Multiplier for Packed {
                     layout.place_gradient(&mut sum, values, output, input);
                 },
             )?;
+            self.times.gradient += start.elapsed().as_secs_f64();
+            self.check((*layer, Phase::Gradient), |verifier, linear, limit| {
+                verifier.gradient(&linear.shape, (x, limit), d, &sum)
+            })?;
             sums[at] = sum;
         }
-        self.times.gradient += start.elapsed().as_secs_f64();
         Ok(sums)
     }
 
     fn learn(&mut self, noised: &Noised) -> Result<(), Error> {
+        if self.is_stopped() {
+            return Err(Error::Stopped);
+        }
         let start = Instant::now();
         let step = self.replica.public().step();
         let Change { weights, biases } = self.replica.apply(noised)?;

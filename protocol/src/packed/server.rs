@@ -5,13 +5,14 @@
 //! read from memory then serves all of them.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 use sphinx_he::exact::{Ciphertext, Encoding, IntegerPoly, Panel, Products, Sums};
 use sphinx_he::exact::{Scalars, SeededCiphertext, WeightPanel};
 use sphinx_he::rlwe::Parameters;
 
+use super::client::positions;
 use super::layout::{Layout, Tiling, WEIGHTS_AT_ONCE};
 use super::{Upload, scalar};
 use crate::error::Error;
@@ -25,8 +26,27 @@ pub(super) const TOP: usize = 1;
 /// Blocks that one thread lays out: neighbours lie on the same pages.
 const BLOCKS_AT_ONCE: usize = 8;
 
-/// Weight polynomials of one product of a layer, a row for every sum, made when first used.
-type Polynomials = OnceLock<WeightPanel>;
+/// Weights of one product of a layer as the product needs them, made when first used or
+/// [ahead](Prepared::ahead) of that.
+#[derive(Debug)]
+struct Slot<T> {
+    made: OnceLock<T>,
+    /// Whoever makes them; whoever needs them meanwhile waits. Neither is a thread of the pool that
+    /// does the work.
+    making: Mutex<()>,
+}
+
+/// A row of weight polynomials for every sum.
+type Polynomials = Slot<WeightPanel>;
+
+/// One empty slot for every layer.
+fn empty<T>(layers: usize) -> Vec<Slot<T>> {
+    let slot = || Slot {
+        made: OnceLock::new(),
+        making: Mutex::new(()),
+    };
+    (0..layers).map(|_| slot()).collect()
+}
 
 /// One version of the weights, with the polynomials that products need.
 #[derive(Debug)]
@@ -38,26 +58,59 @@ pub(crate) struct Prepared {
     backward: Vec<Polynomials>,
     mask: Vec<Polynomials>,
     /// In place of them where the layout is scalar.
-    scalars: Vec<OnceLock<Scalars>>,
+    scalars: Vec<Slot<Scalars>>,
 }
 
 impl Prepared {
     pub(crate) fn new(plan: &Plan, snapshot: Arc<Snapshot>) -> Self {
-        let empty = || (0..plan.layouts().len()).map(|_| OnceLock::new()).collect();
+        let layers = plan.layouts().len();
         Self {
             plan: plan.clone(),
             tightness: plan.tightness(&snapshot),
             snapshot,
-            forward: empty(),
-            backward: empty(),
-            mask: empty(),
-            scalars: (0..plan.layouts().len()).map(|_| OnceLock::new()).collect(),
+            forward: empty(layers),
+            backward: empty(layers),
+            mask: empty(layers),
+            scalars: empty(layers),
         }
     }
 
     /// The same weights with nothing prepared.
     pub(crate) fn without_polynomials(&self) -> Self {
         Self::new(&self.plan, Arc::clone(&self.snapshot))
+    }
+
+    /// Starts to lay out the weights of a training step, in the order in which it needs them, while
+    /// the client draws its batch and encrypts. Without a thread to be had they are laid out when
+    /// needed.
+    pub(crate) fn ahead(self: &Arc<Self>) {
+        let weights = Arc::clone(self);
+        let layers = self.forward.len();
+        let thread = std::thread::Builder::new().name("sphinx-weights".into());
+        let spawned = thread.spawn(move || {
+            let forward = (0..layers).map(|layer| (layer, true));
+            let backward = (1..layers).rev().map(|layer| (layer, false));
+            for (layer, forward) in forward.chain(backward) {
+                let upload = match forward {
+                    true => Upload::Activation,
+                    false => Upload::OutputGradient,
+                };
+                if weights.plan.is_local(upload, layer) {
+                    continue;
+                }
+                let made = if forward {
+                    weights.forward(layer)
+                } else {
+                    weights.backward(layer)
+                };
+                // Nobody else holds them: the step has ended. An error shows again where they are
+                // needed.
+                if made.is_err() || Arc::strong_count(&weights) == 1 {
+                    return;
+                }
+            }
+        });
+        drop(spawned);
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -123,12 +176,21 @@ impl Prepared {
     }
 }
 
-fn ready<T>(slot: &OnceLock<T>, make: impl FnOnce() -> Result<T, Error>) -> Result<&T, Error> {
-    if let Some(ready) = slot.get() {
+fn ready<T>(slot: &Slot<T>, make: impl FnOnce() -> Result<T, Error>) -> Result<&T, Error> {
+    if let Some(ready) = slot.made.get() {
         return Ok(ready);
     }
-    let made = make()?;
-    Ok(slot.get_or_init(|| made))
+    // The lock guards nothing but the work.
+    let making = slot.making.lock().unwrap_or_else(PoisonError::into_inner);
+    let ready = match slot.made.get() {
+        Some(ready) => ready,
+        None => {
+            let made = make()?;
+            slot.made.get_or_init(|| made)
+        }
+    };
+    drop(making);
+    Ok(ready)
 }
 
 /// Rows and columns of weight polynomials, some rows at a time.
@@ -327,119 +389,86 @@ impl StepWork {
         }
         let held = expanded(&mut self.held);
         match upload {
-            Upload::Activation => self.activations(place.layer, group..at + 1, &held),
-            Upload::OutputGradient => self.output_gradients(place.layer, group..at + 1, &held),
-            Upload::ClippedGradient => self.clipped_gradients(place.layer, group..at + 1, &held),
+            Upload::ClippedGradient => self.sums(place.layer, group..at + 1, &held),
+            _ => self.weighted(upload, place.layer, group..at + 1, &held),
         }
     }
 
-    fn activations(
+    /// `W x` or `W^T d` of some chunks. Inputs stay for the gradient.
+    fn weighted(
         &mut self,
+        upload: Upload,
         layer: u16,
         chunks: Range<usize>,
         held: &[Ciphertext],
     ) -> Result<Vec<ToClient>, Error> {
-        let at = usize::from(layer);
+        let (at, forward) = (usize::from(layer), upload == Upload::Activation);
         let layout = &self.plan.layouts()[at];
-        let form = self.weights.passage(Upload::Activation, at).returned;
-        let tiles = layout.input_tiles();
-        let panel = match &mut self.inputs[at] {
+        let passage = self.weights.passage(upload, at);
+        let (inputs, outputs) = (layout.input_tiles(), layout.output_tiles());
+        let (tiles, each) = if forward {
+            (inputs, outputs)
+        } else {
+            (outputs, inputs)
+        };
+        // What stays has columns of its own in the panel of the layer.
+        let (columns, first) = if forward {
+            (layout.chunks(), chunks.start)
+        } else {
+            (chunks.len(), 0)
+        };
+        let mut panel = match self.inputs[at].take_if(|_| forward) {
             Some(panel) => panel,
-            empty => {
-                let (p, encoding) = (self.plan.parameters(), self.plan.input_encoding());
-                empty.insert(Panel::new(p, TOP, encoding, tiles, layout.chunks())?)
+            None => {
+                let (p, encoding) = (self.plan.parameters(), passage.encoding);
+                Panel::new(p, passage.level, encoding, tiles, columns)?
             }
         };
-        lay_out(panel, held, |at| (at % tiles, chunks.start + at / tiles))?;
-        if self.plan.is_local(Upload::Activation, at) {
+        lay_out(&mut panel, held, |at| (at % tiles, first + at / tiles))?;
+        if self.plan.is_local(upload, at) {
+            self.inputs[at] = Some(panel);
             return Ok(Vec::new());
         }
-        let weights = self.weights.forward(at)?;
-        let products = Products::weighted(weights, panel, chunks.clone())?;
-        let sums = compute(&products, self.room.take());
-        let results = results(
-            &sums,
-            layout.output_tiles(),
-            |group, tile| {
-                let place = place(layer, chunks.start + group, tile);
-                let positions = layout.forward_positions(tile, chunks.start + group);
-                (place, positions, ToClient::ForwardProduct)
-            },
-            form,
-        );
-        self.room = Some(sums);
+        let weights = match upload {
+            Upload::Activation => self.weights.forward(at)?,
+            _ => self.weights.backward(at)?,
+        };
+        let products = Products::weighted(weights, &panel, first..first + chunks.len())?;
+        let results = results(&products, &mut self.room, passage.returned, |sum| {
+            let at = place(layer, chunks.start + sum / each, sum % each);
+            (upload, at, positions(layout, upload, at))
+        });
+        if forward {
+            self.inputs[at] = Some(panel);
+        }
         results
     }
 
-    fn output_gradients(
-        &mut self,
-        layer: u16,
-        chunks: Range<usize>,
-        held: &[Ciphertext],
-    ) -> Result<Vec<ToClient>, Error> {
-        let at = usize::from(layer);
-        let layout = &self.plan.layouts()[at];
-        let Passage {
-            level,
-            encoding,
-            returned: form,
-        } = self.weights.passage(Upload::OutputGradient, at);
-        let (p, tiles) = (self.plan.parameters(), layout.output_tiles());
-        let mut panel = Panel::new(p, level, encoding, tiles, chunks.len())?;
-        lay_out(&mut panel, held, |at| (at % tiles, at / tiles))?;
-        let weights = self.weights.backward(at)?;
-        let products = Products::weighted(weights, &panel, 0..chunks.len())?;
-        let sums = compute(&products, self.room.take());
-        let results = results(
-            &sums,
-            layout.input_tiles(),
-            |group, tile| {
-                let place = place(layer, chunks.start + group, tile);
-                let positions = layout.backward_positions(tile, chunks.start + group);
-                (place, positions, ToClient::BackwardProduct)
-            },
-            form,
-        );
-        self.room = Some(sums);
-        results
-    }
-
-    fn clipped_gradients(
+    /// `sum d x^T` of some output tiles.
+    fn sums(
         &mut self,
         layer: u16,
         tiles: Range<usize>,
         held: &[Ciphertext],
     ) -> Result<Vec<ToClient>, Error> {
-        let at = usize::from(layer);
-        let (layout, form) = (&self.plan.layouts()[at], self.plan.returns(at).gradient);
-        let chunks = layout.chunks();
-        let (p, encoding) = (self.plan.parameters(), self.plan.gradient_encoding());
-        let mut panel = Panel::new(p, TOP, encoding, tiles.len(), chunks)?;
+        let (at, upload) = (usize::from(layer), Upload::ClippedGradient);
+        let (layout, passage) = (&self.plan.layouts()[at], self.weights.passage(upload, at));
+        let (chunks, inputs) = (layout.chunks(), layout.input_tiles());
+        let (p, encoding) = (self.plan.parameters(), passage.encoding);
+        let mut panel = Panel::new(p, passage.level, encoding, tiles.len(), chunks)?;
         lay_out(&mut panel, held, |at| (at / chunks, at % chunks))?;
-        let Some(inputs) = &self.inputs[at] else {
+        let Some(kept) = &self.inputs[at] else {
             return Err(Error::Unexpected {
                 expected: "inputs before output gradients".into(),
                 got: "none".into(),
             });
         };
-        let sums = compute(&Products::of(&panel, inputs)?, self.room.take());
-        // The input tile stands in `chunk`.
-        let results = results(
-            &sums,
-            layout.input_tiles(),
-            |group, input| {
-                let output = tiles.start + group;
-                let place = place(layer, input, output);
-                (
-                    place,
-                    layout.gradient_positions(output, input),
-                    ToClient::GradientProduct,
-                )
-            },
-            form,
-        );
-        self.room = Some(sums);
-        results
+        let products = Products::of(&panel, kept)?;
+        results(&products, &mut self.room, passage.returned, |sum| {
+            // The input tile stands in `chunk`.
+            let at = place(layer, sum % inputs, tiles.start + sum / inputs);
+            (upload, at, positions(layout, upload, at))
+        })
     }
 }
 
@@ -451,26 +480,27 @@ fn place(layer: u16, chunk: usize, tile: usize) -> Place {
     }
 }
 
-/// Where a result belongs, the coefficients it carries and the message it goes into.
-type Destination = (Place, Vec<usize>, fn(Place, Returned) -> ToClient);
-
-/// Finishes all sums, of which there are `each` to every chunk or output tile of the group.
+/// Computes all sums in the memory of `room` and finishes them: `destination` says what each answers,
+/// where it belongs, and the coefficients it carries.
 fn results(
-    sums: &Sums,
-    each: usize,
-    destination: impl Fn(usize, usize) -> Destination + Sync,
+    products: &Products<'_>,
+    room: &mut Option<Sums>,
     form: Return,
+    destination: impl Fn(usize) -> (Upload, Place, Vec<usize>) + Sync,
 ) -> Result<Vec<ToClient>, Error> {
-    (0..sums.len())
-        .into_par_iter()
-        .map(|at| {
-            let (place, positions, message) = destination(at / each, at % each);
-            Ok(message(
-                place,
-                finish(sums.ciphertext(at), &positions, form)?,
-            ))
+    let sums = compute(products, room.take());
+    let finished = (0..sums.len()).into_par_iter().map(|at| {
+        let (upload, place, positions) = destination(at);
+        let result = finish(sums.ciphertext(at), &positions, form)?;
+        Ok(match upload {
+            Upload::Activation => ToClient::ForwardProduct(place, result),
+            Upload::OutputGradient => ToClient::BackwardProduct(place, result),
+            Upload::ClippedGradient => ToClient::GradientProduct(place, result),
         })
-        .collect()
+    });
+    let finished = finished.collect();
+    *room = Some(sums);
+    finished
 }
 
 /// Names results by tile.

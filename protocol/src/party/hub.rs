@@ -9,7 +9,7 @@ use super::tenant::{Tickets, open_bias};
 use crate::error::{Error, Malformed};
 use crate::message::{ModelId, Refusal, Released, Sealed, TicketId, ToClient};
 use crate::model::{ModelVersion, PublicModel, ReleasedModel};
-use crate::packed::{Prepared, finish};
+use crate::packed::{Prepared, ServerSeconds, finish};
 use crate::plan::{Limits, Plan, PlanLiteral};
 use sphinx_he::exact::Ciphertext;
 
@@ -51,6 +51,8 @@ struct Model {
     biases: Vec<Ciphertext>,
     tickets: Tickets,
     training: bool,
+    /// What the phases of the steps took since the trainer came.
+    phases: Vec<ServerSeconds>,
 }
 
 /// A refusal to open or attach.
@@ -125,6 +127,7 @@ impl Hub {
             }
             held.training = true;
             held.biases.clear();
+            held.phases.clear();
             opened_at = held.public.step();
         }
         let trainer = Some(Arc::new(Trainer(Arc::clone(&model))));
@@ -197,6 +200,7 @@ impl Model {
             biases: Vec::new(),
             tickets: Tickets::default(),
             training: false,
+            phases: Vec::new(),
         }
     }
 
@@ -321,6 +325,15 @@ impl Lease {
                 })
             })
             .collect()
+    }
+
+    /// What the phases of all steps took, as [`Self::keep_phases`] last had it.
+    pub(super) fn phases(&self) -> Vec<ServerSeconds> {
+        lock(&self.model).phases.clone()
+    }
+
+    pub(super) fn keep_phases(&self, phases: Vec<ServerSeconds>) {
+        lock(&self.model).phases = phases;
     }
 
     pub(super) fn register(&self, batch: [u8; 16]) -> Result<(), Error> {

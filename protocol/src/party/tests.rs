@@ -167,6 +167,7 @@ fn every_message(walker: &mut Walker) -> Vec<ToServer> {
         },
         walker.biases(),
         ToServer::FetchBiases,
+        ToServer::FetchPhases,
         ToServer::BeginTickets { batch: [1; 16] },
         ToServer::Mask(place, walker.sealed(plan.mask_encoding())),
         request(ModelVersion([0; 32]), 1, 4),
@@ -220,7 +221,13 @@ fn states(walker: &mut Walker) -> Vec<(&'static str, Vec<ToServer>, Vec<&'static
         (
             "Ready",
             ready,
-            vec!["BeginStep", "FetchBiases", "BeginTickets", "Bye"],
+            vec![
+                "BeginStep",
+                "FetchBiases",
+                "FetchPhases",
+                "BeginTickets",
+                "Bye",
+            ],
         ),
         ("Training", training, vec!["Activation", "Bye"]),
         ("Preparing", preparing, vec!["Mask", "Bye"]),

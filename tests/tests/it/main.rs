@@ -14,6 +14,8 @@ mod grid;
 mod hostile;
 mod inference;
 mod paper;
+mod pipeline;
 mod recovery;
 mod tidy;
 mod transcript;
+mod verify;
