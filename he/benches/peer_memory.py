@@ -1,9 +1,9 @@
 """Largest resident memory and sizes of other libraries, over the chain of the bench `memory`.
 
-    python3.11 -m venv /tmp/seal && /tmp/seal/bin/pip install tenseal==0.3.18
-    python3.10 -m venv /tmp/openfhe && /tmp/openfhe/bin/pip install openfhe==1.6.1.0.22.4
-    /tmp/seal/bin/python he/benches/peer_memory.py seal
-    OMP_NUM_THREADS=1 /tmp/openfhe/bin/python he/benches/peer_memory.py openfhe
+    python3.11 -m venv seal-env && seal-env/bin/pip install tenseal==0.3.18
+    python3.10 -m venv openfhe-env && openfhe-env/bin/pip install openfhe==1.6.1.0.22.4
+    seal-env/bin/python he/benches/peer_memory.py seal
+    OMP_NUM_THREADS=1 openfhe-env/bin/python he/benches/peer_memory.py openfhe
 
 SEAL is the one inside TenSEAL, through its own interface (`tenseal.sealapi`); OpenFHE is its own
 wheel; each asks for the Python it was built for. Not part of any test. Each set runs in a process

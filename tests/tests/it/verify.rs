@@ -58,11 +58,12 @@ const PLACE: usize = 1 + 2 + 4 + 4;
 impl Relay {
     /// Whether this is the frame of a product of this phase and layer; its chunk.
     fn product(frame: &[u8], upload: Upload, layer: u16) -> Option<u32> {
-        let place = match (upload, ToClient::from_bytes(frame).unwrap()) {
-            (Upload::Activation, ToClient::ForwardProduct(place, _))
-            | (Upload::OutputGradient, ToClient::BackwardProduct(place, _))
-            | (Upload::ClippedGradient, ToClient::GradientProduct(place, _)) => place,
-            _ => return None,
+        let ((Upload::Activation, ToClient::ForwardProduct(place, _))
+        | (Upload::OutputGradient, ToClient::BackwardProduct(place, _))
+        | (Upload::ClippedGradient, ToClient::GradientProduct(place, _))) =
+            (upload, ToClient::from_bytes(frame).unwrap())
+        else {
+            return None;
         };
         (place.layer == layer).then_some(place.chunk)
     }
