@@ -183,7 +183,8 @@ impl PlanLiteral {
     }
 
     /// The cheapest literal in one ring that is exact with some of the shipped primes, its price,
-    /// and whether there is one: layouts whose products would not decode exactly are passed over.
+    /// and whether there is one: layouts whose products would not decode exactly, or that a server does
+    /// not hold, are passed over.
     fn exact_in(
         choices: &PlanChoices,
         preferences: &Preferences,
@@ -206,6 +207,9 @@ impl PlanLiteral {
             }
             let next = match failure {
                 Some(Error::Inexact(row)) if bounds.tighten(&row, &literal) => {
+                    Self::priced(choices, preferences, he.clone(), &bounds).ok()
+                }
+                Some(Error::Limit { what, limit, .. }) if what == HELD && bounds.halve(limit) => {
                     Self::priced(choices, preferences, he.clone(), &bounds).ok()
                 }
                 _ => None,
@@ -379,7 +383,7 @@ impl Plan {
         let tickets = ticket_layouts.iter().map(Layout::held_for_tickets);
         let held = Held::bytes(training, parameters.degree())
             .saturating_add(Held::bytes(tickets, parameters.degree()));
-        check("bytes held by the server", held, limits.bytes)?;
+        check(HELD, held, limits.bytes)?;
         let checked = Checked {
             literal: literal.clone(),
             grid,
@@ -587,6 +591,9 @@ impl Plan {
         self.analysis.backup
     }
 }
+
+/// What the server's memory is called where it is limited.
+const HELD: &str = "bytes held by the server";
 
 fn check(what: &'static str, got: usize, limit: usize) -> Result<(), Error> {
     if got == 0 || got > limit {

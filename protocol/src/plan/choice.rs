@@ -16,7 +16,7 @@ use super::{Exactness, LocalPhase, Phase, Plan, PlanLiteral};
 use crate::error::Error;
 use crate::packed::Upload;
 use crate::packed::estimate::{PhaseCounts, UnitTimes};
-use crate::packed::layout::{Layout, Tiling};
+use crate::packed::layout::{Held, Layout, Tiling};
 
 /// Bits of an upload's coefficient at level 0 and 1, and of a result's `c0` and of each of its
 /// other polynomials: as plans of the usual networks have them. They price layouts; what a plan
@@ -167,22 +167,43 @@ struct Question<'a> {
     masks: bool,
     /// Most inputs and outputs of a tile.
     most: [usize; 2],
+    /// Most bytes that the server may hold for the layer.
+    bytes: usize,
 }
 
 /// Tiles of any size.
 const ANY: [usize; 2] = [usize::MAX; 2];
 
-/// How large tiles may be, so that products decode exactly: more numbers in one polynomial make
-/// more error.
-#[derive(Clone, Debug, Default)]
+/// What is left to choose from: tiles that are small enough that products decode exactly (more
+/// numbers in one polynomial make more error), and large enough that the server can hold them.
+#[derive(Clone, Debug)]
 pub(super) struct Bounds {
+    /// Most bytes that the server may hold for one layer.
+    bytes: usize,
     /// Most inputs and outputs of a tile, of the layers that have a bound.
     training: BTreeMap<usize, [usize; 2]>,
     /// The same for tickets.
     tickets: BTreeMap<usize, [usize; 2]>,
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            bytes: usize::MAX,
+            training: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+        }
+    }
+}
+
 impl Bounds {
+    /// Halves what the server may hold for one layer, from what it may hold in all; says whether
+    /// that leaves anything.
+    pub(super) fn halve(&mut self, limit: usize) -> bool {
+        self.bytes = self.bytes.min(limit) / 2;
+        self.bytes > 0
+    }
+
     fn of(bounds: &BTreeMap<usize, [usize; 2]>, layer: usize) -> [usize; 2] {
         bounds.get(&layer).copied().unwrap_or(ANY)
     }
@@ -233,6 +254,7 @@ impl Preferences {
             .map(|(layer, shape)| {
                 let question = Question {
                     most: Bounds::of(&bounds.training, layer),
+                    bytes: bounds.bytes,
                     ..self.training(layer, shape, (degree, capacity))
                 };
                 self.answer(&question, layer)
@@ -259,6 +281,7 @@ impl Preferences {
                     kept: vec![Vec::new()],
                     masks: true,
                     most: Bounds::of(&bounds.tickets, layer),
+                    bytes: bounds.bytes,
                 };
                 self.answer(&question, layer)
             })
@@ -283,6 +306,7 @@ impl Preferences {
             kept: vec![Vec::new()],
             masks: false,
             most: ANY,
+            bytes: usize::MAX,
         };
         self.answer(&question, 0).ok()
     }
@@ -312,6 +336,7 @@ impl Preferences {
             kept,
             masks: false,
             most: ANY,
+            bytes: usize::MAX,
         }
     }
 
@@ -336,7 +361,13 @@ impl Preferences {
             let tiling = layout.tiling();
             tiling.inputs_per_tile() <= inputs && tiling.outputs_per_tile() <= outputs
         });
-        let layouts = tiled.chain(scalar.flatten());
+        let layouts = tiled.chain(scalar.flatten()).filter(move |layout| {
+            let held = match question.masks {
+                true => layout.held_for_tickets(),
+                false => layout.held(),
+            };
+            Held::bytes([held], degree) <= question.bytes
+        });
         layouts.flat_map(move |layout| {
             let kept = question.kept.iter();
             let choices: Vec<Choice> = kept

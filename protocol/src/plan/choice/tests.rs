@@ -152,6 +152,45 @@ fn products_that_are_kept_have_no_exactness_to_prove() {
     assert!(rows.clone().any(|row| row.layer == 0 && forward(row.phase)));
 }
 
+/// Where the server's seconds cost nothing and the forward product alone is outsourced, the cheapest
+/// layout keeps every weight in a polynomial of its own, more than a server holds: one that it does
+/// hold is taken.
+#[test]
+fn what_a_server_cannot_hold_is_passed_over() {
+    let mut choices = choices(256, 2048);
+    let dense = LayerSpec::Dense { outputs: 256 };
+    let last = LayerSpec::Dense { outputs: 10 };
+    choices.architecture.layers = vec![dense, LayerSpec::Tanh, dense, LayerSpec::Tanh, last];
+    let kept = [
+        (Phase::Forward, 0),
+        (Phase::Gradient, 0),
+        (Phase::Backward, 1),
+        (Phase::Gradient, 1),
+        (Phase::Forward, 2),
+        (Phase::Backward, 2),
+        (Phase::Gradient, 2),
+    ];
+    let kept = kept.map(|(phase, layer)| LocalPhase { phase, layer });
+    let mut preferences = Preferences {
+        local: LocalChoice::Named(kept.to_vec()),
+        ..Preferences::default()
+    };
+    preferences.prices.server = 0.0;
+    let network = Network::new(&choices.architecture).unwrap();
+    let held = |tilings: &[Tiling]| {
+        let shapes = network.linears().iter().zip(tilings);
+        let layouts = shapes.map(|(shape, &at)| Layout::new(4096, shape, 2048, at).unwrap());
+        Held::bytes(layouts.map(|layout| layout.held()), 4096)
+    };
+    let limit = Limits::default().bytes;
+    let free = preferences.for_training(&network, 4096, 2048, &Bounds::default());
+    let free: Vec<Tiling> = free.unwrap().iter().map(|layer| layer.tiling).collect();
+    assert!(held(&free) > limit);
+    let literal = PlanLiteral::design_for(&choices, &preferences).unwrap();
+    assert!(held(&literal.tilings) <= limit);
+    assert!(Plan::new(&literal, &Limits::default()).is_ok());
+}
+
 /// A longer ring is taken only where it is asked for and cheaper.
 #[test]
 fn the_ring_is_chosen_among_those_asked_for() {
