@@ -60,7 +60,7 @@ impl Outgoing for Sender {
         self.buffer.clear();
         self.buffer.extend_from_slice(&length.to_le_bytes());
         self.buffer.extend_from_slice(content);
-        self.stream.write_all(&self.buffer)?;
+        self.stream.write_all(&self.buffer).map_err(impatient)?;
         self.meter.count_sent(self.buffer.len());
         Ok(())
     }
@@ -106,7 +106,8 @@ impl Incoming for Receiver {
         self.stream
             .by_ref()
             .take(length as u64)
-            .read_to_end(&mut content)?;
+            .read_to_end(&mut content)
+            .map_err(impatient)?;
         if content.len() < length {
             return Err(Error::Disconnected("sending a frame"));
         }
@@ -118,6 +119,18 @@ impl Incoming for Receiver {
 fn lost(error: std::io::Error, when: &'static str) -> Error {
     match error.kind() {
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => Error::Disconnected(when),
-        _ => Error::Transport(error),
+        _ => Error::Transport(impatient(error)),
+    }
+}
+
+/// A wait that was too long, in words; the system calls it "temporarily unavailable".
+fn impatient(error: std::io::Error) -> std::io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => std::io::Error::new(
+            ErrorKind::TimedOut,
+            "the other side neither sent nor took anything for as long as this one waits (ten minutes, \
+             unless told otherwise): it is gone, or too busy for this network",
+        ),
+        _ => error,
     }
 }

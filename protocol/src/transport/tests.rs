@@ -12,6 +12,17 @@ fn tcp_pair() -> (Wire, Wire) {
     (client, wrap(listener.accept().unwrap().0, None).unwrap())
 }
 
+#[test]
+fn a_wait_that_is_too_long_is_told_in_words() {
+    let (mut a, b) = tcp_pair();
+    a.incoming
+        .wait_at_most(Some(std::time::Duration::from_millis(20)))
+        .unwrap();
+    let told = a.incoming.receive(10).unwrap_err().to_string();
+    assert!(told.contains("neither sent nor took"), "{told}");
+    drop(b);
+}
+
 fn laws(pair: impl Fn() -> (Wire, Wire)) {
     frames_arrive_whole_and_in_order(pair());
     both_ends_count_the_same_bytes(pair());
