@@ -22,7 +22,7 @@ use sphinx_protocol::grid::Engine;
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{PublicModel, Replica};
 use sphinx_protocol::packed::Packed;
-use sphinx_protocol::packed::estimate::{Calibration, UnitTimes};
+use sphinx_protocol::packed::estimate::Calibration;
 use sphinx_protocol::plan::{
     Limits, LocalChoice, LocalPhase, Phase, Plan, PlanChoices, PlanLiteral, Preferences, Prices,
 };
@@ -290,11 +290,19 @@ impl Family {
         Ok([forward, backward, gradient])
     }
 
-    /// Unit times by a plan of the widest measured layer.
-    fn units(&self, width: usize) -> Result<UnitTimes> {
+    /// Times of every kind of work, by a plan in which a layer of this width is outsourced.
+    fn calibration(&self, width: usize) -> Result<Calibration> {
         let plan = self.plan(width, &ALL)?;
         let tightness = plan.tightness(&PublicModel::initial(plan.grid()).snapshot());
-        Ok(Calibration::measure(&plan, &tightness)?.units)
+        Ok(Calibration::measure(&plan, &tightness)?)
+    }
+
+    /// Processor seconds of the three products on the integer grid, which a client spends that keeps
+    /// them: the difference of two steps does not hold them any more.
+    fn on_grid(&self, width: usize) -> Result<[f64; 3]> {
+        let layers = self.calibration(width)?.own.layers;
+        let kept = layers.get(1).context("a layer in the middle")?;
+        Ok([kept.forward, kept.backward, kept.gradient].map(|spent| spent.cpu))
     }
 
     fn lines(&self, server: &Server) -> Result<Vec<Line>> {
@@ -305,9 +313,10 @@ impl Family {
                 .sum()
         };
         let widest = *self.measured.last().context("a measured width")?;
+        let units = self.calibration(widest)?.units;
         let preferences = Preferences {
             prices: Prices {
-                units: self.units(widest)?,
+                units,
                 server: SERVER,
                 ..Prices::default()
             },
@@ -329,7 +338,7 @@ impl Family {
                 let sent = self.step(server, &self.plan(width, phases)?)?;
                 line.measured.push(At {
                     width,
-                    client: (sent - kept).max(0.0),
+                    client: (sent - kept + sum(&self.on_grid(width)?, phases)).max(0.0),
                     alone: sum(&self.alone(self.shape(width)?)?, phases),
                     server: None,
                 });
