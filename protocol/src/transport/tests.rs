@@ -16,7 +16,7 @@ fn tcp_pair() -> (Wire, Wire) {
 fn a_wait_that_is_too_long_is_told_in_words() {
     let (mut a, b) = tcp_pair();
     a.incoming
-        .wait_at_most(Some(std::time::Duration::from_millis(20)))
+        .wait_at_most(Some(Duration::from_millis(20)))
         .unwrap();
     let told = a.incoming.receive(10).unwrap_err().to_string();
     assert!(told.contains("neither sent nor took"), "{told}");
