@@ -57,7 +57,7 @@ impl Opponent {
 }
 
 /// CPU seconds of every product of every layer in floating point, by the client itself: the same
-/// shapes and rows on random values, the median of [`STEPS`] repetitions on all threads. The
+/// shapes and rows on random values, the median of a few repetitions on all threads. The
 /// gradient is the sum over the batch, as the server computes it.
 ///
 /// # Errors
