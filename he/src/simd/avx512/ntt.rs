@@ -11,7 +11,8 @@
 //!   the forward transform, whose values grow by `2q` a layer; the inverse, whose sums double,
 //!   reduces two registers of eight at the end of three layers. Bits above 52 are not masked off:
 //!   products do not see them, and neither sums nor differences carry downwards.
-//! - *wide*, `q < 2^50`: after Harvey's butterflies, values below `4q` forward and `2q` inverse.
+//! - *wide*, `q < 2^50`: after Harvey's butterflies, values below `4q` forward and `2q` inverse. Long rows
+//!   of such moduli have *lean* tables forward, which keep half of the roots' words.
 //!
 //! A third way, *long*, is for `q < 2^60`: products of whole words from their 32-bit halves
 //! ([`long`](super::long)), values below `8q` forward and `4q` inverse.
@@ -31,6 +32,11 @@ const LOG_BLOCK: u32 = 6;
 /// log2 of the smallest degree: one layer before the blocks.
 const MIN_LOG_N: u32 = LOG_BLOCK + 1;
 
+/// log2 of the smallest degree of the lean kind: there a row and its roots would take three quarters of a
+/// second cache of 1 MiB, and some processes get pages that do not fit it. Shorter rows gain nothing;
+/// neither does the inverse, nor the narrow kind.
+const LEAN_LOG_N: u32 = 15;
+
 /// The values of a block.
 type Block = [Lanes; 8];
 /// A root and its quotient.
@@ -41,12 +47,15 @@ type Kind = u8;
 const NARROW: Kind = 0;
 const WIDE: Kind = 1;
 const LONG: Kind = 2;
+/// Wide, and forward with tables that keep less ([`BlockRoots`]).
+const LEAN: Kind = 3;
 
 /// The kind for this modulus and degree.
 fn kind(modulus: &Modulus, n: usize) -> Kind {
     let growth = 2 * u64::from(n.trailing_zeros()) + 1;
     match modulus.bits() {
         ..=47 if growth * modulus.value() <= 1 << 52 => NARROW,
+        ..=MAX_BITS if n >= 1 << LEAN_LOG_N => LEAN,
         ..=MAX_BITS => WIDE,
         _ => LONG,
     }
@@ -61,9 +70,9 @@ const fn root(kind: Kind, w: &Shoup) -> Root {
 /// The roots of one direction.
 #[derive(Clone, Debug)]
 struct Direction {
-    /// Roots in the order of [`crate::ntt::NttTable`], up to the blocks.
+    /// Roots in the order of [`crate::ntt::NttTable`], up to the blocks: as many as there are blocks.
     roots: Vec<Root>,
-    blocks: Vec<BlockRoots>,
+    blocks: BlockRoots,
 }
 
 /// The tables of one modulus and degree. There is one only where the processor has the
@@ -81,7 +90,7 @@ pub(crate) struct Roots {
 impl Direction {
     /// The roots of the inverse, those of right children negated where it is wide.
     fn inverse(modulus: &Modulus, roots: &[Shoup], kind: Kind) -> Self {
-        if kind != WIDE {
+        if !matches!(kind, WIDE | LEAN) {
             return Self::new(roots, kind);
         }
         let negated = |(node, &w): (usize, &Shoup)| match node {
@@ -90,16 +99,14 @@ impl Direction {
             _ => modulus.shoup(modulus.neg(w.value)),
         };
         let roots: Vec<Shoup> = roots.iter().enumerate().map(negated).collect();
-        Self::new(&roots, kind)
+        Self::new(&roots, WIDE)
     }
 
     fn new(roots: &[Shoup], kind: Kind) -> Self {
         let count = roots.len() >> LOG_BLOCK;
         Self {
             roots: roots[..count].iter().map(|w| root(kind, w)).collect(),
-            blocks: (0..count)
-                .map(|i| BlockRoots::new(roots, i, kind))
-                .collect(),
+            blocks: BlockRoots::new(roots, kind),
         }
     }
 }
@@ -144,6 +151,7 @@ impl Roots {
             match self.kind {
                 NARROW => self.forward_as::<NARROW, false>(row),
                 WIDE => self.forward_as::<WIDE, false>(row),
+                LEAN => self.forward_as::<LEAN, false>(row),
                 _ => self.forward_as::<LONG, false>(row),
             }
         }
@@ -156,6 +164,7 @@ impl Roots {
             match self.kind {
                 NARROW => self.forward_as::<NARROW, true>(row),
                 WIDE => self.forward_as::<WIDE, true>(row),
+                LEAN => self.forward_as::<LEAN, true>(row),
                 _ => self.forward_as::<LONG, false>(row),
             }
         }
@@ -167,7 +176,7 @@ impl Roots {
         unsafe {
             match self.kind {
                 NARROW => self.inverse_as::<NARROW>(row),
-                WIDE => self.inverse_as::<WIDE>(row),
+                WIDE | LEAN => self.inverse_as::<WIDE>(row),
                 _ => self.inverse_as::<LONG>(row),
             }
         }
@@ -206,12 +215,13 @@ impl Field {
                 self.forward_part::<KIND, LAZY>(part, tables, node + i);
             }
         } else {
-            let roots = &tables.blocks[node - tables.blocks.len()..];
+            let first = (node - tables.roots.len()) / 2;
             let (pairs, _) = part.as_chunks_mut();
-            for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
+            for (blocks, roots) in pairs.iter_mut().zip(tables.blocks.outer(first)) {
                 self.forward_outer::<KIND>(blocks, roots);
             }
-            for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
+            let inner = tables.blocks.inner::<KIND>(first);
+            for (blocks, roots) in pairs.iter_mut().zip(inner) {
                 self.forward_inner::<KIND, LAZY>(blocks, roots);
             }
         }
@@ -233,12 +243,13 @@ impl Field {
                 self.inverse_part::<KIND, false>(part, tables, below + i, last);
             }
         } else {
-            let roots = &tables.blocks[below - tables.blocks.len()..];
+            let first = (below - tables.roots.len()) / 2;
             let (pairs, _) = part.as_chunks_mut();
-            for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
+            let inner = tables.blocks.inner::<KIND>(first);
+            for (blocks, roots) in pairs.iter_mut().zip(inner) {
                 self.inverse_inner::<KIND>(blocks, roots);
             }
-            for (blocks, roots) in pairs.iter_mut().zip(roots.as_chunks().0) {
+            for (blocks, roots) in pairs.iter_mut().zip(tables.blocks.outer(first)) {
                 self.inverse_outer::<KIND>(blocks, roots);
             }
         }

@@ -77,12 +77,29 @@ pub(in crate::simd) fn mul_assign<const LONG: bool>(q: &Modulus, a: &mut [u64], 
     scalar::mul_assign(q, a, b);
 }
 
+/// A kernel on three rows, entry by entry.
+type ThreeRows = fn(&Modulus, &mut [u64], &[u64], &[u64]);
+
+/// `out = f(out, a, b)` over whole registers, and `rest` on what is left over.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn three_rows(
+    q: &Modulus,
+    [a, b]: [&[u64]; 2],
+    out: &mut [u64],
+    f: impl Fn(&Field, __m512i, __m512i, __m512i) -> __m512i,
+    rest: ThreeRows,
+) {
+    let field = Field::new(q);
+    let (out, a, b) = zip3(out, a, b, |x, y, z| f(&field, x, y, z));
+    rest(q, out, a, b);
+}
+
 /// `out = a b`.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(in crate::simd) fn mul<const LONG: bool>(q: &Modulus, out: &mut [u64], a: &[u64], b: &[u64]) {
-    let field = Field::new(q);
-    let (out, a, b) = zip3(out, a, b, |_, x, y| field.product::<LONG>(x, y));
-    scalar::mul(q, out, a, b);
+    let step = |field: &Field, _, x, y| field.product::<LONG>(x, y);
+    three_rows(q, [a, b], out, step, scalar::mul);
 }
 
 /// `acc += a b`.
@@ -93,11 +110,8 @@ pub(in crate::simd) fn mul_add_assign<const LONG: bool>(
     a: &[u64],
     b: &[u64],
 ) {
-    let field = Field::new(q);
-    let (acc, a, b) = zip3(acc, a, b, |sum, x, y| {
-        field.product_added::<LONG>(sum, x, y)
-    });
-    scalar::mul_add_assign(q, acc, a, b);
+    let step = |field: &Field, sum, x, y| field.product_added::<LONG>(sum, x, y);
+    three_rows(q, [a, b], acc, step, scalar::mul_add_assign);
 }
 
 /// `acc -= a b`.
@@ -108,11 +122,8 @@ pub(in crate::simd) fn mul_sub_assign<const LONG: bool>(
     a: &[u64],
     b: &[u64],
 ) {
-    let field = Field::new(q);
-    let (acc, a, b) = zip3(acc, a, b, |sum, x, y| {
-        field.sub(sum, field.product::<LONG>(x, y))
-    });
-    scalar::mul_sub_assign(q, acc, a, b);
+    let step = |field: &Field, sum, x, y| field.sub(sum, field.product::<LONG>(x, y));
+    three_rows(q, [a, b], acc, step, scalar::mul_sub_assign);
 }
 
 /// `a = a w`.

@@ -17,39 +17,27 @@ pub(super) const DOT_ROOM: usize = 1 << 11;
 /// `acc += sum_t a_t b_t`: the halves of the products are summed apart, and reduced once.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(in crate::simd) fn dot_add_assign(q: &Modulus, acc: &mut [u64], terms: &[(&[u64], &[u64])]) {
-    let sums = Sums::new(q);
-    let whole = acc.len() / 64 * 64;
-    for terms in terms.chunks(DOT_ROOM) {
-        let (body, end) = acc.split_at_mut(whole);
-        let (body, _) = body.as_chunks_mut();
-        sums.add::<8>(body, 0, terms);
-        let (registers, _) = end.as_chunks_mut();
-        sums.add::<1>(registers, whole / 8, terms);
-    }
-    let vectors = acc.len() / 8 * 8;
+    let rest = Sums::new(q).add_all(acc, terms, registers, |b: &[Lanes], k| load(&b[k]));
     for (a, b) in terms {
-        scalar::mul_add_assign(q, &mut acc[vectors..], &a[vectors..], &b[vectors..]);
+        scalar::mul_add_assign(q, &mut acc[rest..], &a[rest..], &b[rest..]);
     }
 }
 
 /// `acc += sum_t w_t a_t`, as [`dot_add_assign`] with one word in the place of a row.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 pub(in crate::simd) fn weigh_add_assign(q: &Modulus, acc: &mut [u64], terms: &[(&[u64], u64)]) {
-    let sums = Sums::new(q);
-    let whole = acc.len() / 64 * 64;
-    for terms in terms.chunks(DOT_ROOM) {
-        let (body, end) = acc.split_at_mut(whole);
-        let (body, _) = body.as_chunks_mut();
-        sums.weigh::<8>(body, 0, terms);
-        let (registers, _) = end.as_chunks_mut();
-        sums.weigh::<1>(registers, whole / 8, terms);
-    }
-    let vectors = acc.len() / 8 * 8;
+    let rest = Sums::new(q).add_all(acc, terms, |w, _, _| splat(w), |w, _| w);
     for (a, w) in terms {
-        for (x, &y) in acc[vectors..].iter_mut().zip(&a[vectors..]) {
+        for (x, &y) in acc[rest..].iter_mut().zip(&a[rest..]) {
             *x = q.mul_add(*x, y, *w);
         }
     }
+}
+
+/// The registers of a row from a word on, for `count` words.
+#[inline]
+fn registers(row: &[u64], from: usize, count: usize) -> &[Lanes] {
+    row[from..][..count].as_chunks().0
 }
 
 /// The reduction of a sum of products: `low + 2^52 high`.
@@ -75,49 +63,52 @@ impl Sums {
         }
     }
 
+    /// `acc += sum_t a_t b_t` over whole registers; returns the words they hold. `part` gives what
+    /// `at` needs of `b_t` from a word on, for a number of words: `at` its registers by index.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn add_all<B: Copy, P: Copy>(
+        &self,
+        acc: &mut [u64],
+        terms: &[(&[u64], B)],
+        part: impl Fn(B, usize, usize) -> P,
+        at: impl Fn(P, usize) -> __m512i,
+    ) -> usize {
+        let whole = acc.len() / 64 * 64;
+        for terms in terms.chunks(DOT_ROOM) {
+            let (body, end) = acc.split_at_mut(whole);
+            let (body, (registers, _)) = (body.as_chunks_mut().0, end.as_chunks_mut());
+            self.add::<8, B, P>(body, 0, terms, &part, &at);
+            self.add::<1, B, P>(registers, whole / 8, terms, &part, &at);
+        }
+        acc.len() / 8 * 8
+    }
+
     /// At most [`DOT_ROOM`] terms, `V` registers at a time; register `i` of `acc` belongs to
     /// register `first + i` of the terms.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn add<const V: usize>(&self, acc: &mut [Lanes], first: usize, terms: &[(&[u64], &[u64])]) {
+    fn add<const V: usize, B: Copy, P: Copy>(
+        &self,
+        acc: &mut [Lanes],
+        first: usize,
+        terms: &[(&[u64], B)],
+        part: impl Fn(B, usize, usize) -> P,
+        at: impl Fn(P, usize) -> __m512i,
+    ) {
         for (i, block) in acc.chunks_exact_mut(V).enumerate() {
-            let (from, to) = ((first + i * V) * 8, (first + (i + 1) * V) * 8);
+            let from = (first + i * V) * 8;
             let mut low = [_mm512_setzero_si512(); V];
             let mut top = [_mm512_setzero_si512(); V];
             for (sum, x) in low.iter_mut().zip(block.iter()) {
                 *sum = load(x);
             }
             for (a, b) in terms {
-                let ((a, _), (b, _)) = (a[from..to].as_chunks(), b[from..to].as_chunks());
-                for (k, (a, b)) in a.iter().zip(b).enumerate().take(V) {
-                    let (x, y) = (load(a), load(b));
+                let ((a, _), b) = (a[from..][..8 * V].as_chunks(), part(*b, from, 8 * V));
+                for (k, a) in a.iter().enumerate().take(V) {
+                    let (x, y) = (load(a), at(b, k));
                     low[k] = add_low(low[k], x, y);
                     top[k] = _mm512_madd52hi_epu64(top[k], x, y);
-                }
-            }
-            for ((x, &low), &top) in block.iter_mut().zip(&low).zip(&top) {
-                store(x, self.reduce(low, top));
-            }
-        }
-    }
-
-    /// As [`Self::add`] with one word for each term.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn weigh<const V: usize>(&self, acc: &mut [Lanes], first: usize, terms: &[(&[u64], u64)]) {
-        for (i, block) in acc.chunks_exact_mut(V).enumerate() {
-            let (from, to) = ((first + i * V) * 8, (first + (i + 1) * V) * 8);
-            let mut low = [_mm512_setzero_si512(); V];
-            let mut top = [_mm512_setzero_si512(); V];
-            for (sum, x) in low.iter_mut().zip(block.iter()) {
-                *sum = load(x);
-            }
-            for (a, w) in terms {
-                let ((a, _), w) = (a[from..to].as_chunks(), splat(*w));
-                for (k, a) in a.iter().enumerate().take(V) {
-                    let x = load(a);
-                    low[k] = add_low(low[k], x, w);
-                    top[k] = _mm512_madd52hi_epu64(top[k], x, w);
                 }
             }
             for ((x, &low), &top) in block.iter_mut().zip(&low).zip(&top) {

@@ -9,70 +9,97 @@
 )]
 
 use std::arch::x86_64::*;
+use std::slice::ChunksExact;
 
 use super::inverse::{COLUMNS, LANES};
-use super::{Block, Kind, LOG_BLOCK, LONG, NARROW, Root, root};
-use crate::simd::avx512::{Factor, Field, Lanes, load, reduce_once, store};
+use super::{Block, Kind, LEAN, LOG_BLOCK, LONG, NARROW, Root, root};
+use crate::simd::avx512::{Factor, Field, Lanes, load, reduce_once, splat, store};
 use crate::zq::Shoup;
 
-/// The roots of a block, on whole cache lines in the order in which they are read.
-#[derive(Clone, Debug)]
+/// The roots of the layers of whole registers of a block; entry `2^l + b` is that of part `b` in
+/// layer `l`.
+type Outer = [Root; 8];
+
+/// One word of each root of the layers after the transposition, on whole cache lines: lane `i` for the
+/// values `8i..8i + 8`; entry `2^l + b - 1` as in [`Outer`].
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
+pub(super) struct Inner([Lanes; 7]);
+
+/// The roots of all blocks, pair by pair, in the order in which they are read.
+///
+/// Tables of the *lean* kind keep the quotients `v = floor(w 2^52 / q)` of inner roots alone, and `w` is
+/// `floor(v q / 2^52) + 1`, one instruction: `v q = w 2^52 - e` with `0 < e < q < 2^52`, as `q` is odd and
+/// does not divide `w`. So a long row and its roots fit a cache on whatever pages they lie.
+#[derive(Clone, Debug)]
 pub(super) struct BlockRoots {
-    /// Of the layers of whole registers; entry `2^l + b` is that of part `b` in layer `l`.
-    outer: [Root; 8],
-    /// Of the layers after the transposition: factors and quotients, lane `i` for the values
-    /// `8i..8i + 8`; entry `2^l + b - 1`.
-    inner: [[Lanes; 2]; 7],
+    outer: Vec<[Outer; 2]>,
+    /// The quotients of both blocks, then, unless lean, the roots of both.
+    inner: Vec<Inner>,
+}
+
+/// Entries of [`BlockRoots::inner`] for a pair of blocks.
+const fn inner_of_pair(kind: Kind) -> usize {
+    if kind == LEAN { 2 } else { 4 }
 }
 
 impl BlockRoots {
-    /// Of block `index`, from the roots of a whole transform.
-    pub(super) fn new(roots: &[Shoup], index: usize, kind: Kind) -> Self {
-        let node = (roots.len() >> LOG_BLOCK) + index;
+    /// From the roots of a whole transform.
+    pub(super) fn new(roots: &[Shoup], kind: Kind) -> Self {
+        let count = roots.len() >> LOG_BLOCK;
         // entry 2^l + b, counted below `node`
         let below = |node: usize, entry: usize| {
             let layer = entry.ilog2();
             root(kind, &roots[(node << layer) + entry - (1 << layer)])
         };
-        let lanes = |entry: usize| {
-            [0, 1].map(|half| std::array::from_fn(|lane| below(8 * node + lane, entry)[half]))
+        let outer = |block: usize| std::array::from_fn(|entry| below(count + block, entry.max(1)));
+        let inner = |block: usize, word: usize| {
+            let lanes =
+                |entry| std::array::from_fn(|lane| below(8 * (count + block) + lane, entry)[word]);
+            Inner(std::array::from_fn(|i| lanes(i + 1)))
         };
+        let of_pair = |i| {
+            let all = [inner(i, 1), inner(i + 1, 1), inner(i, 0), inner(i + 1, 0)];
+            all.into_iter().take(inner_of_pair(kind))
+        };
+        let pairs = (0..count).step_by(2);
+        let mut all = Vec::with_capacity(count / 2 * inner_of_pair(kind));
+        all.extend(pairs.clone().flat_map(of_pair));
         Self {
-            outer: std::array::from_fn(|entry| below(node, entry.max(1))),
-            inner: std::array::from_fn(|i| lanes(i + 1)),
+            outer: pairs.map(|i| [outer(i), outer(i + 1)]).collect(),
+            inner: all,
         }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn outer(&self) -> [Factor; 8] {
-        let mut out = [Factor {
-            value: _mm512_setzero_si512(),
-            quotient: _mm512_setzero_si512(),
-        }; 8];
-        for i in 1..8 {
-            out[i] = Factor::from_root(self.outer[i]);
-        }
-        out
+    /// Of the pairs from `first` on.
+    pub(super) fn outer(&self, first: usize) -> &[[Outer; 2]] {
+        &self.outer[first..]
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inner(&self) -> [Factor; 8] {
-        let mut out = [Factor {
-            value: _mm512_setzero_si512(),
-            quotient: _mm512_setzero_si512(),
-        }; 8];
-        for i in 1..8 {
-            let [value, quotient] = &self.inner[i - 1];
-            out[i] = Factor {
-                value: load(value),
-                quotient: load(quotient),
-            };
-        }
-        out
+    /// Of the pairs from `first` on.
+    pub(super) fn inner<const KIND: Kind>(&self, first: usize) -> ChunksExact<'_, Inner> {
+        let step = inner_of_pair(KIND);
+        self.inner[step * first..].chunks_exact(step)
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn no_factors() -> [Factor; 8] {
+    [Factor {
+        value: _mm512_setzero_si512(),
+        quotient: _mm512_setzero_si512(),
+    }; 8]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn outer_factors(roots: &Outer) -> [Factor; 8] {
+    let mut out = no_factors();
+    for i in 1..8 {
+        out[i] = Factor::from_root(roots[i]);
+    }
+    out
 }
 
 /// Lane `j` of register `i` to lane `i` of register `j`.
@@ -116,16 +143,33 @@ fn store_block(block: &mut Block, x: &[__m512i; 8]) {
 }
 
 impl Field {
+    /// The factors of block `u` of a pair.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+    fn inner_factors<const KIND: Kind>(&self, roots: &[Inner], u: usize) -> [Factor; 8] {
+        let (one, mut out) = (splat(1), no_factors());
+        for i in 1..8 {
+            let quotient = load(&roots[u].0[i - 1]);
+            let value = if KIND == LEAN {
+                _mm512_madd52hi_epu64(one, quotient, self.q)
+            } else {
+                load(&roots[2 + u].0[i - 1])
+            };
+            out[i] = Factor { value, quotient };
+        }
+        out
+    }
+
     /// The layers of distance 32 to 8.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     pub(super) fn forward_outer<const KIND: Kind>(
         &self,
         blocks: &mut [Block; 2],
-        roots: &[BlockRoots; 2],
+        roots: &[Outer; 2],
     ) {
         let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
-        let w = [roots[0].outer(), roots[1].outer()];
+        let w = [outer_factors(&roots[0]), outer_factors(&roots[1])];
         for half in [4, 2, 1] {
             self.forward_layer::<8, 2, KIND, false>(&mut x, [&w[0], &w[1]], half);
         }
@@ -140,12 +184,15 @@ impl Field {
     pub(super) fn forward_inner<const KIND: Kind, const LAZY: bool>(
         &self,
         blocks: &mut [Block; 2],
-        roots: &[BlockRoots; 2],
+        roots: &[Inner],
     ) {
         let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
         transpose(&mut x[0]);
         transpose(&mut x[1]);
-        let w = [roots[0].inner(), roots[1].inner()];
+        let w = [
+            self.inner_factors::<KIND>(roots, 0),
+            self.inner_factors::<KIND>(roots, 1),
+        ];
         for half in [4, 2] {
             self.forward_layer::<8, 2, KIND, false>(&mut x, [&w[0], &w[1]], half);
         }
@@ -173,15 +220,14 @@ impl Field {
     /// The layers of distance 1 to 4 on residues.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn inverse_inner<const KIND: Kind>(
-        &self,
-        blocks: &mut [Block; 2],
-        roots: &[BlockRoots; 2],
-    ) {
+    pub(super) fn inverse_inner<const KIND: Kind>(&self, blocks: &mut [Block; 2], roots: &[Inner]) {
         let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
         transpose(&mut x[0]);
         transpose(&mut x[1]);
-        let w = [roots[0].inner(), roots[1].inner()];
+        let w = [
+            self.inner_factors::<KIND>(roots, 0),
+            self.inner_factors::<KIND>(roots, 1),
+        ];
         self.inverse_layers::<8, 2, KIND, true, LANES>(&mut x, [&w[0], &w[1]]);
         for (block, x) in blocks.iter_mut().zip(&mut x) {
             transpose(x);
@@ -195,10 +241,10 @@ impl Field {
     pub(super) fn inverse_outer<const KIND: Kind>(
         &self,
         blocks: &mut [Block; 2],
-        roots: &[BlockRoots; 2],
+        roots: &[Outer; 2],
     ) {
         let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
-        let w = [roots[0].outer(), roots[1].outer()];
+        let w = [outer_factors(&roots[0]), outer_factors(&roots[1])];
         self.inverse_layers::<8, 2, KIND, false, COLUMNS>(&mut x, [&w[0], &w[1]]);
         for (block, x) in blocks.iter_mut().zip(&x) {
             store_block(block, x);
