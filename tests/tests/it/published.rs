@@ -191,20 +191,17 @@ fn neighbours(with: bool) -> Dataset {
 }
 
 /// The released updates of the hidden weight, step by step, in units of the accounted shift, and the noise in these.
-fn releases(with: bool, published: bool, seed: u64) -> (Vec<f64>, f64) {
+fn releases(with: bool, seed: u64) -> (Vec<f64>, f64) {
     let z = 1.1;
     let mut choices = choices(architecture(1, &[(1, LayerSpec::Relu)], 2), 202);
-    (choices.learning_rate, choices.divisor, choices.momentum) = (1.0, 4.0, 0.0);
-    let plan = match published {
-        true => toy_published_plan(&choices, 6, 4),
-        false => sphinx_tests::fixture::toy_paper_plan(&choices, 6),
-    };
+    (choices.learning_rate, choices.divisor, choices.momentum) = (1.0, 100.0, 0.0);
+    let plan = toy_published_plan(&choices, 6, 4);
     let data = neighbours(with);
-    // w = 1, v = (-1, 1); b = -0.503: dead at 0.5, alive at 1
+    // w = 1, v = (-1, 1), b = -0.5005: dead at 0.5, alive at 1
     let mut flat = vec![0.0; plan.network().parameter_count()];
     let layout = plan.network().layout();
     flat[layout[0].weights.start] = 1.0;
-    flat[layout[0].biases.start] = -0.503;
+    flat[layout[0].biases.start] = -0.5005;
     flat[layout[1].weights.start] = -1.0;
     flat[layout[1].weights.start + 1] = 1.0;
     let replica = Replica::starting_from(plan.grid(), &flat).unwrap();
@@ -226,16 +223,16 @@ fn one_record_is_amplified_past_what_the_ledger_charges() {
     // A seed whose first noise leaves the dead records dead.
     let seed = (1..40)
         .find(|&seed| {
-            let (released, _) = releases(false, true, seed);
+            let (released, _) = releases(false, seed);
             (0.2..0.8).contains(&released[0])
         })
         .unwrap();
-    let (without, z) = releases(false, true, seed);
-    let (with, _) = releases(true, true, seed);
+    let (without, z) = releases(false, seed);
+    let (with, _) = releases(true, seed);
     assert!(without[1].abs() < 5.0 * z, "{without:?}");
     // The first release keeps to the bound: one record, one clip bound.
     assert!((with[0] - without[0]).abs() <= 1.0 + 1e-9);
     // The second does not, by far more than the noise could hide.
     let shift = (with[1] - without[1]).abs();
-    assert!(shift > 20.0 * z, "{shift}");
+    assert!(shift > 10.0 * z, "{without:?} {with:?}");
 }
