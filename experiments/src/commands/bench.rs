@@ -182,7 +182,7 @@ fn steps_and_request(job: &Job) -> Result<Vec<Line>> {
     let encrypted = step_seconds(&trained)?;
     let (request, twin) = request(job, &server, &trained)?;
     drop(server);
-    std::fs::remove_file(&log).or_usage("removing the server's log")?;
+    fs::remove_file(&log).or_usage("removing the server's log")?;
     Ok(vec![
         Line {
             name: "private step in floating point",
