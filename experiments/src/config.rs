@@ -20,7 +20,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sphinx_dp::AccountantKind;
+use sphinx_dp::{AccountantKind, BiasRule};
 use sphinx_nn::data::{self, LoadOptions, Split};
 use sphinx_nn::{Architecture, ImageShape, architectures, features};
 use sphinx_protocol::pure_he::Style;
@@ -147,6 +147,9 @@ pub struct Config {
     /// [`Engine::Paper`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clip_samples: bool,
+    /// How biases learn: noised with the weights, or by the published rule, for which no epsilon is proven.
+    #[serde(default = "noised", skip_serializing_if = "is_noised")]
+    pub bias: BiasRule,
     /// With [`Engine::Packed`]: how layouts are chosen.
     #[serde(default, skip_serializing_if = "Layouts::is_plain")]
     pub layouts: Layouts,
@@ -182,6 +185,19 @@ fn is_renyi(kind: &AccountantKind) -> bool {
     *kind == renyi()
 }
 
+/// The rule of biases when nothing else is said.
+const fn noised() -> BiasRule {
+    BiasRule::Private
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
+fn is_noised(rule: &BiasRule) -> bool {
+    *rule == noised()
+}
+
 /// Hyper-parameters were chosen for the network `mlp` on synth-digits of seeds 11 to 13, at epsilon
 /// 2 and 8, within a range found on seed 1.
 impl Default for Config {
@@ -212,6 +228,7 @@ impl Default for Config {
             seed: None,
             tickets: 32,
             clip_samples: false,
+            bias: noised(),
             layouts: Layouts::default(),
             style: None,
             verify: false,
@@ -227,7 +244,7 @@ impl Config {
     /// [`UsageError`] for engines of other versions and for impossible combinations.
     pub fn resolve(args: &TrainingArgs, train_size: usize, test_size: usize) -> Result<Self> {
         let engine = Engine::from(args.engine);
-        refuse_bias_rule(args.bias)?;
+        let published = args.bias == BiasName::Paper;
         let grid = args.grid || engine.is_encrypted();
         let private = private(args, engine)?;
         let epsilon = match (private, args.noise_multiplier) {
@@ -264,7 +281,8 @@ impl Config {
             learning: args.learning(),
             seed: args.seed,
             tickets: args.tickets,
-            clip_samples: args.clip_samples || engine == Engine::Paper,
+            clip_samples: args.clip_samples || engine == Engine::Paper || (published && grid),
+            bias: args.bias.into(),
             layouts: args.layouts.layouts(),
             style: (engine == Engine::PureHe).then_some(args.style.into()),
             verify: args.verify,
@@ -336,8 +354,26 @@ impl Config {
     }
 
     /// What only some engines can do: the flag, whether it is used as it can be, and what is wrong else.
-    fn engine_checks(&self) -> [(&'static str, bool, &'static str); 8] {
+    fn engine_checks(&self) -> [(&'static str, bool, &'static str); 11] {
+        let published = self.bias == BiasRule::Paper;
         [
+            (
+                "--bias paper",
+                !published || self.engine != Engine::Packed,
+                "packed keeps biases at the client, and its server never has the output gradients of single records \
+                 in slots to sum; the published rule is that of --engine paper, and of clear, its twin",
+            ),
+            (
+                "--bias paper",
+                !published || self.engine != Engine::PureHe,
+                "pure-he updates encrypted weights and biases alike, without noise: there are no two rules; the \
+                 published one is that of --engine paper, and of clear, its twin",
+            ),
+            (
+                "--bias paper",
+                !published || self.learning.augmentation.views == 0,
+                "sums the gradients of records as they are; it knows no --views",
+            ),
             (
                 "--clip-samples",
                 !self.clip_samples || (self.grid && self.engine != Engine::Packed),
@@ -439,18 +475,6 @@ fn private(args: &TrainingArgs, engine: Engine) -> Result<bool> {
         return Err(UsageError::flag("--epsilon, --noise-multiplier", problem));
     }
     Ok(!args.non_private && engine != Engine::PureHe)
-}
-
-/// The published rule is refused with its reason; see `sphinx_protocol::paper`.
-fn refuse_bias_rule(rule: BiasName) -> Result<()> {
-    if rule == BiasName::Private {
-        return Ok(());
-    }
-    let problem = "the published rule updates [b] from gradients without noise, for which no privacy bound is \
-                   proven; and it sums them over slots by rotations at the lowest prime, whose special prime of up to \
-                   57 bits does not fit beside the two primes (83 of 106 bits) of the exact plan in one set of \
-                   parameters. Use --bias private: the client sends the noised change encrypted";
-    Err(UsageError::flag("--bias paper", problem))
 }
 
 fn steps(args: &TrainingArgs, train_size: usize) -> Result<u64> {

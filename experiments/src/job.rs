@@ -27,6 +27,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
+use sphinx_dp::BiasRule;
 use sphinx_nn::clear::{Clear, ClearConfig};
 use sphinx_nn::data::{Dataset, Split};
 use sphinx_nn::engine::Infer;
@@ -300,7 +301,10 @@ impl Job {
             steps: config.steps,
             averaging: learning.averaging,
         };
-        let engine = Float::new(clear, rule);
+        let mut engine = Float::new(clear, rule);
+        if config.bias == BiasRule::Paper {
+            engine = engine.publishing_biases();
+        }
         match learning.augmentation.settings() {
             Some(settings) => {
                 let seed = config.public_seed();
@@ -355,10 +359,14 @@ impl Job {
         if let Some(checkpoint) = &begun.from {
             return Ok(restore_replica(grid, &checkpoint.state)?);
         }
-        Ok(match &self.start()?.parameters {
+        let replica = match &self.start()?.parameters {
             Some(start) => Replica::starting_from(grid, start)?,
             None => Replica::initial(grid),
-        })
+        };
+        match self.config.bias {
+            BiasRule::Private => Ok(replica),
+            BiasRule::Paper => replica.publishing_biases().or_usage("--bias paper"),
+        }
     }
 
     /// Test accuracy of a model.
@@ -417,7 +425,11 @@ pub fn design_by(
 /// # Errors
 /// [`UsageError`](crate::usage::UsageError) if no exact plan exists for it.
 pub fn design_paper(config: &Config, network: &Network, terms: &Terms) -> Result<PaperPlan> {
-    let literal = PaperLiteral::design(&choices(config, network, terms));
+    let choices = choices(config, network, terms);
+    let literal = match config.bias {
+        BiasRule::Private => PaperLiteral::design(&choices),
+        BiasRule::Paper => PaperLiteral::design_published(&choices, config.steps),
+    };
     let literal = literal.or_usage("planning the run")?;
     PaperPlan::new(&literal, &Limits::default()).or_usage("planning the run")
 }

@@ -155,7 +155,7 @@ impl Terms {
     pub fn statement(&self, ledger: &Ledger, config: &Config) -> Result<PrivacyStatement> {
         let facts = RunFacts {
             rate: Some(self.rate),
-            bias_rule: BiasRule::Private,
+            bias_rule: config.bias,
             capacity: Some(self.capacity as u64),
             delta_cap: DELTA_CAP,
         };
@@ -175,6 +175,9 @@ impl Terms {
 pub const fn protection(config: &Config) -> &'static str {
     match (config.engine, config.private) {
         (Engine::PureHe, _) => "encryption alone: no noise, no epsilon",
+        (_, true) if matches!(config.bias, BiasRule::Paper) => {
+            "noise on released weights only: biases follow exact gradients, no epsilon is proven"
+        }
         (Engine::Clear, true) => "differential privacy of the model; no server",
         (Engine::Clear, false) => "none: no noise; no server",
         (_, true) => "differential privacy of what is released, encryption of the rest",
@@ -300,6 +303,24 @@ mod tests {
             let planned = terms.epsilon_of_run(&config).unwrap().unwrap();
             assert_eq!(statement.epsilon, planned);
         }
+    }
+
+    #[test]
+    fn the_published_rule_of_biases_proves_nothing() {
+        let config = Config {
+            engine: Engine::Paper,
+            bias: BiasRule::Paper,
+            clip_samples: true,
+            ..Config::default()
+        };
+        let terms = Terms::resolve(&config).unwrap();
+        let mechanism = terms.mechanism(ClipBound::new(1 << 18).unwrap()).unwrap();
+        let mut ledger = terms.ledger(None).unwrap();
+        ledger.charge(0, &mechanism.event()).unwrap();
+        let statement = terms.statement(&ledger, &config).unwrap();
+        assert!(!statement.proven);
+        assert!(statement.to_string().contains("NO epsilon is proven"));
+        assert!(protection(&config).contains("no epsilon"));
     }
 
     #[test]

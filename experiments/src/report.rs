@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use sphinx_dp::PrivacyStatement;
+use sphinx_dp::{BiasRule, PrivacyStatement};
 use sphinx_figures::record::{Record, label, metric, sample};
 use sphinx_figures::stats;
 use sphinx_nn::Network;
@@ -65,7 +65,7 @@ impl Summary {
 }
 
 /// The labels that are written here; nobody else may write them.
-pub const LABELS: [&str; 10] = [
+pub const LABELS: [&str; 11] = [
     label::PRIVATE,
     label::MACHINE,
     label::COMMAND,
@@ -76,9 +76,12 @@ pub const LABELS: [&str; 10] = [
     ARITHMETIC,
     TESTED_ON,
     START,
+    BIAS,
 ];
 /// Integers or floating point.
 const ARITHMETIC: &str = "arithmetic";
+/// How biases learn, where it is not the default rule.
+const BIAS: &str = "bias";
 /// First weights that were not drawn.
 const START: &str = "start";
 /// How the metrics begin that count the operations of one step.
@@ -168,6 +171,9 @@ fn record(experiment: &str, config: &Config, engine: &str, trial: String) -> Rec
         .with_label(label::FINISHED, utc_now());
     if config.validation.is_some() {
         record = record.with_label(TESTED_ON, "held-out training records");
+    }
+    if config.bias == BiasRule::Paper {
+        record = record.with_label(BIAS, bias_rule(config));
     }
     if !config.start.is_drawn() {
         record = record.with_label(START, config.start.to_string());
@@ -403,13 +409,22 @@ pub fn training_object(
         "server_peak_rss_mb": summary.server_peak_rss_mb,
         "security": security(job),
         "local": local(job),
-        "bias_rule": if config.private { "private" } else { "none" },
+        "bias_rule": bias_rule(config),
         "style": config.style,
         "verify": config.verify,
         "protection": privacy::protection(config),
         "phase_seconds": phase_seconds(trained.history.steady()),
         "operations_per_step": counts(job),
     })
+}
+
+/// How biases learn, in a word; without noise both rules release everything.
+const fn bias_rule(config: &Config) -> &'static str {
+    match (config.bias, config.private) {
+        (BiasRule::Paper, _) => "paper",
+        (BiasRule::Private, true) => "private",
+        (BiasRule::Private, false) => "none",
+    }
 }
 
 /// The record of a series of private requests; `series` tells several of one run apart.

@@ -228,8 +228,16 @@ fn bad_flags_are_refused_with_advice() {
         &["bytes held by the server"],
     );
     refused(
-        &with(&["--engine", "paper", "--bias", "paper"]),
-        &["--bias paper", "no privacy bound", "special prime"],
+        &with(&["--engine", "packed", "--bias", "paper"]),
+        &["--bias paper", "--engine paper", "clear"],
+    );
+    refused(
+        &with(&["--engine", "pure-he", "--bias", "paper"]),
+        &["--bias paper", "without noise", "--engine paper"],
+    );
+    refused(
+        &with(&["--engine", "paper", "--bias", "paper", "--lr", "1e-9"]),
+        &["published rule", "learning rate"],
     );
     refused(&with(&["--clip-samples"]), &["--clip-samples"]);
     refused(&with(&["--model", "resnet"]), &["resnet", "mlp-64"]);

@@ -144,6 +144,61 @@ fn model_version(run: &Path) -> String {
     model["version"].as_str().unwrap().to_owned()
 }
 
+/// Both ends of a socket: biases by the published rule, against the twin in the clear; and nothing is claimed of either.
+#[test]
+fn the_published_rule_of_biases_is_that_of_clear_and_proves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = ["--bias", "paper"];
+    let with = |engine: &[&'static str]| [engine, &rule[..]].concat();
+    let paper = train(&with(&["--engine", "paper"]), "paper", folder.path());
+    let clear = with(&["--engine", "clear", "--grid"]);
+    let clear = train(&clear, "clear", folder.path());
+    let model = |name: &str| std::fs::read_to_string(folder.path().join(name).join("model.json"));
+    let model = |name: &str| serde_json::from_str::<Value>(&model(name).unwrap()).unwrap();
+    let (ours, theirs) = (model("paper"), model("clear"));
+    for part in ["version", "model"] {
+        assert!(
+            ours[part] == theirs[part] && !ours[part].is_null(),
+            "{part}"
+        );
+    }
+    // another rule, other biases
+    let default = train(&["--engine", "paper"], "default", folder.path());
+    assert!(model("default")["model"] != ours["model"]);
+    assert_eq!(paper["accuracy"], clear["accuracy"]);
+    // ten biases, eleven rotations each
+    assert_eq!(paper["operations_per_step"]["rotations"], 110);
+    assert_eq!(default["operations_per_step"]["rotations"], 0);
+    assert_eq!(paper["security"], "classical-128");
+    for run in [&paper, &clear] {
+        assert_eq!(run["bias_rule"], "paper");
+        assert_eq!(run["proven"], false);
+    }
+    for name in ["paper", "clear"] {
+        let path = folder.path().join(name).join("statement.txt");
+        let statement = std::fs::read_to_string(path).unwrap();
+        assert!(statement.contains("NO epsilon is proven"), "{statement}");
+    }
+    // in floating point it is near, and says the same
+    let float = train(&with(&["--engine", "clear"]), "float", folder.path());
+    assert_eq!(
+        (&float["bias_rule"], &float["proven"]),
+        (&"paper".into(), &false.into())
+    );
+    // the plan tells of rotations, rates and how many steps there may be
+    let plan = ["plan", "--engine", "paper", "--bias", "paper"];
+    let output = run(
+        env!("CARGO_BIN_EXE_sphinx"),
+        &[&plan[..], &SMALL[..]].concat(),
+        folder.path(),
+    );
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        told.contains("NO epsilon") && told.contains("decode exactly"),
+        "{told}"
+    );
+}
+
 #[test]
 fn without_privacy_there_is_no_epsilon() {
     let folder = tempfile::tempdir().unwrap();

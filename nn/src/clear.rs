@@ -64,6 +64,8 @@ pub struct Clear {
     batch: Option<Batch>,
     /// Rows that are views of one record.
     views: usize,
+    /// Sums of the gradients of all biases in this step, where biases are left out of clipping.
+    exact_biases: Option<Vec<f64>>,
 }
 
 /// The input of one layer, kept for its gradient.
@@ -156,7 +158,23 @@ impl Clear {
             capacity: None,
             batch: Some(Batch::new(network, true)),
             views: 1,
+            exact_biases: None,
         })
+    }
+
+    /// Leaves biases out of clipping and of sums: norms are those of the other parameters, and what stands at
+    /// a bias in a sum is zero. [`Self::bias_sums`] has their exact gradients instead. Passes go layer by layer
+    /// from here on.
+    pub fn leave_out_biases(&mut self) {
+        self.batch = None;
+        self.exact_biases = Some(vec![0.0; self.parameters.len()]);
+    }
+
+    /// The gradients of the biases over all rows since the step began, neither clipped nor divided, laid out as
+    /// the parameters with zeros elsewhere; nothing unless [left out](Self::leave_out_biases). Private data.
+    #[must_use]
+    pub fn bias_sums(&self) -> Option<&[f64]> {
+        self.exact_biases.as_deref()
     }
 
     /// Takes every `views` rows of a training batch, one after the other, for views of one record
@@ -380,7 +398,10 @@ impl Clear {
     }
 
     /// The sum and norms of a collection: that of a whole pass, or the layers' together.
-    fn summed(&self, mut pending: Vec<ClearPending>) -> Result<(Vec<f32>, Vec<f64>), ClearError> {
+    fn summed(
+        &mut self,
+        mut pending: Vec<ClearPending>,
+    ) -> Result<(Vec<f32>, Vec<f64>), ClearError> {
         if let [ClearPending(Pending::Whole { sum, norms })] = pending.as_mut_slice() {
             return Ok((std::mem::take(sum), std::mem::take(norms)));
         }
@@ -394,7 +415,20 @@ impl Clear {
         let mut parts: Vec<LayerPart> = pending.into_iter().filter_map(part).collect();
         self.check_parts(&mut parts)?;
         let bounds = bounds(self.layer_bounds.as_deref(), self.bound);
-        Ok(clipped::sum(&self.network, bounds, parts))
+        let Some(sums) = &mut self.exact_biases else {
+            let biases = clipped::Biases::Clipped;
+            return Ok(clipped::sum(&self.network, bounds, biases, parts));
+        };
+        for part in &parts {
+            let span = self.network.layout()[part.layer].biases.clone();
+            add_channels(&mut sums[span], &part.d);
+        }
+        let biases = clipped::Biases::LeftOut;
+        let (mut sum, norms) = clipped::sum(&self.network, bounds, biases, parts);
+        for span in self.network.layout() {
+            sum[span.biases.clone()].fill(0.0);
+        }
+        Ok((sum, norms))
     }
 
     const fn views_refused(&self) -> ClearError {
@@ -444,6 +478,9 @@ impl Train for Clear {
 
     fn begin(&mut self, _step: u64, capacity: usize) -> Result<(), ClearError> {
         self.capacity = Some(capacity);
+        if let Some(sums) = &mut self.exact_biases {
+            sums.fill(0.0);
+        }
         Ok(())
     }
 
@@ -547,6 +584,17 @@ fn bounds(layers: Option<&[f64]>, joint: Option<f64>) -> Bounds<'_> {
         (Some(bounds), _) => Bounds::PerLayer(bounds),
         (None, Some(bound)) => Bounds::Joint(bound),
         (None, None) => Bounds::None,
+    }
+}
+
+/// Adds the sums over rows and positions of every channel; a value that is not finite counts as zero.
+fn add_channels(sums: &mut [f64], d: &Tensor) {
+    let positions = (d.columns() / sums.len().max(1)).max(1);
+    for j in 0..d.rows() {
+        for (sum, channel) in sums.iter_mut().zip(d.row(j).chunks_exact(positions)) {
+            let finite = channel.iter().filter(|v| v.is_finite());
+            *sum += finite.map(|&v| f64::from(v)).sum::<f64>();
+        }
     }
 }
 

@@ -60,6 +60,18 @@ pub fn squared_norm(values: &[f32]) -> f64 {
 /// # Panics
 /// If `norms`, `d` and `x` differ in rows.
 pub fn add_dense(norms: &mut [f64], d: &Tensor, x: &Tensor) {
+    add_products(norms, d, x, 1.0);
+}
+
+/// As [`add_dense`] for the weights alone: `||d_j||^2 ||x_j||^2`.
+///
+/// # Panics
+/// As [`add_dense`].
+pub fn add_dense_weights(norms: &mut [f64], d: &Tensor, x: &Tensor) {
+    add_products(norms, d, x, 0.0);
+}
+
+fn add_products(norms: &mut [f64], d: &Tensor, x: &Tensor, bias: f64) {
     assert_eq!(norms.len(), d.rows(), "ghost norms: rows of d");
     assert_eq!(norms.len(), x.rows(), "ghost norms: rows of x");
     norms
@@ -68,7 +80,7 @@ pub fn add_dense(norms: &mut [f64], d: &Tensor, x: &Tensor) {
         .for_each(|(block, norms)| {
             for (i, norm) in norms.iter_mut().enumerate() {
                 let j = block * ROW_BLOCK + i;
-                *norm += squared_norm(d.row(j)) * (squared_norm(x.row(j)) + 1.0);
+                *norm += squared_norm(d.row(j)) * (squared_norm(x.row(j)) + bias);
             }
         });
 }

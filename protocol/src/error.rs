@@ -192,6 +192,11 @@ pub enum Error {
     /// A model and a plan that do not belong together.
     #[error("the model was not made on this plan's grids: open it with the plan it was trained by")]
     OtherGrids,
+    /// A replica by another rule of biases.
+    #[error(
+        "the biases of this model follow the published rule, the plan takes the default one; give both the same"
+    )]
+    OtherBiases,
     /// A product would not decode exactly.
     #[error(
         "layer {}: the {} product would not decode exactly: log2 of the failure probability {:.1} \
@@ -271,6 +276,37 @@ pub enum Error {
         weight: i32,
         /// Its limit.
         limit: i64,
+    },
+    /// A learning rate that sums of output gradients cannot be multiplied with.
+    #[error(
+        "layer {layer}: the published rule of biases multiplies sums of output gradients by {multiplier}, expected \
+         {least} to {most}; take a larger learning rate or smaller batches, or the default rule"
+    )]
+    BiasRate {
+        /// Index of the linear layer.
+        layer: usize,
+        /// The rate in units of the biases' grid.
+        multiplier: i128,
+        /// The least that represents a rate.
+        least: i128,
+        /// The most that sums have room for.
+        most: i128,
+    },
+    /// A kept bias beyond its limit.
+    #[error("bias {bias} is beyond the limit {limit}")]
+    BiasOutOfRange {
+        /// The bias.
+        bias: f64,
+        /// Its limit.
+        limit: f64,
+    },
+    /// Keys of rotations other than those of the plan.
+    #[error("keys of rotations: expected {expected}, got {got}")]
+    RotationKeys {
+        /// What the plan asks for.
+        expected: String,
+        /// What came.
+        got: String,
     },
     /// More updates than the encrypted biases can take.
     #[error("step {step} is beyond the {limit} updates that keep the encrypted biases exact")]

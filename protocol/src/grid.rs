@@ -70,7 +70,8 @@ pub trait Multiplier: Forward {
 
     /// Every sample's gradient `d_j x_j^T` of one layer, `[weight][row]`, for plans that clip
     /// samples ([`Clipping::Samples`]); called after [`Self::backward`] with the same `d`, layer
-    /// by layer from the last.
+    /// by layer from the last. Biases by the [published rule](crate::model::PublishedBiases) take their step
+    /// from this `d`.
     ///
     /// # Errors
     /// [`Error::ClipsFactors`] by multipliers that never see the gradient of a sample; whatever
@@ -168,17 +169,6 @@ pub enum Pending {
 }
 
 impl<M> Engine<M> {
-    /// The output gradients that are sent backward, on their grid.
-    fn quantise_outputs(&self, layer: usize, d: &Tensor) -> Integers {
-        match self.plan.literal().clipping {
-            Clipping::Factors => {
-                let format = &self.plan.formats()[layer];
-                Integers::quantised(d, format.d_shift, format.d_limit)
-            }
-            Clipping::Samples => output_gradients(&self.plan, layer, d),
-        }
-    }
-
     fn sum(&self, values: Vec<i64>, norms_squared: Vec<u128>) -> GradientSum {
         GradientSum {
             values,
@@ -189,6 +179,21 @@ impl<M> Engine<M> {
 }
 
 impl<M: Multiplier> Engine<M> {
+    /// The output gradients that are sent backward, on their grid.
+    fn quantise_outputs(&self, layer: usize, d: &Tensor) -> Integers {
+        match self.plan.literal().clipping {
+            Clipping::Factors => {
+                let format = &self.plan.formats()[layer];
+                Integers::quantised(d, format.d_shift, format.d_limit)
+            }
+            Clipping::Samples => {
+                let mut d = output_gradients(&self.plan, layer, d);
+                self.multiplier.replica().pass_over(layer, &mut d);
+                d
+            }
+        }
+    }
+
     /// The clipped sum of layers whose factors are clipped.
     fn collect_factors(&mut self, pending: Vec<UnclippedLayer>) -> Result<GradientSum, Error> {
         let literal = self.plan.literal();
@@ -254,7 +259,12 @@ impl<M: Multiplier> Train for Engine<M> {
         }
         let d = self.quantise_outputs(layer, d);
         let weights = self.multiplier.sample_gradients(layer, &held.x, &d)?;
-        SampleGradients::new(&self.plan, layer, weights, &d).map(Pending::Samples)
+        // By the published rule biases are neither clipped nor released.
+        let released = match self.multiplier.replica().published() {
+            Some(_) => SampleGradients::of_weights(&self.plan, layer, weights, d.rows()),
+            None => SampleGradients::new(&self.plan, layer, weights, &d),
+        };
+        released.map(Pending::Samples)
     }
 
     fn collect(&mut self, pending: Vec<Pending>) -> Result<GradientSum, Error> {

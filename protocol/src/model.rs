@@ -13,9 +13,15 @@ use sha2::{Digest, Sha256};
 use sphinx_dp::mechanism::Noised;
 
 use crate::error::Error;
-use crate::format::{MASTER_SHIFT, shift_round};
+use crate::format::{Integers, MASTER_SHIFT, shift_round};
 use crate::message::Released;
 use crate::plan::GridPlan;
+
+mod kept;
+mod published;
+
+pub use kept::PrivateModel;
+pub use published::{PublishedBiases, REFINED};
 
 /// The hash of a model's integer weights, velocities, step count and grids.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -339,11 +345,13 @@ impl Snapshot {
 /// The client's copy: the released weights, and the biases that never leave it in the clear.
 ///
 /// Every field is a function of released values and public constants (the biases are updated from
-/// noised gradients), which is what makes adaptive composition valid.
+/// noised gradients), which is what makes adaptive composition valid; unless the biases follow the
+/// [published rule](PublishedBiases).
 #[derive(Clone, Debug)]
 pub struct Replica {
     public: PublicModel,
     biases: Vec<Parameters>,
+    published: Option<PublishedBiases>,
     /// The last released update, in case the server has not received it.
     last: Option<Released>,
 }
@@ -373,6 +381,7 @@ impl Replica {
         Self {
             public: PublicModel::initial(plan),
             biases,
+            published: None,
             last: None,
         }
     }
@@ -404,7 +413,65 @@ impl Replica {
         &self.public
     }
 
-    /// Applies one noised gradient sum over (W, b), in the network's parameter order.
+    /// The same model, its biases following the published rule from here on.
+    ///
+    /// # Errors
+    /// [`Error::BiasRate`].
+    pub fn publishing_biases(mut self) -> Result<Self, Error> {
+        self.published = Some(PublishedBiases::of(&self.public.plan, &self.biases)?);
+        Ok(self)
+    }
+
+    /// As [`Self::publishing_biases`], from kept [values](PublishedBiases::values).
+    ///
+    /// # Errors
+    /// As [`Self::publishing_biases`]; [`Error::UpdateLength`] and [`Error::BiasOutOfRange`] for values that do
+    /// not fit.
+    pub fn publishing_biases_from(self, values: &[i64]) -> Result<Self, Error> {
+        let mut replica = self.publishing_biases()?;
+        if let Some(published) = &mut replica.published {
+            published.restore(values)?;
+            published.write(&mut replica.biases);
+        }
+        Ok(replica)
+    }
+
+    /// The biases by the published rule, if they follow it.
+    #[must_use]
+    pub const fn published(&self) -> Option<&PublishedBiases> {
+        self.published.as_ref()
+    }
+
+    /// See [`PublishedBiases::pass_over`]; nothing by the default rule.
+    pub(crate) fn pass_over(&self, layer: usize, d: &mut Integers) {
+        if let Some(published) = &self.published {
+            published.pass_over(layer, d);
+        }
+    }
+
+    /// Notes output gradients of the step under way, for biases by the published rule.
+    pub(crate) fn note_outputs(&mut self, layer: usize, d: &Integers) {
+        if let Some(published) = &mut self.published {
+            published.note(layer, d);
+        }
+    }
+
+    /// A step begins: nothing of it was noted.
+    pub(crate) fn begin_outputs(&mut self) {
+        if let Some(published) = &mut self.published {
+            published.forget();
+        }
+    }
+
+    #[cfg(test)]
+    fn step_published(&mut self) {
+        if let Some(published) = &mut self.published {
+            published.step(&mut self.biases);
+        }
+    }
+
+    /// Applies one noised gradient sum over (W, b), in the network's parameter order. By the published rule
+    /// what stands at the biases is not looked at: they take the step that was noted.
     ///
     /// # Errors
     /// [`Error::UpdateLength`] if the count is not the network's number of parameters.
@@ -416,20 +483,19 @@ impl Replica {
         }
         let spans = plan.network().layout();
         let weights = Released::from_noised(noised, spans.iter().flat_map(|s| s.weights.clone()));
-        let mut changes = Vec::with_capacity(plan.bias_count());
-        for (span, layer) in spans.iter().zip(&mut self.biases) {
-            let before = layer.master.clone();
-            let gradient = Released::from_noised(noised, span.biases.clone());
-            let gradient = gradient.values().iter().map(|&g| i64::from(g));
-            layer.apply(&plan.literal().rule, gradient, BIAS_LIMIT);
-            changes.extend(
-                layer
-                    .master
-                    .iter()
-                    .zip(before)
-                    .map(|(a, b)| i64::from(a - b)),
-            );
+        let before = self.master_biases();
+        match &mut self.published {
+            Some(published) => published.step(&mut self.biases),
+            None => {
+                for (span, layer) in spans.iter().zip(&mut self.biases) {
+                    let gradient = Released::from_noised(noised, span.biases.clone());
+                    let gradient = gradient.values().iter().map(|&g| i64::from(g));
+                    layer.apply(&plan.literal().rule, gradient, BIAS_LIMIT);
+                }
+            }
         }
+        let changes = self.master_biases().into_iter().zip(before);
+        let changes = changes.map(|(a, b)| a - b).collect();
         self.public.apply(&weights)?;
         self.last = Some(weights.clone());
         Ok(Change {
@@ -525,63 +591,6 @@ impl Replica {
             layer.velocity.copy_from_slice(&kept.bias_velocity[range]);
         }
         Ok(replica)
-    }
-}
-
-/// The client's model at rest. Holds the biases in the clear: keep the file private.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct PrivateModel {
-    /// Step, weights and their velocities.
-    released: ReleasedModel,
-    /// Master biases.
-    biases: Vec<i32>,
-    /// Their velocities.
-    bias_velocity: Vec<i64>,
-}
-
-impl PrivateModel {
-    /// A model from its parts, unchecked: [`Replica::import_private`] checks them.
-    #[must_use]
-    pub const fn from_parts(
-        step: u64,
-        master: Vec<i32>,
-        velocity: Vec<i64>,
-        biases: Vec<i32>,
-        bias_velocity: Vec<i64>,
-    ) -> Self {
-        Self {
-            released: ReleasedModel {
-                step,
-                master,
-                velocity,
-            },
-            biases,
-            bias_velocity,
-        }
-    }
-
-    /// Master weights, layer by layer.
-    #[must_use]
-    pub fn weights(&self) -> &[i32] {
-        &self.released.master
-    }
-
-    /// Their velocities.
-    #[must_use]
-    pub fn velocity(&self) -> &[i64] {
-        &self.released.velocity
-    }
-
-    /// Master biases, layer by layer.
-    #[must_use]
-    pub fn biases(&self) -> &[i32] {
-        &self.biases
-    }
-
-    /// Their velocities.
-    #[must_use]
-    pub fn bias_velocity(&self) -> &[i64] {
-        &self.bias_velocity
     }
 }
 

@@ -15,11 +15,14 @@
 //! - **Zero decryption.** Results go down at the lowest level, one prime. **Deviation**: one division by the
 //!   dropped prime stands before each download, because at one prime below 2^50 a product of two ciphertexts
 //!   has no room for its scale; no operation follows it.
-//! - **Bias.** **Deviation**: `(W, b)` are noised jointly and the server adds an encryption of the
-//!   noised change to `[b_i]`; the published rule updates `[b_i]` from
-//!   gradients without noise, for which no bound is proven, and needs sums over slots by rotations at the lowest
-//!   prime. Their special prime (up to 57 of 106 bits beside `q0`) does not fit into one parameter set with both
-//!   primes of the exact plan (83 bits); the published rule is refused with this reason.
+//! - **Bias.** By the default rule, a **deviation**, `(W, b)` are noised jointly and the server adds an encryption of
+//!   the noised change to `[b_i]`. By the published rule ([`PaperLiteral::published_biases`]) the server sums `[d_i]` over
+//!   positions and, by rotations, over slots, and takes the step itself; no privacy bound is proven for that
+//!   ([`crate::model::PublishedBiases`]). **Deviation**: the rotations are at the highest level, before any division; at
+//!   the lowest prime alone `[d]` would have no room for the learning rate, and a division before the sum
+//!   would leave an error of half a step of `d` in every sum over slots. The special prime has the 23 bits that
+//!   security leaves beside the two primes; where its errors are too large for so many steps, the degree
+//!   is 8192 and it has 57 ([`published_parameters`]).
 //! - **Integers.** **Deviation**: inputs, weights and output gradients are integers on the grids of
 //!   [`crate::plan::GridPlan`], decoded slots are rounded to integers, and [`PaperPlan`] refuses parameters
 //!   under which a rounding could fail. So a run equals [`crate::grid::Local`] bit for bit, and
@@ -33,6 +36,7 @@
 //! Source: Tian, Zeng, Ren, Chai, Zhang, Chen, Yang, *Sphinx: Enabling Privacy-Preserving Online
 //! Learning over the Cloud*, IEEE S&P 2022, section IV as far as secondary sources tell it.
 
+mod biases;
 mod client;
 mod exactness;
 mod plan;
@@ -43,7 +47,7 @@ mod zeros;
 
 pub use crate::work::StepCounts;
 pub use client::Paper;
-pub use plan::{PaperLiteral, PaperPlan, standard_parameters};
+pub use plan::{PaperLiteral, PaperPlan, published_parameters, standard_parameters};
 pub(crate) use products::Products;
 pub(crate) use server::Session;
 pub use zeros::Zeros;

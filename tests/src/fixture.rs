@@ -179,6 +179,22 @@ pub fn toy_paper_plan(choices: &PlanChoices, log_n: u32) -> PaperPlan {
     PaperPlan::new(&literal, &Limits::default()).expect("an exact plan")
 }
 
+/// A checked toy plan of the engine `paper` with biases by the published rule, for `steps` steps.
+///
+/// # Panics
+/// If the choices make no plan.
+#[must_use]
+pub fn toy_published_plan(choices: &PlanChoices, log_n: u32, steps: u64) -> PaperPlan {
+    let [first, _] = sphinx_protocol::paper::published_parameters();
+    let he = ParametersLiteral {
+        log_n,
+        security: Security::Toy,
+        ..first
+    };
+    let literal = PaperLiteral::design_with(choices, he).expect("a plan");
+    PaperPlan::new(&literal.publishing_biases(steps), &Limits::default()).expect("an exact plan")
+}
+
 /// The engine `paper` over an in-process wire, with key and encryption randomness from `seed`.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use sphinx_dp::BiasRule;
 use sphinx_nn::ImageShape;
 
 use sphinx_protocol::pure_he::Style;
@@ -93,8 +94,17 @@ impl From<StyleName> for Style {
 pub enum BiasName {
     /// Noised together with the weights, sent encrypted
     Private,
-    /// From gradients without noise, as published; refused with the reason
+    /// By exact sums of output gradients, as published: no epsilon is proven (engines paper and clear)
     Paper,
+}
+
+impl From<BiasName> for BiasRule {
+    fn from(name: BiasName) -> Self {
+        match name {
+            BiasName::Private => Self::Private,
+            BiasName::Paper => Self::Paper,
+        }
+    }
 }
 
 /// How the learning rate falls after the warm-up.
@@ -315,6 +325,7 @@ Examples:
   sphinx train --dataset mnist --data ~/data/mnist --epsilon 2 --epochs 5 --json
   sphinx train --engine clear --grid --seed 1        the oracle of the encrypted engine
   sphinx train --engine paper --steps 3              the published protocol, step by step
+  sphinx train --engine paper --bias paper --steps 3 the same with the published rule of biases: no epsilon
   sphinx train --engine pure-he --model linear --batch 64 --train-size 600 --steps 1
   sphinx train --connect 127.0.0.1:7878              with a server started by `sphinx serve`
   sphinx train --engine clear --model scatter-linear --batch 8192 --epochs 60 --lr 8 --clip 0.1

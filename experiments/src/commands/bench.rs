@@ -3,10 +3,13 @@
 //! Medians of a few repetitions, in one process after the other: enough to see whether a machine or a
 //! build is what one thinks it is, not more. Nothing measured here is private or released.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sphinx_dp::{AccountantKind, Adjacency, Delta, DpEvent, NoiseMultiplier, SamplingRate};
 use sphinx_figures::stats;
@@ -87,6 +90,37 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     Ok(())
 }
 
+/// What `from` holds of an earlier run; without it what `measure` finds now, after saying what it takes.
+fn kept_or<T: DeserializeOwned>(
+    out: Output,
+    from: Option<&Path>,
+    takes: &str,
+    measure: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let Some(path) = from else {
+        out.remark(takes);
+        return measure();
+    };
+    let context = || format!("reading {}", path.display());
+    let text = fs::read_to_string(path).or_usage(context())?;
+    Ok(serde_json::from_str(&text).or_usage(context())?)
+}
+
+/// Says what memory was needed so far, here and at a server of ours.
+fn remark_memory(out: Output, server: Option<&Server>) {
+    let told = |peak: Option<f64>| peak.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MB"));
+    let here = told(environment::peak_rss_mb());
+    match server {
+        Some(server) => {
+            let there = told(server.peak_rss_mb());
+            out.remark(format_args!(
+                "memory: {here} at most here, {there} at the server"
+            ));
+        }
+        None => out.remark(format_args!("memory: {here} at most")),
+    }
+}
+
 /// Median seconds of `times` calls after one that does not count.
 fn median(times: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
     call()?;
@@ -148,7 +182,7 @@ fn steps_and_request(job: &Job) -> Result<Vec<Line>> {
     let encrypted = step_seconds(&trained)?;
     let (request, twin) = request(job, &server, &trained)?;
     drop(server);
-    std::fs::remove_file(&log).or_usage("removing the server's log")?;
+    fs::remove_file(&log).or_usage("removing the server's log")?;
     Ok(vec![
         Line {
             name: "private step in floating point",

@@ -20,6 +20,15 @@ use rayon::prelude::*;
 /// At most this many partial sums exist at once.
 const MAX_PARTIALS: usize = 16;
 
+/// Whether biases count in norms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Biases {
+    /// Clipped jointly with the weights.
+    Clipped,
+    /// Left out: neither measured nor, in the sum, of any meaning.
+    LeftOut,
+}
+
 /// One convolution's part of the work, and where its gradient goes.
 struct ConvPart<'a> {
     shape: ConvShape,
@@ -40,16 +49,26 @@ impl ConvPart<'_> {
 pub(super) fn sum(
     network: &Network,
     bounds: Bounds<'_>,
+    biases: Biases,
     pending: Vec<LayerPart>,
 ) -> (Vec<f32>, Vec<f64>) {
     let mut sum = vec![0.0; network.parameter_count()];
     let mut norms = vec![0.0; pending.first().map_or(0, |p| p.d.rows())];
     match bounds {
-        Bounds::None => add(network, None, pending, &mut norms, &mut sum),
-        Bounds::Joint(bound) => add(network, Some(bound), pending, &mut norms, &mut sum),
+        Bounds::None => add(network, (None, biases), pending, &mut norms, &mut sum),
+        Bounds::Joint(bound) => {
+            add(
+                network,
+                (Some(bound), biases),
+                pending,
+                &mut norms,
+                &mut sum,
+            );
+        }
         Bounds::PerLayer(bounds) => {
             for (part, bound) in pending.into_iter().zip(bounds) {
-                add(network, Some(*bound), vec![part], &mut norms, &mut sum);
+                let bound = (Some(*bound), biases);
+                add(network, bound, vec![part], &mut norms, &mut sum);
             }
         }
     }
@@ -60,7 +79,7 @@ pub(super) fn sum(
 /// squared norm.
 fn add(
     network: &Network,
-    bound: Option<f64>,
+    (bound, biases): (Option<f64>, Biases),
     mut pending: Vec<LayerPart>,
     total: &mut [f64],
     sum: &mut [f32],
@@ -71,14 +90,17 @@ fn add(
         .iter()
         .filter(|l| shape(l).kind == LinearKind::Dense)
     {
-        ghost::add_dense(&mut norms, &layer.d, &layer.x);
+        match biases {
+            Biases::Clipped => ghost::add_dense(&mut norms, &layer.d, &layer.x),
+            Biases::LeftOut => ghost::add_dense_weights(&mut norms, &layer.d, &layer.x),
+        }
     }
     for affine in pending.iter().filter_map(|l| l.affine.as_ref()) {
         for (j, norm) in norms.iter_mut().enumerate() {
             *norm += ghost::squared_norm(affine.row(j));
         }
     }
-    let factors = add_convolutions(network, bound, &pending, &mut norms, sum);
+    let factors = add_convolutions(network, (bound, biases), &pending, &mut norms, sum);
     add_affine(network, &pending, &factors, sum);
     for (j, factor) in factors.into_iter().enumerate() {
         total[j] += ghost::scaled_norm(norms[j], factor);
@@ -120,7 +142,7 @@ fn add_affine(network: &Network, pending: &[LayerPart], factors: &[f32], sum: &m
 /// `sum`, and returns every row's factor. `norms` stay as they were before clipping.
 fn add_convolutions(
     network: &Network,
-    bound: Option<f64>,
+    bound: (Option<f64>, Biases),
     pending: &[LayerPart],
     norms: &mut [f64],
     sum: &mut [f32],
@@ -159,7 +181,7 @@ fn add_convolutions(
 /// The clipped sum over the rows from `first` on, all convolutions one after the other.
 fn block_sum(
     parts: &[ConvPart<'_>],
-    bound: Option<f64>,
+    (bound, biases): (Option<f64>, Biases),
     first: usize,
     norms: &mut [f64],
     factors: &mut [f32],
@@ -172,10 +194,13 @@ fn block_sum(
         let mut rest = gradient.as_mut_slice();
         for part in parts {
             let (values, others) = rest.split_at_mut(part.parameters());
-            let (weights, biases) = values.split_at_mut(part.shape.weights());
+            let (weights, shifts) = values.split_at_mut(part.shape.weights());
             let (d, x) = (&part.pending.d, &part.pending.x);
             let (d, x) = (d.row(first + i), x.row(first + i));
-            conv::sample_gradient(part.shape, d, x, &mut scratch, weights, biases);
+            conv::sample_gradient(part.shape, d, x, &mut scratch, weights, shifts);
+            if biases == Biases::LeftOut {
+                shifts.fill(0.0);
+            }
             rest = others;
         }
         *norm += ghost::squared_norm(&gradient);

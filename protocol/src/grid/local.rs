@@ -95,6 +95,7 @@ impl Multiplier for Local {
     fn begin(&mut self, step: u64) -> Result<(), Error> {
         let expected = self.replica.public().step();
         if step == expected {
+            self.replica.begin_outputs();
             Ok(())
         } else {
             Err(Error::StepOrder {
@@ -125,6 +126,7 @@ impl Multiplier for Local {
         x: &Integers,
         d: &Integers,
     ) -> Result<Vec<i32>, Error> {
+        self.replica.note_outputs(layer, d);
         Ok(per_sample(&self.plan().network().linears()[layer], x, d))
     }
 

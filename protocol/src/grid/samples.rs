@@ -35,7 +35,7 @@ const ROWS: usize = 64;
 pub struct SampleGradients {
     /// Index of the linear layer.
     pub layer: usize,
-    /// `[parameter][row]`: the weights, row-major `[out][in]`, then the biases.
+    /// `[parameter][row]`: the weights, row-major `[out][in]`, then the biases, unless those are left out.
     values: Vec<i32>,
 }
 
@@ -51,18 +51,35 @@ impl SampleGradients {
         weights: Vec<i32>,
         d: &Integers,
     ) -> Result<Self, Error> {
-        let shape = &plan.network().linears()[layer];
-        let (expected, got) = (shape.weights() * d.rows(), weights.len());
-        if expected != got {
-            return Err(Error::UpdateLength { expected, got });
-        }
+        let Self { mut values, .. } = Self::of_weights(plan, layer, weights, d.rows())?;
         let one = 1 << plan.formats()[layer].x_shift;
-        let (mut values, positions) = (weights, positions(shape));
+        let positions = positions(&plan.network().linears()[layer]);
         for channel in 0..d.columns() / positions {
             let places = channel * positions..(channel + 1) * positions;
             let sum = |row| d.row(row)[places.clone()].iter().sum::<i32>() * one;
             values.extend((0..d.rows()).map(sum));
         }
+        Ok(Self { layer, values })
+    }
+
+    /// The gradients of the weights alone: those of the biases count as zero.
+    ///
+    /// # Errors
+    /// [`Error::UpdateLength`] for another number of weights.
+    pub fn of_weights(
+        plan: &GridPlan,
+        layer: usize,
+        weights: Vec<i32>,
+        rows: usize,
+    ) -> Result<Self, Error> {
+        let (expected, got) = (
+            plan.network().linears()[layer].weights() * rows,
+            weights.len(),
+        );
+        if expected != got {
+            return Err(Error::UpdateLength { expected, got });
+        }
+        let values = weights;
         Ok(Self { layer, values })
     }
 }
@@ -150,7 +167,7 @@ pub fn clip_samples(
         let all = prepared.sums(&factors);
         let (weights, biases) = all.split_at(span.weights.len());
         sums[span.weights.clone()].copy_from_slice(weights);
-        sums[span.biases.clone()].copy_from_slice(biases);
+        sums[span.biases.clone()][..biases.len()].copy_from_slice(biases);
     }
     (sums, norms)
 }

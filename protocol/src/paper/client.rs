@@ -14,7 +14,7 @@ use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::exactness::largest_slot;
 use super::products::Products;
-use super::{PaperPlan, TOP, Zeros};
+use super::{PaperPlan, TOP, Zeros, biases};
 use crate::error::Error;
 use crate::format::Integers;
 use crate::grid::{ClippedLayer, Forward, Frozen, Multiplier};
@@ -40,6 +40,8 @@ pub struct Paper {
     times: PhaseTimes,
     /// The layer whose output gradients the server has.
     sent: Option<usize>,
+    /// Steps since the biases were encrypted.
+    taken: u64,
 }
 
 impl std::fmt::Debug for Paper {
@@ -80,7 +82,7 @@ impl Sealer {
         &self,
         desk: &mut Result<Desk, Error>,
         scale: Scale,
-        values: impl Iterator<Item = i32>,
+        values: impl Iterator<Item = f64>,
     ) -> Result<Sealed, Error> {
         let Desk {
             scratch,
@@ -89,7 +91,7 @@ impl Sealer {
         } = desk.as_mut().map_err(|_| broken_desk())?;
         slots.fill(Complex64::ZERO);
         for (slot, value) in slots.iter_mut().zip(values) {
-            *slot = f64::from(value).into();
+            *slot = value.into();
         }
         let encoder = &self.encoder;
         encoder.encode_into(plaintext, slots, slots.len(), TOP, scale, scratch)?;
@@ -117,7 +119,8 @@ impl Sealer {
                         || self.desk(),
                         |desk, &column| {
                             let rows = self.plan.rows(block);
-                            let column = rows.map(|row| values.row(row)[column as usize]);
+                            let column =
+                                rows.map(|row| f64::from(values.row(row)[column as usize]));
                             self.seal(desk, scale, column)
                         },
                     )
@@ -135,12 +138,12 @@ impl Sealer {
         Ok(())
     }
 
-    /// Decrypts a result and rounds its slots; the values stay with the client.
+    /// Decrypts a result, takes `offset` off its slots and rounds them; the values stay with the client.
     fn open(
         &self,
         result: &Returned,
         secret: &SecretKey,
-        expected: Expected,
+        (expected, offset): (Expected, f64),
         desk: &mut Result<Desk, Error>,
     ) -> Result<Vec<i32>, Error> {
         let desk = desk.as_mut().map_err(|_| broken_desk())?;
@@ -149,7 +152,8 @@ impl Sealer {
         Decryptor::new(secret).decrypt_into(&mut desk.plaintext, &ciphertext)?;
         self.encoder
             .decode_into(&mut desk.slots, &desk.plaintext, &mut desk.scratch)?;
-        Ok(desk.slots.iter().map(|z| z.re.round() as i32).collect())
+        let slots = desk.slots.iter();
+        Ok(slots.map(|z| (z.re - offset).round() as i32).collect())
     }
 }
 
@@ -201,12 +205,21 @@ impl Paper {
         if replica.public().plan() != plan.grid() {
             return Err(Error::OtherGrids);
         }
+        let replica = match (plan.published_steps(), replica.published()) {
+            (Some(_), None) => replica.publishing_biases()?,
+            (None, Some(_)) => return Err(Error::OtherBiases),
+            _ => replica,
+        };
         let standing = link.open_paper(plan)?;
         if standing.version != replica.public().version() {
             link.send(&ToServer::LoadModel(replica.public().export()))?;
             link.standing()?;
         }
         let secret = Arc::new(secret(plan.parameters(), rng)?);
+        if plan.published_steps().is_some() {
+            let keys = biases::keys(&secret, plan, rng)?;
+            link.send(&ToServer::Rotations(keys))?;
+        }
         let each = SeededCiphertext::wire_size(plan.parameters(), TOP.0).max(1);
         let wanted = Self::counts_of(plan).uploads.min((ZEROS / each) as u64);
         let mut zeros = Zeros::new(&secret, wanted as usize, rng);
@@ -224,8 +237,12 @@ impl Paper {
             replica,
             times: PhaseTimes::default(),
             sent: None,
+            taken: 0,
         };
-        let biases: Vec<i32> = paper.biases();
+        let biases = match paper.replica.published() {
+            Some(published) => paper.all_layers(|layer| published.in_products(layer)),
+            None => paper.biases().into_iter().map(f64::from).collect(),
+        };
         paper.send_biases(&biases)?;
         paper.link.confirm(paper.replica.public().version())?;
         Ok(paper)
@@ -252,14 +269,48 @@ impl Paper {
                 counts += Products::new(*shape).counts(layer == 0);
             }
         }
-        counts.uploads += plan.grid().bias_count() as u64;
+        if plan.published_steps().is_some() {
+            counts += biases::counts(plan);
+        } else {
+            counts.uploads += plan.grid().bias_count() as u64;
+        }
         counts
+    }
+
+    /// Where the server's biases stand, in units of each layer's products, with their encryption errors: fetched and
+    /// decrypted. Under the published rule they follow [`Replica::published`] without being told; between steps.
+    ///
+    /// # Errors
+    /// The errors of the wire; [`Error::Refused`] under the default rule.
+    pub fn biases_at_server(&mut self) -> Result<Vec<f64>, Error> {
+        self.link.send(&ToServer::FetchBiases)?;
+        let decryptor = Decryptor::new(&self.secret);
+        let mut values = Vec::with_capacity(self.plan.grid().bias_count());
+        for expected in 0..self.plan.grid().bias_count() as u32 {
+            let backup = match self.link.receive()? {
+                ToClient::Biases { part, backup } if part == expected => backup,
+                other => return Err(unexpected("the next bias", &other)),
+            };
+            let ciphertext = backup.open_slots(self.plan.parameters())?;
+            super::server::check_scale(&ciphertext, self.plan.bias_scale())?;
+            let slots = self
+                .sealer
+                .encoder
+                .decode_real(&decryptor.decrypt(&ciphertext)?)?;
+            values.push(slots.first().copied().unwrap_or(f64::NAN));
+        }
+        Ok(values)
     }
 
     /// The connection.
     #[must_use]
     pub const fn link(&self) -> &Link {
         &self.link
+    }
+
+    #[cfg(test)]
+    pub(super) const fn link_mut(&mut self) -> &mut Link {
+        &mut self.link
     }
 
     /// What the server computed since the last question; between steps.
@@ -280,15 +331,31 @@ impl Paper {
 
     /// All biases on the grids of their products.
     fn biases(&self) -> Vec<i32> {
+        self.all_layers(|layer| self.replica.biases(layer))
+    }
+
+    fn all_layers<T>(&self, of_layer: impl Fn(usize) -> Vec<T>) -> Vec<T> {
         let layers = 0..self.plan.network().linears().len();
-        layers
-            .flat_map(|layer| self.replica.biases(layer))
-            .collect()
+        layers.flat_map(of_layer).collect()
+    }
+
+    /// What the ciphertext of each bias of a layer holds beyond the integer that is added to its product, and how many
+    /// products there are to a bias: the client knows it and takes it off.
+    fn fractions(&self, layer: usize) -> (Vec<f64>, usize) {
+        let outputs = self.plan.network().linears()[layer].outputs;
+        let Some(published) = self.replica.published() else {
+            return (vec![0.0], outputs);
+        };
+        let biases = published.in_products(layer).into_iter();
+        let rounded = self.replica.biases(layer);
+        let fractions: Vec<f64> = biases.zip(rounded).map(|(b, y)| b - f64::from(y)).collect();
+        let positions = outputs / fractions.len().max(1);
+        (fractions, positions)
     }
 
     /// One ciphertext per bias: the change, in every slot.
-    fn send_biases(&mut self, changes: &[i32]) -> Result<(), Error> {
-        let (scale, slots) = (self.plan.input_scale(), self.plan.slots());
+    fn send_biases(&mut self, changes: &[f64]) -> Result<(), Error> {
+        let (scale, slots) = (self.plan.bias_scale(), self.plan.slots());
         let sealer = &self.sealer;
         for (start, changes) in (0..).step_by(BATCH).zip(changes.chunks(BATCH)) {
             let sealed = changes
@@ -313,6 +380,14 @@ impl Paper {
         phase: Phase,
         out: &mut dyn FnMut(&[Opened]),
     ) -> Result<(), Error> {
+        let (fractions, positions) = match phase {
+            Phase::Forward => self.fractions(layer),
+            _ => (vec![0.0], usize::MAX),
+        };
+        let offset = |tile: u32| {
+            let channel = tile as usize / positions.max(1);
+            fractions.get(channel).copied().unwrap_or(0.0)
+        };
         let Self {
             link,
             plan,
@@ -356,6 +431,7 @@ impl Paper {
                         .map_init(
                             || sealer.desk(),
                             |desk, (place, result)| {
+                                let expected = (expected, offset(place.tile));
                                 let values = sealer.open(result, secret, expected, desk)?;
                                 Ok((*place, values[..rows(place)].to_vec()))
                             },
@@ -431,8 +507,14 @@ impl Multiplier for Paper {
                 got: step,
             });
         }
+        if let Some((limit, _)) = self.plan.published_steps()
+            && self.taken >= limit
+        {
+            return Err(Error::TooManySteps { step, limit });
+        }
         self.times = PhaseTimes::default();
         self.sent = None;
+        self.replica.begin_outputs();
         self.link.send(&ToServer::BeginStep { step })
     }
 
@@ -468,6 +550,7 @@ impl Multiplier for Paper {
         d: &Integers,
     ) -> Result<Vec<i32>, Error> {
         let start = Instant::now();
+        self.replica.note_outputs(layer, d);
         let plan = self.plan.clone();
         let rows = plan.capacity();
         let mut gradients = vec![0; plan.network().linears()[layer].weights() * rows];
@@ -494,9 +577,12 @@ impl Multiplier for Paper {
         let before = self.biases();
         let gradient = self.replica.apply(noised)?.weights;
         self.link.send(&ToServer::Update { step, gradient })?;
-        let after = self.biases();
-        let changes: Vec<i32> = after.iter().zip(before).map(|(a, b)| a - b).collect();
-        self.send_biases(&changes)?;
+        if self.replica.published().is_none() {
+            let changes = self.biases().into_iter().zip(before);
+            let changes: Vec<f64> = changes.map(|(a, b)| f64::from(a - b)).collect();
+            self.send_biases(&changes)?;
+        }
+        self.taken += 1;
         self.link.confirm(self.replica.public().version())?;
         self.times.update += start.elapsed().as_secs_f64();
         Ok(())

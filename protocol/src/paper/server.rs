@@ -6,6 +6,10 @@
 //!                                 +-- BiasUpdate per bias <-- Update
 //! ```
 //!
+//! With biases by the published rule `Rotations` comes before the first `BiasUpdate`, and none comes after an `Update`: the
+//! server takes the step of `[b]` itself as soon as the output gradients of a layer are there, after all
+//! forward products of the step.
+//!
 //! While results are computed the machine takes no message; [`Session::proceed`] gives them in
 //! batches. The order of everything follows from the plan.
 
@@ -16,6 +20,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use sphinx_he::ckks::{Bank, Ciphertext, Evaluator, Scale};
 
+use super::biases::Summer;
 use super::products::{BANK, Products, Tile, Unit};
 use super::store::{Part, Store};
 use super::{PaperLiteral, PaperPlan};
@@ -37,6 +42,10 @@ pub(crate) struct Session {
     snapshot: Arc<Snapshot>,
     /// `[b]`, layer by layer, flags (1, 0).
     biases: Vec<Ciphertext>,
+    /// For biases by the published rule: the keys, once they are here.
+    summer: Option<Summer>,
+    /// Steps that `[b]` took by that rule.
+    taken: u64,
     stage: Stage,
     tally: Tally,
 }
@@ -60,7 +69,15 @@ struct Step {
     /// Runs of uploads that are still to come.
     script: VecDeque<Run>,
     received: u32,
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Task>,
+}
+
+/// What there is to compute.
+#[derive(Debug)]
+enum Task {
+    Product(Job),
+    /// The step of a layer's biases, by the published rule.
+    Biases(usize),
 }
 
 /// Uploads of one layer, all blocks.
@@ -108,6 +125,8 @@ impl Session {
             public,
             plan,
             biases: Vec::new(),
+            summer: None,
+            taken: 0,
             tally: Tally::default(),
             stage: Stage::Biases {
                 next: 0,
@@ -130,6 +149,7 @@ impl Session {
     /// What the protocol allows next.
     pub(crate) fn expects(&self) -> String {
         match &self.stage {
+            Stage::Biases { .. } if self.lacks_keys() => "Rotations".into(),
             Stage::Biases { next, .. } => format!("BiasUpdate for bias {next}"),
             Stage::Ready => "BeginStep or Bye".into(),
             Stage::Step(step) => step.script.front().map_or_else(
@@ -137,6 +157,11 @@ impl Session {
                 |run| format!("{:?} {} of {run:?}", run.part, step.received),
             ),
         }
+    }
+
+    /// Whether the plan asks for keys that are not here.
+    fn lacks_keys(&self) -> bool {
+        self.plan.published_steps().is_some() && self.summer.is_none()
     }
 
     /// Whether results are waiting to be computed.
@@ -155,7 +180,15 @@ impl Session {
                 ..StepCounts::default()
             });
         }
+        let lacks_keys = self.lacks_keys();
         match (&mut self.stage, message) {
+            (Stage::Biases { .. }, ToServer::Rotations(keys)) if lacks_keys => {
+                self.summer = Some(Summer::open(&self.plan, &keys)?);
+                Ok(Some(Vec::new()))
+            }
+            (Stage::Ready, ToServer::FetchBiases) if self.summer.is_some() => {
+                Ok(Some(self.backup()))
+            }
             (
                 Stage::Biases {
                     next: 0,
@@ -168,7 +201,7 @@ impl Session {
                 Ok(Some(vec![self.ready()]))
             }
             (Stage::Biases { next, .. }, ToServer::BiasUpdate { part, change })
-                if part as usize == *next =>
+                if part as usize == *next && !lacks_keys =>
             {
                 self.bias(part as usize, &change).map(Some)
             }
@@ -194,6 +227,11 @@ impl Session {
             ) if step.script.is_empty() && got == step.step => {
                 self.public.apply(&gradient)?;
                 self.snapshot = self.public.snapshot();
+                if self.summer.is_some() {
+                    self.taken += 1;
+                    self.stage = Stage::Ready;
+                    return Ok(Some(vec![self.updated()]));
+                }
                 self.stage = Stage::Biases {
                     next: 0,
                     opening: false,
@@ -213,7 +251,7 @@ impl Session {
         match self.biases.get_mut(part) {
             Some(bias) => self.evaluator.add_assign(bias, &change)?,
             None => {
-                check_scale(&change, self.plan.input_scale())?;
+                check_scale(&change, self.plan.bias_scale())?;
                 self.biases.push(change);
             }
         }
@@ -224,8 +262,23 @@ impl Session {
             return Ok(Vec::new());
         }
         self.stage = Stage::Ready;
+        Ok(vec![self.updated()])
+    }
+
+    fn updated(&self) -> ToClient {
         let (version, step) = (self.snapshot.version(), self.snapshot.step());
-        Ok(vec![ToClient::Updated { version, step }])
+        ToClient::Updated { version, step }
+    }
+
+    /// `[b]` as it stands, by the published rule.
+    fn backup(&self) -> Vec<ToClient> {
+        let biases = (0..).zip(&self.biases);
+        biases
+            .map(|(part, bias)| ToClient::Biases {
+                part,
+                backup: Returned::slots(bias),
+            })
+            .collect()
     }
 
     fn begin(&mut self, step: u64) -> Result<(), Error> {
@@ -235,6 +288,11 @@ impl Session {
                 expected,
                 got: step,
             });
+        }
+        if let Some((limit, _)) = self.plan.published_steps()
+            && self.taken >= limit
+        {
+            return Err(Error::TooManySteps { step, limit });
         }
         let script = script(&self.plan);
         let uploads = script.iter().map(|run| run.count).sum();
@@ -253,8 +311,14 @@ impl Session {
         let Stage::Step(step) = &mut self.stage else {
             return Ok(Vec::new());
         };
-        let Some(job) = step.jobs.front_mut() else {
-            return Ok(Vec::new());
+        let job = match step.jobs.front_mut() {
+            None => return Ok(Vec::new()),
+            Some(Task::Biases(layer)) => {
+                let layer = *layer;
+                step.jobs.pop_front();
+                return self.step_biases(layer);
+            }
+            Some(Task::Product(job)) => job,
         };
         let context = Context {
             plan: &self.plan,
@@ -276,7 +340,24 @@ impl Session {
     }
 }
 
-fn check_scale(ciphertext: &Ciphertext, expected: Scale) -> Result<(), Error> {
+impl Session {
+    /// The step of a layer's biases by the published rule; there is nothing to send.
+    fn step_biases(&mut self, layer: usize) -> Result<Vec<ToClient>, Error> {
+        let (Stage::Step(step), Some(summer)) = (&mut self.stage, &self.summer) else {
+            return Ok(Vec::new());
+        };
+        let (plan, evaluator) = (&self.plan, &self.evaluator);
+        let changes = summer.changes(plan, evaluator, &mut step.store, layer, &self.tally)?;
+        let counts = plan.network().layout().iter().map(|s| s.biases.len());
+        let before: usize = counts.take(layer).sum();
+        for (bias, change) in self.biases.iter_mut().skip(before).zip(&changes) {
+            evaluator.add_assign(bias, change)?;
+        }
+        Ok(Vec::new())
+    }
+}
+
+pub(super) fn check_scale(ciphertext: &Ciphertext, expected: Scale) -> Result<(), Error> {
     let (got, expected) = (ciphertext.scale().value(), expected.value());
     if got == expected && ciphertext.level() == super::TOP {
         return Ok(());
@@ -342,15 +423,20 @@ impl Step {
             (Part::Outputs, 0) => &[Phase::Gradient],
             (Part::Outputs, _) => &[Phase::Backward, Phase::Gradient],
         };
+        if run.part == Part::Outputs && plan.published_steps().is_some() {
+            self.jobs.push_back(Task::Biases(run.layer));
+        }
         for &phase in phases {
-            self.jobs.extend((0..plan.blocks()).map(|block| Job {
+            let job = |block| Job {
                 phase,
                 layer: run.layer,
                 block,
                 work: None,
                 held: None,
                 next: 0,
-            }));
+            };
+            let jobs = (0..plan.blocks()).map(|block| Task::Product(job(block)));
+            self.jobs.extend(jobs);
         }
     }
 }
@@ -497,10 +583,19 @@ impl Work<'_> {
             ..StepCounts::default()
         });
         for (&result, sum) in unit.results.iter().zip(&mut sums) {
+            let plan = self.context.plan;
+            let refine = |sum: &mut Ciphertext| sum.refine_scale(plan.factor(self.phase));
+            // `[b]` by the published rule is on the finer scale already.
+            let finer = plan.published_steps().is_some();
+            if finer {
+                refine(sum)?;
+            }
             if self.phase == Phase::Forward {
                 self.context.evaluator.add_assign(sum, self.bias(result)?)?;
             }
-            sum.refine_scale(self.context.plan.factor(self.phase))?;
+            if !finer {
+                refine(sum)?;
+            }
         }
         Ok(sums)
     }

@@ -145,7 +145,11 @@ impl Store {
         Ok(bank)
     }
 
-    fn read(&mut self, key: Key, indices: &[u32]) -> Result<Vec<Sealed>, Error> {
+    /// The uploads of a run at `indices`, as they came.
+    ///
+    /// # Errors
+    /// [`Error::Unexpected`] for one that never came.
+    pub(super) fn read(&mut self, key: Key, indices: &[u32]) -> Result<Vec<Sealed>, Error> {
         let missing = || Error::Unexpected {
             expected: "an upload of this step".into(),
             got: format!("none for {key:?}"),

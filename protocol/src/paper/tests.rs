@@ -23,6 +23,8 @@ use crate::plan::{LOG2_FAILURE, Limits, Phase, PlanChoices};
 use crate::serve::converse;
 use crate::transport::loopback;
 
+mod published;
+
 fn toy(log_n: u32) -> ParametersLiteral {
     ParametersLiteral {
         log_n,

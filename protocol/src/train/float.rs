@@ -51,6 +51,8 @@ pub struct Float {
     average: Option<Average>,
     step: u64,
     views: Option<Views>,
+    /// The published rule of biases.
+    published: bool,
 }
 
 impl Float {
@@ -65,7 +67,17 @@ impl Float {
             rule,
             step: 0,
             views: None,
+            published: false,
         }
+    }
+
+    /// Biases follow exact sums of their gradients, at the same rate, without momentum: the published rule, for
+    /// which no privacy is proven. The floating-point twin of [`crate::model::PublishedBiases`].
+    #[must_use]
+    pub fn publishing_biases(mut self) -> Self {
+        self.clear.leave_out_biases();
+        self.published = true;
+        self
     }
 
     /// Learns from views of each record instead of the record: its gradient is their mean, clipped
@@ -140,6 +152,7 @@ impl Float {
         let momentum = self.rule.momentum as f32;
         let grid = (1_u64 << self.clear.shift()) as f64;
         let scale = 1.0 / (grid * self.rule.divisor);
+        let biases = self.next_biases(f64::from(rate) / self.rule.divisor);
         let parameters = self.clear.parameters_mut().iter_mut();
         for ((p, v), g) in parameters.zip(&mut self.velocity).zip(values) {
             let g = (*g as f64 * scale) as f32;
@@ -151,11 +164,28 @@ impl Float {
                     *v
                 };
         }
+        for (place, value) in biases {
+            self.clear.parameters_mut()[place] = value;
+            self.velocity[place] = 0.0;
+        }
         if let Some(average) = &mut self.average {
             average.take(self.step, self.clear.parameters());
         }
         self.step += 1;
         Ok(())
+    }
+
+    /// Where the biases go by the published rule, and their places; none by the default rule.
+    fn next_biases(&self, rate: f64) -> Vec<(usize, f32)> {
+        let Some(sums) = self.clear.bias_sums().filter(|_| self.published) else {
+            return Vec::new();
+        };
+        let parameters = self.clear.parameters();
+        let spans = self.clear.network().layout().iter();
+        let next = |at: usize| (f64::from(parameters[at]) - rate * sums[at]) as f32;
+        spans
+            .flat_map(|span| span.biases.clone().map(|at| (at, next(at))))
+            .collect()
     }
 }
 
@@ -308,6 +338,30 @@ mod tests {
             theirs.apply(&update, 10).unwrap();
             assert_eq!(ours.clear.parameters(), theirs.parameters());
         }
+    }
+
+    /// By the published rule weights are clipped and noised as before, biases take the exact sum.
+    #[test]
+    fn published_biases_take_exact_sums() {
+        let mut float = float(rule(false, 0.5)).publishing_biases();
+        float.clear.begin(0, 2).unwrap();
+        let x = Tensor::from_vec(2, 1, vec![0.0, 0.0]).unwrap();
+        let network = float.clear.network().clone();
+        let labels = [Some(0), Some(0)];
+        let pass = sphinx_nn::pass::gradients(&mut float, &network, &x, &labels).unwrap();
+        let sum = float.collect(pass.pending).unwrap();
+        // without inputs weights have no gradient, and biases are not in the sum
+        assert_eq!(sum.values, [0; 4]);
+        assert_eq!(sum.norms_squared, [0; 2]);
+        // noise at a bias, as a release has it, is not looked at
+        float.update(&[0, 0, 777, -777]).unwrap();
+        // d = (-1/2, 1/2) for both rows; rate 0.5 over 4
+        assert_eq!(float.clear.parameters()[2..], [0.5 + 0.125, 0.5 - 0.125]);
+        assert_eq!(float.velocity[2..], [0.0; 2]);
+        // the next step begins without what was summed
+        float.clear.begin(1, 2).unwrap();
+        float.update(&[0; 4]).unwrap();
+        assert_eq!(float.clear.parameters()[2..], [0.625, 0.375]);
     }
 
     #[test]

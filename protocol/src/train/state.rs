@@ -30,6 +30,8 @@ use crate::model::{PrivateModel, Replica};
 
 /// The metadata key under which everything but tensors stands.
 const KEY: &str = "sphinx";
+/// The tensor of biases that follow the published rule, in their own units.
+const PUBLISHED: &str = "published_biases";
 /// The version that this crate writes and reads.
 const FORMAT: u32 = 1;
 
@@ -259,10 +261,13 @@ pub fn keep_replica(replica: &Replica) -> State {
     state.i64("velocity", kept.velocity());
     state.i32("biases", kept.biases());
     state.i64("bias_velocity", kept.bias_velocity());
+    if let Some(published) = replica.published() {
+        state.i64(PUBLISHED, &published.values());
+    }
     state
 }
 
-/// The replica that [`keep_replica`] described.
+/// The replica that [`keep_replica`] described, by the rule of biases that it followed.
 ///
 /// # Errors
 /// [`KeptError`] for the state of another plan.
@@ -275,7 +280,13 @@ pub fn restore_replica(plan: &crate::plan::GridPlan, state: &State) -> Result<Re
         state.read_i32("biases", biases)?,
         state.read_i64("bias_velocity", biases)?,
     );
-    Replica::import_private(plan, &kept).map_err(|e| KeptError::Model(Box::new(e)))
+    let refused = |e| KeptError::Model(Box::new(e));
+    let replica = Replica::import_private(plan, &kept).map_err(refused)?;
+    if !state.tensors.contains_key(PUBLISHED) {
+        return Ok(replica);
+    }
+    let values = state.read_i64(PUBLISHED, biases)?;
+    replica.publishing_biases_from(&values).map_err(refused)
 }
 
 impl<M: Multiplier> Kept for Engine<M> {

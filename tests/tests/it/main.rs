@@ -15,6 +15,7 @@ mod hostile;
 mod inference;
 mod paper;
 mod pipeline;
+mod published;
 mod recovery;
 mod tidy;
 mod transcript;

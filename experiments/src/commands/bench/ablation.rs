@@ -6,7 +6,6 @@
 //! tests check. Seconds and bytes of a step are products of the two: **computed**, on one thread. Beside them
 //! stands the client that trains alone, measured.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,14 +21,13 @@ use sphinx_he::rlwe::{KeyGenerator, Parameters, RelinearizationKey, SecretKey, W
 use sphinx_nn::network::{LinearShape, Network};
 use sphinx_protocol::{paper, pure_he};
 
-use super::median;
+use super::{kept_or, median, remark_memory};
 use crate::config::{Config, Engine, load_for};
 use crate::environment;
 use crate::job::Job;
 use crate::netsim::PROFILES;
 use crate::output::Output;
 use crate::table::{Table, bytes, seconds};
-use crate::usage::OrUsage;
 use crate::work_ratio::Opponent;
 
 /// Repetitions of each operation.
@@ -74,17 +72,8 @@ struct Ablation {
 }
 
 pub(super) fn run(out: Output, from: Option<&Path>) -> Result<()> {
-    let all = match from {
-        Some(path) => {
-            let context = || format!("reading {}", path.display());
-            let text = fs::read_to_string(path).or_usage(context())?;
-            serde_json::from_str(&text).or_usage(context())?
-        }
-        None => {
-            out.remark("measuring single operations; about twenty seconds");
-            measure()?
-        }
-    };
+    let takes = "measuring single operations; about twenty seconds";
+    let all = kept_or(out, from, takes, || measure(out))?;
     out.say(table(&all.ablation));
     out.say(format_args!(
         "one operation is measured, its number in a step of {} at batch {BATCH} is by formula, the step is computed from \
@@ -98,7 +87,7 @@ pub(super) fn run(out: Output, from: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn measure() -> Result<Ablation> {
+fn measure(out: Output) -> Result<Ablation> {
     let config = Config {
         engine: Engine::Paper,
         model: NETWORK.to_owned(),
@@ -115,7 +104,7 @@ fn measure() -> Result<Ablation> {
     let job = Job::new(config, Arc::clone(&split))?;
     let alone = Opponent::measure(&job)?;
     let (world, network) = (World::new()?, &job.network);
-    Ok(Ablation {
+    let measured = Ablation {
         machine: environment::capture().machine(),
         network: NETWORK.to_owned(),
         computed_from: "one operation measured, counts by formula, one thread".to_owned(),
@@ -130,7 +119,9 @@ fn measure() -> Result<Ablation> {
             world.forward_cache(network)?,
             switching(network)?,
         ],
-    })
+    };
+    remark_memory(out, None);
+    Ok(measured)
 }
 
 /// Ciphertexts of a step: uploads of inputs and output gradients, plain results, gradients.

@@ -36,7 +36,7 @@ use sphinx_protocol::model::Replica;
 use sphinx_protocol::paper::{Paper, PaperPlan};
 use sphinx_protocol::work::{Seconds, StepCounts};
 
-use super::median;
+use super::{kept_or, median, remark_memory};
 use crate::child::Server;
 use crate::config::{Config, Engine, load_for};
 use crate::environment;
@@ -115,17 +115,8 @@ struct FullSlots {
 }
 
 pub(super) fn run(out: Output, from: Option<&Path>) -> Result<()> {
-    let all = match from {
-        Some(path) => {
-            let context = || format!("reading {}", path.display());
-            let text = fs::read_to_string(path).or_usage(context())?;
-            serde_json::from_str(&text).or_usage(context())?
-        }
-        None => {
-            out.remark("two steps of a narrow network; about three minutes");
-            measure(out)?
-        }
-    };
+    let takes = "two steps of a narrow network; about three minutes";
+    let all = kept_or(out, from, takes, || measure(out))?;
     print(out, &all);
     out.object(&serde_json::to_value(&all)?);
     Ok(())
@@ -187,6 +178,7 @@ fn measure(out: Output) -> Result<FullSlots> {
         let job = Job::of_network(config(batch), Arc::clone(&split), small.clone())?;
         measured.push(step(&job, &server, &split)?);
     }
+    remark_memory(out, Some(&server));
     drop(server);
     fs::remove_file(&log).or_usage("removing the server's log")?;
     out.remark("the client alone");

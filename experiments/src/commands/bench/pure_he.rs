@@ -9,13 +9,12 @@
 //! What was measured is one object ([`tables::Comparison`]); tables are made from it alone, also from a file of an
 //! earlier run.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
 
+use super::{kept_or, remark_memory};
 use crate::output::Output;
-use crate::usage::OrUsage;
 
 mod image;
 mod measure;
@@ -24,17 +23,8 @@ mod tables;
 use tables::Comparison;
 
 pub(super) fn run(out: Output, from: Option<&Path>) -> Result<()> {
-    let comparison = match from {
-        Some(path) => {
-            let context = || format!("reading {}", path.display());
-            let text = fs::read_to_string(path).or_usage(context())?;
-            serde_json::from_str::<Comparison>(&text).or_usage(context())?
-        }
-        None => {
-            out.remark("measuring steps of four engines, then requests; about four minutes");
-            measure::all(out)?
-        }
-    };
+    let takes = "measuring steps of four engines, then requests; about four minutes";
+    let comparison: Comparison = kept_or(out, from, takes, || measure::all(out))?;
     tables::print(out, &comparison);
     out.object(&serde_json::to_value(&comparison)?);
     Ok(())

@@ -123,6 +123,7 @@ pub(super) fn run(out: Output, args: &BenchArgs) -> Result<()> {
         lines.extend(family.lines(&server)?);
         out.remark(family.name);
     }
+    super::remark_memory(out, Some(&server));
     drop(server);
     // The log of a server that did its work says nothing that is worth keeping.
     let _ = std::fs::remove_file(&log);

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sphinx_he::ckks::{Level, SeededCiphertext};
+use sphinx_protocol::model::PublishedBiases;
 use sphinx_protocol::paper::{Paper, PaperPlan};
 use sphinx_protocol::plan::{Exactness, Phase};
 
@@ -9,11 +10,13 @@ use crate::config::Config;
 use crate::privacy::Terms;
 use crate::table::Table;
 
-/// Bits of the modulus, and the largest that the security table allows.
+/// Bits of the modulus, special primes included, and the largest that the security table allows.
 fn modulus_bits(plan: &PaperPlan) -> (f64, Option<u32>) {
     let parameters = plan.parameters();
     let bound = parameters.security().max_log_qp(parameters.log_n());
-    (parameters.log2_q(parameters.max_level()), bound)
+    let special = parameters.special_moduli().iter().map(|p| p.log2());
+    let bits = parameters.log2_q(parameters.max_level()) + special.sum::<f64>();
+    (bits, bound)
 }
 
 /// Bytes up and down in one step: ciphertexts alone, and the released update.
@@ -85,14 +88,27 @@ pub(super) fn overview(
                 format!("{e:.4} at delta {}", config.delta)
             }),
         ),
-        (
-            "bias rule",
-            "private: noised with the weights, sent encrypted".to_owned(),
-        ),
+        ("bias rule", bias_rule(config, plan)),
     ] {
         table.row(name, [value]);
     }
     table
+}
+
+/// The rule of biases; by the published one, how long it stays exact and at which rates.
+fn bias_rule(config: &Config, plan: &PaperPlan) -> String {
+    let Some((steps, most)) = plan.published_steps() else {
+        return "private: noised with the weights, sent encrypted".to_owned();
+    };
+    let layers = 0..plan.network().linears().len();
+    let rates = layers.filter_map(|layer| PublishedBiases::rate(plan.grid(), layer).ok());
+    let rates: Vec<String> = rates
+        .map(|rate| format!("{:.4}", rate * config.batch))
+        .collect();
+    format!(
+        "paper: exact sums by rotations, NO epsilon; {steps} steps of {most} that decode exactly, lr {}",
+        rates.join(", ")
+    )
 }
 
 pub(super) fn operations(plan: &PaperPlan) -> Table {

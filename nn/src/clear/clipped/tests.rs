@@ -247,3 +247,54 @@ fn a_convolutional_network_learns() {
     }
     assert!(correct >= 70, "{correct} of 100 after 50 steps");
 }
+
+/// Norms are those of the weights, and the biases' gradients are summed as they are, whatever is clipped.
+#[test]
+fn biases_can_be_left_out() {
+    for name in ["mlp-64", "minionn-mnist"] {
+        let (network, parameters, x, labels) = digits(name, 3);
+        let config = ClearConfig {
+            clip_bound: Some(0.1),
+            ..FREE
+        };
+        let mut engine = Clear::new(&network, parameters.clone(), FREE).unwrap();
+        let single = engine
+            .sample_gradients(&x, &labels, crate::loss::Loss::default())
+            .unwrap();
+        engine = Clear::new(&network, parameters.clone(), config).unwrap();
+        engine.leave_out_biases();
+        engine.begin(0, x.rows()).unwrap();
+        let pass = pass::gradients(&mut engine, &network, &x, &labels).unwrap();
+        let sum = engine.collect(pass.pending).unwrap();
+        let spans = network.layout();
+        let unit = f64::from(FREE.shift as i32).exp2();
+        let mut expected = vec![0.0; parameters.len()];
+        for j in 0..x.rows() {
+            let squares = |range: std::ops::Range<usize>| -> f64 {
+                let row = single.row(j)[range].iter();
+                row.map(|&g| f64::from(g) * f64::from(g)).sum()
+            };
+            let norm: f64 = spans.iter().map(|s| squares(s.weights.clone())).sum();
+            let factor = (0.1 / norm.sqrt()).min(1.0);
+            for (at, (e, &g)) in expected.iter_mut().zip(single.row(j)).enumerate() {
+                let is_bias = spans.iter().any(|s| s.biases.contains(&at));
+                *e += f64::from(g) * if is_bias { 1.0 } else { factor };
+            }
+            let clipped = (sum.norms_squared[j] as f64).sqrt() / unit;
+            assert!(clipped <= 0.1 && clipped > 0.0999, "{name}: {clipped}");
+        }
+        let biases = engine.bias_sums().unwrap();
+        for (at, &e) in expected.iter().enumerate() {
+            let is_bias = spans.iter().any(|s| s.biases.contains(&at));
+            let got = match is_bias {
+                true => biases[at],
+                false => sum.values[at] as f64 / unit,
+            };
+            assert!(
+                (got - e).abs() < 1e-4 * (1.0 + e.abs()),
+                "{name} {at}: {got} {e}"
+            );
+            assert!(!is_bias || sum.values[at] == 0);
+        }
+    }
+}

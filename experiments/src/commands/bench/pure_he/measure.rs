@@ -20,8 +20,8 @@ use sphinx_protocol::pure_he::{PureHe, PureHeLiteral, PureHePlan, Style};
 use sphinx_protocol::shared::ModelFeed;
 use sphinx_protocol::work::Work;
 
-use super::image;
 use super::tables::{Comparison, Inference, Step};
+use super::{image, remark_memory};
 use crate::child::Server;
 use crate::config::{Config, Engine, load_for};
 use crate::environment;
@@ -78,6 +78,7 @@ pub(super) fn all(out: Output) -> Result<Comparison> {
         server,
     };
     let comparison = bench.compare(&small, &large)?;
+    remark_memory(out, Some(&bench.server));
     drop(bench);
     std::fs::remove_file(&log).or_usage("removing the server's log")?;
     Ok(comparison)
