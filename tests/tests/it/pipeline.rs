@@ -15,10 +15,11 @@ use sphinx_protocol::model::Replica;
 use sphinx_protocol::packed::layout::Tiling;
 use sphinx_protocol::packed::{Packed, Upload, phases, script};
 use sphinx_protocol::plan::{Limits, Plan, PlanLiteral};
-use sphinx_protocol::transport::{Incoming, Outgoing};
+use sphinx_protocol::serve::{Bounds, ServeOptions, converse_with};
+use sphinx_protocol::transport::{Incoming, Outgoing, loopback_of};
 use sphinx_protocol::view::View;
 use sphinx_tests::fixture::{
-    architecture, choices, hub, random_data, serve_in_process, toy_parameters, train,
+    architecture, choices, hub, local, random_data, serve_in_process, toy_parameters, train,
 };
 
 /// How long the last upload of a phase waits for the first result of that phase.
@@ -141,6 +142,86 @@ fn the_server_answers_before_the_last_upload_of_a_phase_is_there() {
             assert!(seconds > 0.0 && seconds <= work.seconds * 1.01, "{work:?}");
         }
         assert!(work.sending_s <= work.seconds, "{work:?}");
+    }
+}
+
+/// A wire on which each sender waits for its receiver, and a server that holds next to nothing: nobody waits
+/// for ever, and the steps are the same, message by message.
+#[test]
+fn small_buffers_slow_nobody_down_for_ever() {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let plan = plan();
+        let data = random_data(100, 6, 20, 4);
+        let expected = train(local(&plan), &plan, &data, 2, Some(1.0), 6).unwrap();
+        let expected = expected.multiplier().replica().public().version();
+        let runs = [(0, 1), (1, 2), (64, 1024)].map(|(frames, messages)| {
+            let (client, server) = loopback_of(frames);
+            let bytes = messages << 10;
+            let options = ServeOptions {
+                buffers: Bounds { messages, bytes },
+                view: Some(View::default()),
+                ..ServeOptions::default()
+            };
+            let (view, meter) = (options.view.clone().unwrap(), client.meter.clone());
+            let served = std::thread::spawn(move || converse_with(server, hub(), 0, &options));
+            let link = Link::greet(client).unwrap();
+            let mut rng = ChaCha20Rng::seed_from_u64(3);
+            let replica = Replica::initial(plan.grid());
+            let packed = Packed::open(link, ModelId([1; 16]), &plan, replica, &mut rng).unwrap();
+            let engine = train(Engine::new(packed), &plan, &data, 2, Some(1.0), 6).unwrap();
+            let (_, replica) = engine.into_multiplier().close().unwrap();
+            assert_eq!(replica.public().version(), expected);
+            let ended = served.join().unwrap();
+            assert!(ended.cause.is_none(), "{:?}", ended.cause);
+            // Both ends have counted the same bytes.
+            let (ours, theirs) = (meter.read(), ended.traffic);
+            assert_eq!((ours.sent, ours.received), (theirs.received, theirs.sent));
+            let seen = view.seen().into_iter();
+            let seen: Vec<_> = seen.map(|s| (s.received, s.name, s.bytes)).collect();
+            (seen, ours)
+        });
+        assert_eq!(runs[0], runs[1]);
+        assert_eq!(runs[0], runs[2]);
+        done.send(()).unwrap();
+    });
+    let waited = finished.recv_timeout(Duration::from_secs(120));
+    waited.expect("a step that ends, and as it should");
+}
+
+/// A server on this machine shares its cores: nothing is prepared. One elsewhere that is slow gives the
+/// client time, which is used.
+#[test]
+fn waiting_is_used_where_it_costs_nothing() {
+    let plan = plan();
+    let data = random_data(100, 6, 20, 4);
+    let runs = [(true, 2000), (false, 2000)].map(|(beside, delay)| {
+        let mut wire = serve_in_process(&hub(), None);
+        wire.beside = beside;
+        wire.incoming = Box::new(Slow(wire.incoming, Duration::from_micros(delay)));
+        let (link, mut rng) = (Link::greet(wire).unwrap(), ChaCha20Rng::seed_from_u64(3));
+        let replica = Replica::initial(plan.grid());
+        let packed = Packed::open(link, ModelId([1; 16]), &plan, replica, &mut rng).unwrap();
+        let engine = Engine::new(packed.preparing_if_idle());
+        // Two steps are measured before anything is prepared.
+        let engine = train(engine, &plan, &data, 4, Some(1.0), 6).unwrap();
+        let packed = engine.into_multiplier();
+        let version = packed.replica().public().version();
+        (packed.prepares(), packed.offline_seconds() > 0.0, version)
+    });
+    assert_eq!((runs[0].0, runs[0].1), (0, false));
+    assert!(runs[1].0 > 0 && runs[1].1);
+    assert!(runs.iter().all(|run| run.2 == runs[0].2));
+}
+
+/// Results that take their time.
+struct Slow(Box<dyn Incoming>, Duration);
+
+impl Incoming for Slow {
+    fn receive(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
+        let frame = self.0.receive(limit)?;
+        std::thread::sleep(self.1);
+        Ok(frame)
     }
 }
 
