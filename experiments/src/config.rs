@@ -159,17 +159,9 @@ pub struct Config {
     /// With [`Engine::Packed`]: check every product that the server returns.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verify: bool,
-    /// With [`Engine::Packed`]: encryptions of zero kept ready.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub zeros: usize,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature serde asks for"
-)]
-const fn is_zero(count: &usize) -> bool {
-    *count == 0
+    /// With [`Engine::Packed`]: encryptions of zero kept ready; without a number, as many as pay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zeros: Option<usize>,
 }
 
 /// The accountant when nothing else is said; left out of files, where it was before it had a name.
@@ -232,7 +224,7 @@ impl Default for Config {
             layouts: Layouts::default(),
             style: None,
             verify: false,
-            zeros: 0,
+            zeros: None,
         }
     }
 }
@@ -286,7 +278,7 @@ impl Config {
             layouts: args.layouts.layouts(),
             style: (engine == Engine::PureHe).then_some(args.style.into()),
             verify: args.verify,
-            zeros: args.zeros,
+            zeros: args.zeros.number(),
         };
         config.check()?;
         Ok(config)
@@ -406,12 +398,12 @@ impl Config {
             ),
             (
                 "--zeros",
-                self.zeros == 0 || self.engine == Engine::Packed,
+                self.zeros.unwrap_or(0) == 0 || self.engine == Engine::Packed,
                 "are made ahead for the uploads of packed; paper always makes them ahead",
             ),
             (
                 "--zeros",
-                self.zeros <= 1 << 14,
+                self.zeros.unwrap_or(0) <= 1 << 14,
                 "may be 16384 at most: a gigabyte",
             ),
         ]

@@ -132,8 +132,8 @@ pub struct Trained {
     pub model: Model,
     /// Test accuracy of the last iterate.
     pub accuracy: f64,
-    /// Wall seconds before the first step (connection, keys, encrypted biases), and of encryptions of
-    /// zero made while waiting in steps.
+    /// Wall seconds before the first step (connection, keys, encrypted biases), and of noise and
+    /// encryptions of zero made while waiting in steps.
     pub offline_seconds: f64,
     /// Wall seconds of preparation and all steps, without evaluation on test data.
     pub seconds: f64,

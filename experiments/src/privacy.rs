@@ -24,6 +24,8 @@ use sphinx_dp::{
     SamplingRate, Scheme, accountant, capacity,
 };
 
+use sphinx_protocol::plan::LocalPhase;
+
 use crate::config::{Config, Engine};
 use crate::usage::{OrUsage, UsageError};
 
@@ -205,6 +207,26 @@ privacy: NO epsilon: nothing is noised
     )
 }
 
+/// What a statement says more of a run whose client computes the products `local` itself; nothing if there
+/// are none.
+#[must_use]
+pub fn kept_statement(local: &[LocalPhase]) -> Option<String> {
+    if local.is_empty() {
+        return None;
+    }
+    let names = local
+        .iter()
+        .map(|l| format!("{} of layer {}", l.phase, l.layer));
+    let names = names.collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "\
+  kept at the client (--local): {names}
+    the plan names them, so the server knows which they are, whatever the data; it is sent no ciphertext and
+    returns none for them; it sees the ciphertexts of the other products, and the noised update of every weight as
+    without --local, so epsilon and delta are the same"
+    ))
+}
+
 /// The Renyi order that gives the least epsilon for the whole run: fixed before the first step, so that
 /// a filter at this order covers runs that adapt, at the price of the run as planned.
 fn best_order(z: NoiseMultiplier, rate: SamplingRate, steps: u64, delta: Delta) -> Result<f64> {
@@ -261,6 +283,8 @@ fn price(config: &Config, z: NoiseMultiplier, rate: SamplingRate, delta: Delta) 
 
 #[cfg(test)]
 mod tests {
+    use sphinx_protocol::plan::Phase;
+
     use super::*;
 
     #[test]
@@ -341,6 +365,17 @@ mod tests {
             ..Config::default()
         };
         assert!(protection(&config).starts_with("encryption alone"));
+    }
+
+    #[test]
+    fn products_kept_at_the_client_are_named() {
+        assert_eq!(kept_statement(&[]), None);
+        let local = [(Phase::Forward, 0), (Phase::Gradient, 2)];
+        let local = local.map(|(phase, layer)| LocalPhase { phase, layer });
+        let told = kept_statement(&local).unwrap();
+        let named = "forward of layer 0, gradient of layer 2";
+        assert!(told.contains(named), "{told}");
+        assert!(told.contains("epsilon and delta are the same"), "{told}");
     }
 
     #[test]

@@ -100,9 +100,13 @@ impl RunDir {
     /// # Errors
     /// What the system says.
     pub fn stop(&self, reason: &str) -> Result<()> {
-        let text = format!("{}: {reason}\n", utc_now());
-        self.replace(STOPPED, text.as_bytes())
-            .context("marking the run as stopped for good; do not resume it")
+        mark_stopped(&self.path, reason)
+    }
+
+    /// Whether it is marked so.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.path.join(STOPPED).exists()
     }
 
     /// The folder.
@@ -193,7 +197,21 @@ impl RunDir {
     }
 }
 
-fn refuse_stopped(path: &Path) -> Result<()> {
+/// Marks the run in a folder as one that must never go on, durably.
+///
+/// # Errors
+/// What the system says.
+pub fn mark_stopped(folder: &Path, reason: &str) -> Result<()> {
+    let text = format!("{}: {reason}\n", utc_now());
+    sphinx_protocol::train::replace(&folder.join(STOPPED), text.as_bytes())
+        .context("marking the run as stopped for good; do not resume it")
+}
+
+/// Refuses a folder whose run is marked so.
+///
+/// # Errors
+/// [`UsageError`], or what the system says of a mark that cannot be read.
+pub fn refuse_stopped(path: &Path) -> Result<()> {
     match fs::read_to_string(path.join(STOPPED)) {
         Ok(reason) => {
             let problem = format!(

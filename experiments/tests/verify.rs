@@ -9,8 +9,12 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use serde_json::Value;
 use sphinx_protocol::serve::{ServeOptions, Service};
@@ -37,8 +41,10 @@ fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 /// Passes connections on to `server`; of each it changes the `lie`-th forward product, in bytes that
-/// hold coefficients of its mask.
-fn relay(server: SocketAddr, lie: usize) -> SocketAddr {
+/// hold coefficients of its mask. When the client of one that was changed hangs up, it says whether the file
+/// `mark` was there at that moment.
+fn relay(server: SocketAddr, lie: usize, mark: PathBuf) -> (SocketAddr, Receiver<bool>) {
+    let (hung_up, marked) = channel();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
@@ -46,9 +52,14 @@ fn relay(server: SocketAddr, lie: usize) -> SocketAddr {
             let Ok(mut client) = client else { return };
             let mut inner = TcpStream::connect(server).expect("the server listens");
             let (mut up, mut to_server) = (client.try_clone().unwrap(), inner.try_clone().unwrap());
+            let told = Arc::new(AtomicBool::new(false));
+            let (lied, hung_up, mark) = (Arc::clone(&told), hung_up.clone(), mark.clone());
             std::thread::spawn(move || {
                 // Ends with either side.
                 let _ = std::io::copy(&mut up, &mut to_server);
+                if lied.load(Ordering::SeqCst) {
+                    let _ = hung_up.send(mark.exists());
+                }
                 let _ = to_server.shutdown(std::net::Shutdown::Both);
             });
             std::thread::spawn(move || {
@@ -59,6 +70,7 @@ fn relay(server: SocketAddr, lie: usize) -> SocketAddr {
                         if products == lie {
                             let place = frame.len() * 3 / 4;
                             frame[place..place + 8].iter_mut().for_each(|b| *b ^= 0x55);
+                            told.store(true, Ordering::SeqCst);
                         }
                     }
                     if client.write_all(&frame).is_err() {
@@ -69,7 +81,7 @@ fn relay(server: SocketAddr, lie: usize) -> SocketAddr {
             });
         }
     });
-    address
+    (address, marked)
 }
 
 const RUN: [&str; 16] = [
@@ -118,8 +130,10 @@ fn a_run_with_a_lying_server_stops_for_good() {
             assert!(layer[key].as_f64().unwrap() > 0.0, "{key} of {layer}");
         }
     }
-    let liar = relay(service.address(), 1).to_string();
-    let output = go(&liar, "caught");
+    let path = folder.path().join("caught/stopped.txt");
+    let (liar, marked) = relay(service.address(), 1, path);
+    let output = go(&liar.to_string(), "caught");
+    assert!(marked.recv().unwrap(), "the mark came after the hang-up");
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(said.contains("stopped for good"), "{said}");
@@ -136,6 +150,44 @@ fn a_run_with_a_lying_server_stops_for_good() {
         &[&resume[..], &["--connect", &honest]].concat(),
         folder.path(),
     );
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("stopped for good"));
+}
+
+/// The server sees that a check failed when the client hangs up. Killed at that moment, the run is marked.
+#[test]
+fn a_client_killed_after_a_failed_check_has_left_its_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start("127.0.0.1:0", ServeOptions::default(), |_| {}).unwrap();
+    let path = folder.path().join("killed/stopped.txt");
+    let (liar, marked) = relay(service.address(), 1, path.clone());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sphinx"))
+        .args(RUN)
+        .args(["--connect", &liar.to_string(), "--run-dir", "killed"])
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let marked = marked.recv_timeout(Duration::from_secs(100));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(marked.unwrap(), "the mark came after the hang-up");
+    assert!(
+        fs::read_to_string(path)
+            .unwrap()
+            .contains("forward product")
+    );
+    let honest = service.address().to_string();
+    let resume = [
+        "train",
+        "--resume",
+        "--run-dir",
+        "killed",
+        "--connect",
+        &honest,
+    ];
+    let output = sphinx(&resume, folder.path());
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("stopped for good"));
 }

@@ -93,6 +93,11 @@ pub trait Multiplier: Forward {
 
     /// The client's model.
     fn replica(&self) -> &Replica;
+
+    /// Whether another machine computes the products, so that the client waits for it.
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
 }
 
 /// A network engine on the integer grid.
@@ -291,6 +296,10 @@ impl<M: Multiplier> Learn for Engine<M> {
 
     fn learn(&mut self, noised: &Noised) -> Result<(), Error> {
         self.multiplier.learn(noised)
+    }
+
+    fn learns_elsewhere(&self) -> bool {
+        self.multiplier.is_elsewhere()
     }
 }
 

@@ -163,6 +163,12 @@ impl Link {
         &self.wire.meter
     }
 
+    /// Whether the server is on this machine, as far as addresses tell.
+    #[must_use]
+    pub const fn is_beside(&self) -> bool {
+        self.wire.beside
+    }
+
     /// Sends what `produce` yields while `absorb` takes `replies` answers.
     ///
     /// The two run at the same time: the server may answer the first upload while the last is

@@ -107,6 +107,12 @@ impl Server {
         !matches!(self.state, State::ExpectHello | State::ExpectModel)
     }
 
+    /// Whether a step of the engine `packed` is under way.
+    #[must_use]
+    pub const fn is_training(&self) -> bool {
+        matches!(self.state, State::Training(_))
+    }
+
     /// What the protocol allows next, for errors.
     fn expects(&self) -> String {
         match &self.state {

@@ -1,6 +1,7 @@
 //! Sockets and threads around the server's state machine.
 //!
-//! One thread per connection; a connection that fails, lies or vanishes ends alone, and the others
+//! One thread per connection, and two more to receive and to send meanwhile once it trains; a connection
+//! that fails, lies or vanishes ends alone, and the others
 //! are served on. The products of all connections share one rayon pool.
 
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -11,9 +12,18 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::message::{Refusal, ToClient, ToServer};
-use crate::party::{Fault, Hub, HubLimits, Server};
+use crate::party::{Fault, Hub, HubLimits, Server, Step};
 use crate::transport::{LONGEST_FRAME, LONGEST_GREETING, Outgoing, Traffic, Wire, wrap};
 use crate::view::View;
+
+mod pipeline;
+mod queue;
+
+use pipeline::Pipeline;
+pub use queue::Bounds;
+
+/// What a writer was doing that found the wire closed.
+const SENDING: &str = "sending results";
 
 /// How a service behaves.
 #[derive(Clone, Debug)]
@@ -26,6 +36,8 @@ pub struct ServeOptions {
     pub greeting: Duration,
     /// What the models may ask for.
     pub limits: HubLimits,
+    /// What may wait between the wire and the computation of a connection that trains, each way.
+    pub buffers: Bounds,
     /// Records what the server sees, if given.
     pub view: Option<View>,
 }
@@ -37,6 +49,10 @@ impl Default for ServeOptions {
             patience: Duration::from_secs(600),
             greeting: Duration::from_secs(30),
             limits: HubLimits::default(),
+            buffers: Bounds {
+                messages: 1024,
+                bytes: 32 << 20,
+            },
             view: None,
         }
     }
@@ -62,80 +78,137 @@ pub fn converse(wire: Wire, hub: Arc<Hub>, connection: u64, view: Option<&View>)
     converse_with(wire, hub, connection, &options)
 }
 
-fn converse_with(mut wire: Wire, hub: Arc<Hub>, connection: u64, options: &ServeOptions) -> Ended {
-    let (patience, view) = (options.patience, options.view.as_ref());
-    let cause = converse_inner(&mut wire, hub, connection, patience, view).err();
-    wire.outgoing.close();
+/// As [`converse`], with options of its own.
+pub fn converse_with(wire: Wire, hub: Arc<Hub>, connection: u64, options: &ServeOptions) -> Ended {
+    let meter = wire.meter.clone();
+    let talk = Talk {
+        connection,
+        options,
+    };
     Ended {
         connection,
-        traffic: wire.meter.read(),
-        cause,
+        cause: talk.all(wire, Server::new(hub)).err(),
+        traffic: meter.read(),
     }
 }
 
-fn converse_inner(
-    wire: &mut Wire,
-    hub: Arc<Hub>,
+/// One connection.
+struct Talk<'a> {
     connection: u64,
-    patience: Duration,
-    view: Option<&View>,
-) -> Result<(), Error> {
-    let mut server = Server::new(hub);
-    let mut greeted = false;
-    while !server.is_closed() {
-        if server.has_model() && !greeted {
-            greeted = true;
-            wire.incoming.wait_at_most(Some(patience))?;
-        }
-        let limit = if server.has_model() {
-            LONGEST_FRAME
-        } else {
-            LONGEST_GREETING
-        };
-        let message = match wire.incoming.receive(limit).and_then(|bytes| {
-            let message = ToServer::from_bytes(&bytes)?;
-            if let Some(view) = view {
-                view.saw(connection, &message, &bytes);
-            }
-            Ok(message)
-        }) {
-            Ok(message) => message,
-            Err(error) => {
-                if matches!(error, Error::Invalid(_)) {
-                    let reply = ToClient::Refused {
-                        reason: Refusal::Protocol,
-                        detail: error.to_string(),
-                    };
-                    // The peer may be gone already; the cause is reported either way.
-                    let _ = wire.outgoing.send(&reply.to_bytes());
-                }
-                return Err(error);
+    options: &'a ServeOptions,
+}
+
+/// Why a connection ends, and what is said last.
+struct Last {
+    reply: Option<ToClient>,
+    cause: Error,
+}
+
+impl Talk<'_> {
+    fn all(&self, mut wire: Wire, server: Server) -> Result<(), Error> {
+        let server = match self.plainly(&mut wire, server) {
+            Ok(server) if !server.is_closed() => server,
+            ended => {
+                wire.outgoing.close();
+                return ended.map(drop);
             }
         };
-        match server.step(message) {
-            Ok(step) => {
-                server = step.server;
-                let said = |reply: &ToClient, bytes: usize| {
-                    if let Some(view) = view {
-                        view.said(connection, reply, bytes);
-                    }
-                };
-                for reply in &step.replies {
-                    let bytes = reply.to_bytes();
-                    said(reply, bytes.len());
-                    wire.outgoing.send(&bytes)?;
-                }
-                if server.is_busy() {
-                    server = stream(server, wire.outgoing.as_mut(), &said)?;
-                }
-            }
-            Err(Fault { reply, cause }) => {
-                let _ = wire.outgoing.send(&reply.to_bytes());
-                return Err(*cause);
-            }
+        let (bounds, patience) = (self.options.buffers, self.options.patience);
+        let pipeline = Pipeline::start(wire.incoming, wire.outgoing, bounds, patience)?;
+        let talked = self.pipelined(&pipeline, server);
+        match (talked, pipeline.finish()) {
+            // A writer that stopped says why.
+            (Err(Error::Disconnected(SENDING)), Err(cause)) => Err(cause),
+            (talked, sent) => talked.and(sent),
         }
     }
-    Ok(())
+
+    /// One message after the other, until the conversation ends or training begins.
+    fn plainly(&self, wire: &mut Wire, mut server: Server) -> Result<Server, Error> {
+        let mut greeted = false;
+        while !server.is_closed() && !server.is_training() {
+            if server.has_model() && !greeted {
+                greeted = true;
+                wire.incoming.wait_at_most(Some(self.options.patience))?;
+            }
+            let limit = if server.has_model() {
+                LONGEST_FRAME
+            } else {
+                LONGEST_GREETING
+            };
+            let step = match self.take(server, wire.incoming.receive(limit)) {
+                Ok(step) => step,
+                Err(Last { reply, cause }) => {
+                    if let Some(reply) = reply {
+                        // The peer may be gone already; the cause is reported either way.
+                        let _ = wire.outgoing.send(&reply.to_bytes());
+                    }
+                    return Err(cause);
+                }
+            };
+            server = step.server;
+            for reply in &step.replies {
+                let bytes = reply.to_bytes();
+                self.said(reply, bytes.len());
+                wire.outgoing.send(&bytes)?;
+            }
+            if server.is_busy() {
+                let said = |reply: &ToClient, bytes| self.said(reply, bytes);
+                server = stream(server, wire.outgoing.as_mut(), &said)?;
+            }
+        }
+        Ok(server)
+    }
+
+    /// The rest of a conversation in which a model is trained.
+    fn pipelined(&self, pipeline: &Pipeline, mut server: Server) -> Result<(), Error> {
+        while !server.is_closed() {
+            let step = match self.take(server, pipeline.receive()) {
+                Ok(step) => step,
+                Err(Last { reply, cause }) => {
+                    // If nobody hears it, the cause is reported all the same.
+                    let _ = reply.is_some_and(|reply| pipeline.send(reply));
+                    return Err(cause);
+                }
+            };
+            server = step.server;
+            for reply in step.replies {
+                self.said(&reply, reply.content_length());
+                if !pipeline.send(reply) {
+                    return Err(Error::Disconnected(SENDING));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the machine take what was received.
+    fn take(&self, server: Server, received: Result<Vec<u8>, Error>) -> Result<Step, Last> {
+        let parsed = received.and_then(|bytes| {
+            let message = ToServer::from_bytes(&bytes)?;
+            if let Some(view) = &self.options.view {
+                view.saw(self.connection, &message, &bytes);
+            }
+            Ok(message)
+        });
+        let message = parsed.map_err(|cause| {
+            let reply = matches!(cause, Error::Invalid(_)).then(|| ToClient::Refused {
+                reason: Refusal::Protocol,
+                detail: cause.to_string(),
+            });
+            Last { reply, cause }
+        })?;
+        server.step(message).map_err(|Fault { reply, cause }| Last {
+            reply: Some(reply),
+            cause: *cause,
+        })
+    }
+
+    fn said(&self, reply: &ToClient, bytes: usize) {
+        if let Some(view) = &self.options.view {
+            view.said(self.connection, reply, bytes);
+        }
+    }
 }
 
 /// Sends what the machine has to give: one batch of replies travels while the next is computed.
@@ -165,7 +238,7 @@ fn stream(
                     }
                     // A sender that stopped says why when it is joined.
                     let stopped = batches.send(step.replies).is_err();
-                    let done = Error::Disconnected("sending results");
+                    let done = Error::Disconnected(SENDING);
                     if stopped { Err(done) } else { Ok(step.server) }
                 }
                 Err(Fault { reply, cause }) => {
@@ -176,9 +249,7 @@ fn stream(
             };
         }
         drop(batches);
-        let sent = sender
-            .join()
-            .unwrap_or(Err(Error::Disconnected("sending results")));
+        let sent = sender.join().unwrap_or(Err(Error::Disconnected(SENDING)));
         match (busy, sent) {
             (Err(Error::Disconnected(_)), Err(cause)) => Err(cause),
             (Ok(server), sent) => sent.map(|()| server),

@@ -2,7 +2,9 @@
 //!
 //! Every engine is trained by [`Trainer::step`]; engines differ only in who multiplies. Per step:
 //!
-//! 1. The noise is drawn, before any data is touched.
+//! 1. The noise is there, or is drawn, before any data is touched: while an engine waits for its server
+//!    to learn, the noise of the next step is drawn ([`Report::offline_seconds`]). Noise that is not
+//!    used is wiped: it is in no checkpoint.
 //! 2. A Poisson batch is drawn and padded to the public capacity.
 //! 3. The engine computes the passes and gives the clipped sum with every row's integer norm.
 //! 4. The sum becomes a `Clipped` (norms checked), then a `Noised`: the ledger is charged first.
@@ -19,13 +21,9 @@
 
 use std::time::Instant;
 
-use rand_chacha::ChaCha20Rng;
-use rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use sphinx_dp::ledger::{Ledger, MarkError};
 use sphinx_dp::mechanism::{ClipBound, Clipped, GaussianMechanism, Noised};
-use sphinx_dp::noise::PreparedNoise;
 use sphinx_dp::sampler::PoissonSampler;
 use sphinx_nn::augment::{AugmentSettings, Augmentation};
 use sphinx_nn::clear::{Clear, ClearError};
@@ -41,12 +39,15 @@ mod checkpoint;
 mod float;
 mod schedule;
 mod state;
+mod streams;
 
 pub use average::{Average, Averaging};
 pub use checkpoint::{Checkpoint, Position, replace};
 pub use float::{Float, UpdateRule};
 pub use schedule::{Schedule, Shape};
 pub use state::{Kept, KeptError, State, keep_replica, restore_replica};
+use streams::Ahead;
+pub use streams::{StreamPosition, Streams};
 
 /// An engine that learns only from noised sums.
 pub trait Learn: Train {
@@ -66,6 +67,11 @@ pub trait Learn: Train {
     /// parts are added up.
     fn rows_at_once(&self) -> Option<usize> {
         None
+    }
+
+    /// Whether [`Self::learn`] waits for another machine, so that the next noise is drawn meanwhile.
+    fn learns_elsewhere(&self) -> bool {
+        false
     }
 
     /// The views of every record that the engine wants in its place, one after the other. It takes
@@ -99,79 +105,6 @@ impl Learn for Clear {
     }
 }
 
-/// Where the streams of a seeded run stand, in words drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StreamPosition {
-    sampling: u128,
-    noise: u128,
-}
-
-/// The random streams of one run. Same streams, same batches, same noise.
-#[derive(Debug)]
-pub struct Streams {
-    sampling: ChaCha20Rng,
-    noise: ChaCha20Rng,
-    seeded: bool,
-}
-
-impl Streams {
-    /// Streams from one generator; give it operating-system randomness to protect data.
-    pub fn secret<R: rand_core::CryptoRng + ?Sized>(rng: &mut R) -> Self {
-        Self {
-            sampling: ChaCha20Rng::from_rng(rng),
-            noise: ChaCha20Rng::from_rng(rng),
-            seeded: false,
-        }
-    }
-
-    /// Reproducible streams for experiments and tests. Noise from a known seed protects nothing,
-    /// and the privacy statement says so.
-    #[must_use]
-    pub fn seeded_for_experiments(seed: u64) -> Self {
-        let mut root = ChaCha20Rng::seed_from_u64(seed ^ 0x5350_4849_4e58);
-        Self {
-            seeded: true,
-            ..Self::secret(&mut root)
-        }
-    }
-
-    /// The streams of [`Self::seeded_for_experiments`] where they stood.
-    #[must_use]
-    pub fn resume_seeded(seed: u64, position: &StreamPosition) -> Self {
-        let mut streams = Self::seeded_for_experiments(seed);
-        streams.sampling.set_word_pos(position.sampling);
-        streams.noise.set_word_pos(position.noise);
-        streams
-    }
-
-    /// Where the streams stand, if their seed is known. Secret streams have no position: nobody
-    /// may go on with them.
-    #[must_use]
-    pub fn position(&self) -> Option<StreamPosition> {
-        self.seeded.then(|| StreamPosition {
-            sampling: self.sampling.get_word_pos(),
-            noise: self.noise.get_word_pos(),
-        })
-    }
-
-    /// The noise of one release; from a known seed it is marked as such in the ledger.
-    fn noise(&mut self, mechanism: &GaussianMechanism, len: usize) -> PreparedNoise {
-        if !self.seeded {
-            return mechanism.prepare(len, &mut self.noise);
-        }
-        let mut seed = [0; 32];
-        self.noise.fill_bytes(&mut seed);
-        mechanism.prepare_seeded(len, seed)
-    }
-
-    /// Whether the streams come from a known seed.
-    #[must_use]
-    pub const fn is_seeded(&self) -> bool {
-        self.seeded
-    }
-}
-
 /// What one step did, as only the client may know it.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
@@ -185,8 +118,10 @@ pub struct Report {
     pub correct: usize,
     /// Wall seconds of the whole step.
     pub seconds: f64,
-    /// Wall seconds of drawing noise, clipping check, charging and noising.
+    /// Wall seconds of drawing noise if none was there, clipping check, charging and noising.
     pub release_seconds: f64,
+    /// Wall seconds of drawing the noise of the next step while the engine waited.
+    pub offline_seconds: f64,
     /// Epsilon spent with this step included; infinite without protection.
     pub epsilon: f64,
 }
@@ -232,6 +167,7 @@ pub struct Trainer<'a, E> {
     streams: Streams,
     ledger: &'a mut Ledger,
     step: u64,
+    ahead: Ahead,
     /// The memory of a part of the batch, kept from step to step.
     spare: Vec<f32>,
 }
@@ -318,6 +254,7 @@ where
             streams,
             ledger,
             step: first_step,
+            ahead: Ahead::default(),
             spare: Vec::new(),
         })
     }
@@ -329,12 +266,13 @@ where
     /// stays charged.
     pub fn step(&mut self) -> Result<Outcome, Error> {
         if self.ledger.would_exceed(&self.mechanism.event()) {
+            self.ahead = Ahead::default();
             return Ok(Outcome::BudgetSpent);
         }
         let start = Instant::now();
-        let noise = self
-            .streams
-            .noise(&self.mechanism, self.network.parameter_count());
+        let length = self.network.parameter_count();
+        let noise = self.ahead.take();
+        let noise = noise.unwrap_or_else(|| self.streams.noise(&self.mechanism, length));
         let drawn = start.elapsed().as_secs_f64();
 
         let batch = self
@@ -349,7 +287,7 @@ where
             .mechanism
             .release(self.step, clipped, noise, self.ledger)?;
         let release_seconds = drawn + released.elapsed().as_secs_f64();
-        self.engine.learn(&noised)?;
+        let offline_seconds = self.learn(&noised)?;
 
         let report = Report {
             step: self.step,
@@ -358,10 +296,28 @@ where
             correct: computed.correct,
             seconds: start.elapsed().as_secs_f64(),
             release_seconds,
+            offline_seconds,
             epsilon: noised.receipt().spent().epsilon,
         };
         self.step += 1;
         Ok(Outcome::Done(report))
+    }
+
+    /// The engine learns; if it waits for another machine and a next step may follow, the noise of that
+    /// step is drawn meanwhile. Seconds of drawing it.
+    fn learn(&mut self, noised: &Noised) -> Result<f64, Error> {
+        let goes_on = !self.ledger.would_exceed(&self.mechanism.event());
+        if !(goes_on && self.engine.learns_elsewhere()) {
+            self.engine.learn(noised)?;
+            return Ok(0.0);
+        }
+        let (engine, streams) = (&mut self.engine, &mut self.streams);
+        let length = self.network.parameter_count();
+        let (ahead, seconds, learnt) =
+            streams.noise_meanwhile(&self.mechanism, length, || engine.learn(noised));
+        self.ahead = ahead;
+        learnt?;
+        Ok(seconds)
     }
 
     /// The clipped sum over a batch, in as many parts as the engine wants; the work depends on the
@@ -438,7 +394,7 @@ where
         Ok(Position {
             step: self.step,
             ledger: self.ledger.mark()?,
-            streams: self.streams.position(),
+            streams: self.ahead.position(&self.streams),
         })
     }
 

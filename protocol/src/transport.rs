@@ -12,7 +12,7 @@ use crate::error::Error;
 mod loopback;
 mod tcp;
 
-pub use loopback::loopback;
+pub use loopback::{loopback, loopback_of};
 pub use tcp::{connect, wrap};
 
 /// Longest frame either party accepts once a model is open.
@@ -93,6 +93,15 @@ pub trait Incoming: Send {
     /// [`crate::error::Malformed::FrameTooLong`].
     fn receive(&mut self, limit: usize) -> Result<Vec<u8>, Error>;
 
+    /// Waits until a frame begins or the wire has ended. A wait that was too long, of the kind
+    /// [`std::io::ErrorKind::TimedOut`], has taken nothing off the wire and may be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Transport`].
+    fn wait(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Bounds every wait for bytes, where the wire can wait for ever.
     ///
     /// # Errors
@@ -110,6 +119,9 @@ pub struct Wire {
     pub incoming: Box<dyn Incoming>,
     /// Counts both halves.
     pub meter: Meter,
+    /// Whether the other end is on this machine, as far as addresses tell: then it computes on the
+    /// same cores.
+    pub beside: bool,
 }
 
 impl std::fmt::Debug for Wire {

@@ -1,6 +1,8 @@
 //! The flags that describe a training run, shared by `train` and `plan`.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use sphinx_dp::BiasRule;
@@ -268,12 +270,57 @@ pub struct TrainingArgs {
     /// for good
     #[arg(long)]
     pub verify: bool,
-    /// With --engine packed: encryptions of zero kept ready, made while waiting for the server
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub zeros: usize,
+    /// With --engine packed: encryptions of zero kept ready, made while waiting for the server; auto makes
+    /// them (in 64 MiB at most) if the server is on another machine and the waiting, measured in two steps, is long
+    /// enough
+    #[arg(long, value_name = "N|auto", default_value_t = Zeros::Auto)]
+    pub zeros: Zeros,
     /// How layouts are chosen.
     #[command(flatten)]
     pub layouts: LayoutArgs,
+}
+
+/// Encryptions of zero that are kept ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zeros {
+    /// As many as pay.
+    Auto,
+    /// So many.
+    Most(usize),
+}
+
+impl Zeros {
+    /// The number that was asked for.
+    #[must_use]
+    pub const fn number(self) -> Option<usize> {
+        match self {
+            Self::Auto => None,
+            Self::Most(most) => Some(most),
+        }
+    }
+}
+
+impl FromStr for Zeros {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let number = text.parse();
+        number
+            .map(Self::Most)
+            .map_err(|_| format!("`{text}`: expected auto or a number"))
+    }
+}
+
+impl fmt::Display for Zeros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Most(most) => most.fmt(f),
+        }
+    }
 }
 
 impl TrainingArgs {

@@ -96,7 +96,10 @@ fn stopped(run: &RunDir, error: anyhow::Error) -> Result<Trained> {
     });
     let said = match caught.map(ToString::to_string) {
         Some(cause) => {
-            run.stop(&cause)?;
+            // The engine has marked it before it did anything else, if it could.
+            if !run.is_stopped() {
+                run.stop(&cause)?;
+            }
             format!("the run in {folder} has stopped for good")
         }
         None => {
@@ -109,7 +112,12 @@ fn stopped(run: &RunDir, error: anyhow::Error) -> Result<Trained> {
 /// The statement in words; a run with everything encrypted has its own.
 fn told(job: &Job, statement: &PrivacyStatement) -> String {
     if job.config.engine != Engine::PureHe {
-        return statement.to_string();
+        let kept = privacy::kept_statement(report::local(job));
+        return [Some(statement.to_string()), kept]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("\n");
     }
     let style = job.pure_he.as_ref().map_or("none", |p| p.style().name());
     privacy::encrypted_statement(report::security(job), style, statement.charges)

@@ -65,6 +65,12 @@ impl History {
         self.steps.iter().map(|s| s.cpu_s).sum()
     }
 
+    /// Wall seconds of what steps prepared for the next one while they waited; part of theirs.
+    #[must_use]
+    pub fn offline_seconds(&self) -> f64 {
+        self.steps.iter().map(|s| s.report.offline_seconds).sum()
+    }
+
     /// The steps after the first, which pays for caches and first allocations; the first as well
     /// if it is the only one.
     #[must_use]

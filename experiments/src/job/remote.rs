@@ -12,6 +12,7 @@ use sphinx_protocol::paper::Paper;
 
 use super::{Begun, Job, Model, Randomness, Trained, Watch, drive};
 use crate::child::Server;
+use crate::run_dir;
 
 /// A fresh name for a model, which is also the right to use it.
 #[must_use]
@@ -49,7 +50,20 @@ impl Job {
             true => packed.verifying(),
             false => packed,
         };
-        let packed = packed.preparing(self.config.zeros);
+        let packed = match self.config.zeros {
+            Some(most) => packed.preparing(most),
+            None => packed.preparing_if_idle(),
+        };
+        let packed = match &begun.saving {
+            Some(saving) => {
+                let folder = saving.folder().to_owned();
+                packed.marking(move |failed| {
+                    // What cannot be written now is tried again when the run ends, and told then.
+                    let _ = run_dir::mark_stopped(&folder, &failed.to_string());
+                })
+            }
+            None => packed,
+        };
         let (offline_seconds, offline_cpu) =
             (start.elapsed().as_secs_f64(), cpu.elapsed().as_secs_f64());
         let (engine, history) = drive::drive(self, Engine::new(packed), randomness, begun, watch)?;
@@ -64,7 +78,7 @@ impl Job {
         Ok(Trained {
             accuracy: self.accuracy(&model)?,
             // What was made while waiting is part of the steps' seconds already.
-            offline_seconds: offline_seconds + prepared_seconds,
+            offline_seconds: offline_seconds + prepared_seconds + history.offline_seconds(),
             seconds: offline_seconds + history.seconds(),
             traffic: meter.read(),
             client_cpu_s: offline_cpu + history.cpu_s(),
@@ -103,7 +117,7 @@ impl Job {
         let model = Model::Grid(Box::new(replica));
         Ok(Trained {
             accuracy: self.accuracy(&model)?,
-            offline_seconds,
+            offline_seconds: offline_seconds + history.offline_seconds(),
             seconds: offline_seconds + history.seconds(),
             traffic: meter.read(),
             client_cpu_s: offline_cpu + history.cpu_s(),

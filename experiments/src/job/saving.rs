@@ -15,6 +15,7 @@ use sphinx_protocol::train::{Checkpoint, Report};
 
 use super::drive::{CurvePoint, History, StepSample};
 use super::{Job, Randomness};
+use crate::run_dir;
 use crate::usage::UsageError;
 
 /// File name of the checkpoint.
@@ -42,6 +43,12 @@ impl Saving {
             path: folder.join(CHECKPOINT),
             every: every.unwrap_or(if seeded { SEEDED_EVERY } else { 1 }),
         }
+    }
+
+    /// The folder of the run.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
     }
 
     /// Whether the run is kept after so many steps of `steps`.
@@ -77,8 +84,10 @@ impl Job {
     /// Begins or goes on with the run whose ledger is `ledger` and whose checkpoint is `saving`'s.
     ///
     /// # Errors
-    /// [`UsageError`] if what is there belongs to another run; the errors of ledger and checkpoint.
+    /// [`UsageError`] if what is there belongs to another run, or to one that has stopped for good; the
+    /// errors of ledger and checkpoint.
     pub fn begin(&self, ledger: &Path, saving: Saving, randomness: &Randomness) -> Result<Begun> {
+        run_dir::refuse_stopped(saving.folder())?;
         let from = Checkpoint::read(&saving.path).context("the checkpoint")?;
         if let Some(checkpoint) = &from {
             let notes = Notes::parse(&checkpoint.notes)?;
@@ -137,6 +146,8 @@ pub(super) struct Notes {
     seconds: Vec<f64>,
     cpu_s: Vec<f64>,
     release_seconds: Vec<f64>,
+    #[serde(default)]
+    offline_seconds: Vec<f64>,
     epsilon: Option<f64>,
     curve: Vec<KeptPoint>,
 }
@@ -169,6 +180,7 @@ impl Notes {
             seconds: steps.iter().map(|s| s.report.seconds).collect(),
             cpu_s: steps.iter().map(|s| s.cpu_s).collect(),
             release_seconds: steps.iter().map(|s| s.report.release_seconds).collect(),
+            offline_seconds: steps.iter().map(|s| s.report.offline_seconds).collect(),
             epsilon: steps.last().and_then(|s| finite(s.epsilon)),
             curve: history.curve.iter().map(point).collect(),
         }
@@ -185,30 +197,26 @@ impl Notes {
     /// The history as far as it was kept: times, epsilon and the curve.
     pub(super) fn history(self) -> History {
         let epsilon = self.epsilon.unwrap_or(f64::INFINITY);
-        let times = self
-            .seconds
-            .iter()
-            .zip(&self.cpu_s)
-            .zip(&self.release_seconds);
-        let steps = times
-            .zip(0..)
-            .map(
-                |(((&seconds, &cpu_s), &release_seconds), step)| StepSample {
-                    report: Report {
-                        step,
-                        rows: 0,
-                        loss: 0.0,
-                        correct: 0,
-                        seconds,
-                        release_seconds,
-                        epsilon,
-                    },
-                    cpu_s,
-                    epsilon,
-                    phases: None,
-                },
-            )
-            .collect();
+        // Not there in files of earlier versions, which prepared nothing.
+        let mut offline = self.offline_seconds.into_iter();
+        let times = self.seconds.iter().zip(&self.cpu_s);
+        let times = times.zip(self.release_seconds).zip(0..);
+        let sample = |(((&seconds, &cpu_s), release_seconds), step)| StepSample {
+            report: Report {
+                step,
+                rows: 0,
+                loss: 0.0,
+                correct: 0,
+                seconds,
+                release_seconds,
+                offline_seconds: offline.next().unwrap_or(0.0),
+                epsilon,
+            },
+            cpu_s,
+            epsilon,
+            phases: None,
+        };
+        let steps = times.map(sample).collect();
         let point = |p: KeptPoint| CurvePoint {
             step: p.step,
             loss: p.loss,

@@ -13,10 +13,10 @@ use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
 use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::layout::Layout;
-use super::offline::Zeros;
+use super::offline::{Ahead, Zeros};
 use super::pace::{PhaseWork, Stopwatch, phases};
 use super::verify::{Linear, Verifier};
-use super::{Upload, places, tile_places, transposed};
+use super::{Upload, places, script, tile_places, transposed};
 use crate::error::Error;
 use crate::format::Integers;
 use crate::grid::{ClippedLayer, Forward, Multiplier, layer_sum, pull_back};
@@ -51,7 +51,8 @@ pub struct Packed {
     secrets: Option<Secrets>,
     replica: Replica,
     verifier: Option<Verifier<ChaCha20Rng>>,
-    zeros: Option<Zeros>,
+    zeros: Ahead,
+    mark: Option<Mark>,
     /// The weights of this step.
     weights: Arc<Snapshot>,
     /// Of the weights of this step.
@@ -60,6 +61,9 @@ pub struct Packed {
     /// In the order of the script.
     work: Vec<PhaseWork>,
 }
+
+/// Keeps a record of a failed check.
+type Mark = Box<dyn FnOnce(&Error) + Send>;
 
 /// What decrypts: gone with the first failed check.
 struct Secrets {
@@ -126,7 +130,8 @@ impl Packed {
             plan,
             secrets: Some(secrets),
             verifier: None,
-            zeros: None,
+            zeros: Ahead::None,
+            mark: None,
             weights: replica.public().snapshot(),
             replica,
             tightness: Vec::new(),
@@ -149,17 +154,63 @@ impl Packed {
         self
     }
 
+    /// Calls `mark` if a check fails, before anything else is done: before the connection is closed
+    /// and the key erased, so before anyone can see that it failed. What `mark` has written durably then
+    /// outlives the process, whenever it is killed.
+    #[must_use]
+    pub fn marking(mut self, mark: impl FnOnce(&Error) + Send + 'static) -> Self {
+        self.mark = Some(Box::new(mark));
+        self
+    }
+
     /// Makes up to `most` encryptions of zero while it waits for the server, for uploads to come.
     #[must_use]
     pub fn preparing(mut self, most: usize) -> Self {
-        self.zeros = (most > 0).then(|| Zeros::new(most));
+        self.zeros = Ahead::of(most);
         self
+    }
+
+    /// As [`Self::preparing`], if it pays: the server must be on another machine, whose work leaves the
+    /// cores of this one idle, and the waiting measured in the first two steps must be longer
+    /// than it takes to prepare all uploads of a step. Then so many are kept ready, in 64 MiB at most.
+    #[must_use]
+    pub fn preparing_if_idle(mut self) -> Self {
+        if !self.link.is_beside() {
+            self.zeros = Ahead::Undecided;
+        }
+        self
+    }
+
+    /// Encryptions of zero that are kept ready.
+    #[must_use]
+    pub fn prepares(&self) -> usize {
+        self.zeros.pool().map_or(0, Zeros::most)
     }
 
     /// Seconds spent making encryptions of zero while waiting.
     #[must_use]
     pub fn offline_seconds(&self) -> f64 {
-        self.zeros.as_ref().map_or(0.0, Zeros::seconds)
+        self.zeros.pool().map_or(0.0, Zeros::seconds)
+    }
+
+    /// Decides about encryptions of zero once two steps have shown how long the client waits.
+    fn weigh_waiting(&mut self) -> Result<(), Error> {
+        let steps = self.work.iter().map(|w| w.steps).min().unwrap_or(0);
+        if !matches!(self.zeros, Ahead::Undecided) || steps < 2 {
+            return Ok(());
+        }
+        let waited: f64 = self.work.iter().map(PhaseWork::waited_s).sum();
+        // Those that would go over an encryption of zero in a step like the last.
+        let over_zero = |(upload, at): &(Upload, Place)| {
+            let layer = usize::from(at.layer);
+            let passage = self.plan.passage(*upload, layer, self.tightness[layer]);
+            passage.level == TOP
+        };
+        let uploads = script(&self.plan).into_iter().filter(over_zero).count();
+        let Secrets { key, seeds } = self.secrets.as_mut().ok_or(Error::Stopped)?;
+        let seeds = ChaCha20Rng::from_rng(seeds);
+        self.zeros = Ahead::weigh(waited / steps as f64, uploads, key, seeds)?;
+        Ok(())
     }
 
     /// Whether a check has failed, so that nothing more can be done.
@@ -168,15 +219,20 @@ impl Packed {
         self.secrets.is_none()
     }
 
-    fn stop(&mut self) {
+    fn stop(&mut self, error: Error) -> Error {
+        // The record first: whatever happens next can be seen from outside.
+        if let Some(mark) = self.mark.take() {
+            mark(&error);
+        }
         // The key is erased when dropped. A generator has no such manners: it is written over.
         if let Some(mut secrets) = self.secrets.take() {
             secrets.seeds = ChaCha20Rng::from_seed([0; 32]);
             std::hint::black_box(&secrets.seeds);
         }
         self.verifier = None;
-        self.zeros = None;
+        self.zeros = Ahead::None;
         self.link.abandon();
+        error
     }
 
     /// Goes on only if `accepts`, or if nothing is checked.
@@ -200,8 +256,7 @@ impl Packed {
         if accepted {
             return Ok(());
         }
-        self.stop();
-        Err(Error::WrongProduct { layer, phase })
+        Err(self.stop(Error::WrongProduct { layer, phase }))
     }
 
     /// Times of the last step.
@@ -271,8 +326,7 @@ impl Packed {
             }
         }
         if self.verifier.is_some() && biases != self.replica.master_biases() {
-            self.stop();
-            return Err(Error::WrongBackup);
+            return Err(self.stop(Error::WrongBackup));
         }
         Ok(biases)
     }
@@ -309,7 +363,7 @@ impl Packed {
         };
         let uploads = places(&self.plan, upload, layer);
         let Secrets { key, seeds } = self.secrets.as_mut().ok_or(Error::Stopped)?;
-        let zeros = self.zeros.as_ref();
+        let zeros = self.zeros.pool();
         let mut spare = zeros.map(|zeros| (zeros, ChaCha20Rng::from_rng(seeds)));
         let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(seeds)).collect();
         let (secret, parameters) = (&*key, self.plan.parameters());
@@ -500,6 +554,7 @@ impl Multiplier for Packed {
                 got: step,
             });
         }
+        self.weigh_waiting()?;
         self.times = PhaseTimes::default();
         self.weights = self.replica.public().snapshot();
         self.tightness = self.plan.tightness(&self.weights);
@@ -609,5 +664,9 @@ impl Multiplier for Packed {
 
     fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        true
     }
 }

@@ -5,9 +5,11 @@
 //! until the last result is decrypted: meanwhile it fills a pool of bounded size, and the next phases
 //! add their messages to what is in it. Each is used once; what is left is dropped with the engine.
 //!
-//! It does not pay on two cores that both parties share, which is why nothing is made ahead unless asked: message and
+//! It does not pay on cores that both parties share: message and
 //! error are then transformed apart, which takes the client's CPU per step of `minionn-mnist` with
-//! batches of 500 from 0.79 s to 0.83 s, and the step is no shorter. Noise takes 1.5 ms of a step of 1.1 s, too little to draw it ahead.
+//! batches of 500 from 0.79 s to 0.83 s, and the step is no shorter. So, unless a number was asked for
+//! ([`super::Packed::preparing`]), nothing is made ahead for a server on the same machine, nor where the
+//! client waits for less time than it takes to prepare the uploads of a step.
 //!
 //! What a result decodes to does not depend on how its operands were encrypted, so neither does the
 //! trajectory. The engine `paper` has [a pool of its own](crate::paper::Zeros), with a thread that refills it all the time.
@@ -19,10 +21,69 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use rayon::prelude::*;
 use sphinx_he::ckks::{Level, SeededZero};
-use sphinx_he::rlwe::SecretKey;
+use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::client::{BATCH, TOP, seed};
 use crate::error::Error;
+
+/// Memory that encryptions of zero may take where nobody said how many.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Whether encryptions of zero are made ahead.
+#[derive(Default)]
+pub(super) enum Ahead {
+    /// No.
+    #[default]
+    None,
+    /// Not yet: it is to be seen how long the client waits.
+    Undecided,
+    /// Yes.
+    Pool(Zeros),
+}
+
+impl Ahead {
+    /// Up to so many.
+    pub(super) fn of(most: usize) -> Self {
+        match most {
+            0 => Self::None,
+            most => Self::Pool(Zeros::new(most)),
+        }
+    }
+
+    /// The pool, if there is one.
+    pub(super) const fn pool(&self) -> Option<&Zeros> {
+        match self {
+            Self::Pool(zeros) => Some(zeros),
+            Self::None | Self::Undecided => None,
+        }
+    }
+
+    /// All `uploads` of a step, if they can be prepared in `waited` seconds; some are, to know how
+    /// long one takes.
+    pub(super) fn weigh(
+        waited: f64,
+        uploads: usize,
+        secret: &SecretKey,
+        mut seeds: ChaCha20Rng,
+    ) -> Result<Self, Error> {
+        let zeros = Zeros::new(most(uploads, secret.parameters()));
+        let enough = || zeros.lock().ready.len() >= BATCH.min(zeros.most);
+        zeros.fill(secret, &mut seeds, enough)?;
+        let made = zeros.lock().ready.len().max(1) as f64;
+        let needed = zeros.seconds() * uploads as f64 / made;
+        Ok(if uploads > 0 && needed < waited {
+            Self::Pool(zeros)
+        } else {
+            Self::None
+        })
+    }
+}
+
+/// How many of `uploads` fit into [`MOST_BYTES`]: of each the one polynomial that is not a seed.
+fn most(uploads: usize, parameters: &Parameters) -> usize {
+    let bytes = parameters.degree() * (TOP + 1) * size_of::<u64>();
+    uploads.min(MOST_BYTES / bytes.max(1))
+}
 
 /// A bounded pool of encryptions of zero at the highest level.
 pub(super) struct Zeros {
@@ -46,6 +107,11 @@ impl Zeros {
 
     fn lock(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many there may be.
+    pub(super) const fn most(&self) -> usize {
+        self.most
     }
 
     /// One, if there is one.

@@ -76,6 +76,12 @@ impl PhaseWork {
         }
     }
 
+    /// Seconds in which the client neither worked nor was at the wire with an upload.
+    #[must_use]
+    pub fn waited_s(&self) -> f64 {
+        (self.seconds - self.client_busy_s - self.sending_s).max(0.0)
+    }
+
     /// Seconds in which client and server worked at the same time, at least.
     #[must_use]
     pub fn overlap_s(&self) -> f64 {

@@ -1,10 +1,13 @@
-//! The forms in which products travel: who takes the other one is told so.
+//! The forms in which products travel: who takes the other one is told so. And what the tests of layouts and
+//! checks share: layers by their definition.
 
+use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_he::exact::{IntegerPoly, Plaintext, SeededCiphertext};
 use sphinx_he::rlwe::{ParametersLiteral, SecretKey, Security};
-use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
+use sphinx_nn::conv::ConvShape;
+use sphinx_nn::network::{Architecture, ImageShape, LayerSpec, LinearKind, LinearShape};
 
 use super::*;
 use crate::error::Error;
@@ -45,6 +48,57 @@ pub(crate) fn plan() -> Plan {
     };
     let literal = PlanLiteral::design_with(&choices, he).unwrap();
     Plan::new(&literal, &Limits::default()).unwrap()
+}
+
+/// Convolutions of all strides and paddings.
+pub(crate) fn convolutions() -> impl Strategy<Value = LinearShape> {
+    let sizes = (1_usize..4, 1_usize..7, 1_usize..7);
+    let moves = (1_usize..4, 1_usize..6, 1_usize..4, 0_usize..3);
+    (sizes, moves).prop_filter_map(
+        "a kernel that fits",
+        |((channels, height, width), (out, kernel, stride, padding))| {
+            let input = ImageShape {
+                channels,
+                height,
+                width,
+            };
+            ConvShape::new(input, out, kernel, stride, padding).map(LinearShape::conv)
+        },
+    )
+}
+
+/// Calls `term(weight, output, input)` for every product that the layer's definition names.
+pub(crate) fn terms(shape: &LinearShape, mut term: impl FnMut(usize, usize, usize)) {
+    let conv = match shape.kind {
+        LinearKind::Dense => {
+            for weight in 0..shape.weights() {
+                term(weight, weight / shape.inputs, weight % shape.inputs);
+            }
+            return;
+        }
+        LinearKind::Conv(conv) => conv,
+    };
+    let (input, output, k) = (conv.input(), conv.output(), conv.kernel());
+    for weight in 0..shape.weights() {
+        let (e, a, c) = (
+            weight % k,
+            weight / k % k,
+            weight / (k * k) % input.channels,
+        );
+        let out = weight / (k * k * input.channels);
+        for position in 0..conv.positions() {
+            let (i, j) = (position / output.width, position % output.width);
+            let line = (i * conv.stride() + a).checked_sub(conv.padding());
+            let column = (j * conv.stride() + e).checked_sub(conv.padding());
+            if let (Some(u), Some(v)) = (line, column)
+                && u < input.height
+                && v < input.width
+            {
+                let pixel = (c * input.height + u) * input.width + v;
+                term(weight, out * conv.positions() + position, pixel);
+            }
+        }
+    }
 }
 
 /// How an upload travels by short weights and by others.

@@ -11,8 +11,14 @@ const DEPTH: usize = 64;
 /// Two connected ends.
 #[must_use]
 pub fn loopback() -> (Wire, Wire) {
-    let (to_right, from_left) = sync_channel(DEPTH);
-    let (to_left, from_right) = sync_channel(DEPTH);
+    loopback_of(DEPTH)
+}
+
+/// As [`loopback`], with room for `frames` in each direction; with none, each sender waits for its receiver.
+#[must_use]
+pub fn loopback_of(frames: usize) -> (Wire, Wire) {
+    let (to_right, from_left) = sync_channel(frames);
+    let (to_left, from_right) = sync_channel(frames);
     (end(to_right, from_right), end(to_left, from_left))
 }
 
@@ -28,6 +34,7 @@ fn end(sender: SyncSender<Vec<u8>>, receiver: Receiver<Vec<u8>>) -> Wire {
             meter: meter.clone(),
         }),
         meter,
+        beside: true,
     }
 }
 

@@ -1,6 +1,6 @@
 //! TCP: the only module that names a socket.
 
-use std::io::{BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub fn wrap(stream: TcpStream, patience: Option<Duration>) -> Result<Wire, Error
     stream.set_read_timeout(patience)?;
     stream.set_write_timeout(patience)?;
     let meter = Meter::default();
+    let (here, there) = (stream.local_addr()?.ip(), stream.peer_addr()?.ip());
+    let beside = there.is_loopback() || here == there;
     let incoming = Receiver {
         stream: BufReader::with_capacity(1 << 16, stream.try_clone()?),
         meter: meter.clone(),
@@ -41,6 +43,7 @@ pub fn wrap(stream: TcpStream, patience: Option<Duration>) -> Result<Wire, Error
         outgoing: Box::new(outgoing),
         incoming: Box::new(incoming),
         meter,
+        beside,
     })
 }
 
@@ -89,6 +92,17 @@ impl Incoming for Receiver {
     fn wait_at_most(&mut self, patience: Option<Duration>) -> Result<(), Error> {
         Ok(self.stream.get_ref().set_read_timeout(patience)?)
     }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        loop {
+            match self.stream.fill_buf() {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(lost(error, "waiting for a frame")),
+            }
+        }
+    }
+
     fn receive(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
         let mut header = [0; 4];
         self.stream

@@ -11,6 +11,7 @@ use sphinx_protocol::Error;
 use sphinx_protocol::plan::{Limits, Phase, Plan, PlanLiteral};
 use sphinx_tests::fixture::{architecture, choices, toy_parameters, toy_plan};
 
+mod scalar;
 mod tight;
 mod worst;
 

@@ -4,8 +4,8 @@
 //! results change places, as a server that deviates could.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -19,7 +19,7 @@ use sphinx_protocol::model::Replica;
 use sphinx_protocol::packed::layout::Tiling;
 use sphinx_protocol::packed::{Packed, Upload, script};
 use sphinx_protocol::plan::{Limits, Phase, Plan, PlanLiteral};
-use sphinx_protocol::transport::Incoming;
+use sphinx_protocol::transport::{Incoming, Outgoing};
 use sphinx_protocol::view::View;
 use sphinx_tests::fixture::{
     architecture, choices, hub, random_data, serve_in_process, toy_parameters, train,
@@ -367,4 +367,55 @@ fn a_wrong_backup_is_caught_and_the_engine_is_dead_then() {
         assert!(matches!(refused, Error::Stopped), "{refused}");
     }
     assert_eq!(received(&view).len(), frames);
+}
+
+/// Notes when the wire is closed.
+struct Closing(Box<dyn Outgoing>, Arc<Mutex<Vec<String>>>);
+
+impl Outgoing for Closing {
+    fn send(&mut self, content: &[u8]) -> Result<(), Error> {
+        self.0.send(content)
+    }
+
+    fn close(&mut self) {
+        self.1.lock().unwrap().push("closed".into());
+        self.0.close();
+    }
+}
+
+/// Whoever keeps a record of a failed check does so while the server cannot know of it yet.
+#[test]
+fn a_failed_check_is_marked_before_anything_else_happens() {
+    let plan = dense();
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let view = View::default();
+    let mut wire = serve_in_process(&hub(), Some(view.clone()));
+    wire.outgoing = Box::new(Closing(wire.outgoing, Arc::clone(&events)));
+    wire.incoming = Box::new(Relay {
+        inner: wire.incoming,
+        plan: plan.clone(),
+        lie: Some(Lie::Coefficient {
+            upload: Upload::Activation,
+            layer: 1,
+            nth: 0,
+            far: true,
+        }),
+        seen: 0,
+        waiting: VecDeque::new(),
+        told: Arc::default(),
+    });
+    let (link, mut rng) = (Link::greet(wire).unwrap(), ChaCha20Rng::seed_from_u64(3));
+    let replica = Replica::initial(plan.grid());
+    let packed = Packed::open(link, ModelId([1; 16]), &plan, replica, &mut rng).unwrap();
+    let log = Arc::clone(&events);
+    let packed = packed.verifying().marking(move |error| {
+        log.lock().unwrap().push(error.to_string());
+    });
+    let error = step_of(&plan, Engine::new(packed)).unwrap_err();
+    let events = events.lock().unwrap();
+    assert_eq!(*events, [error.to_string(), "closed".into()]);
+    assert!(
+        events[0].contains("layer 1: the forward product"),
+        "{events:?}"
+    );
 }

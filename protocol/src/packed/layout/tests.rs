@@ -6,6 +6,7 @@ use sphinx_nn::conv::ConvShape;
 use sphinx_nn::network::ImageShape;
 
 use super::*;
+use crate::packed::tests::{convolutions, terms};
 
 const DEGREE: usize = 64;
 
@@ -22,62 +23,14 @@ fn negacyclic(a: &[i64], b: &[i64], sum: &mut [i64]) {
     }
 }
 
-/// Calls `term(weight, output, input)` for every product that the layer's definition names.
-fn terms(shape: &LinearShape, mut term: impl FnMut(usize, usize, usize)) {
-    let conv = match shape.kind {
-        LinearKind::Dense => {
-            for weight in 0..shape.weights() {
-                term(weight, weight / shape.inputs, weight % shape.inputs);
-            }
-            return;
-        }
-        LinearKind::Conv(conv) => conv,
-    };
-    let (input, output, k) = (conv.input(), conv.output(), conv.kernel());
-    for weight in 0..shape.weights() {
-        let (e, a, c) = (
-            weight % k,
-            weight / k % k,
-            weight / (k * k) % input.channels,
-        );
-        let out = weight / (k * k * input.channels);
-        for position in 0..conv.positions() {
-            let (i, j) = (position / output.width, position % output.width);
-            let line = (i * conv.stride() + a).checked_sub(conv.padding());
-            let column = (j * conv.stride() + e).checked_sub(conv.padding());
-            if let (Some(u), Some(v)) = (line, column)
-                && u < input.height
-                && v < input.width
-            {
-                let pixel = (c * input.height + u) * input.width + v;
-                term(weight, out * conv.positions() + position, pixel);
-            }
-        }
-    }
-}
-
 fn pick(sum: &[i64], positions: &[usize]) -> Vec<i64> {
     positions.iter().map(|&p| sum[p]).collect()
 }
 
-/// Dense layers and convolutions of all strides and allowed paddings.
+/// Dense layers, and convolutions of all strides that are padded by less than half of their kernel.
 fn shapes() -> impl Strategy<Value = LinearShape> {
     let dense = (1_usize..12, 1_usize..9).prop_map(|(i, o)| LinearShape::dense(i, o));
-    let sizes = (1_usize..4, 1_usize..7, 1_usize..7);
-    let moves = (1_usize..4, 1_usize..6, 1_usize..4, 0_usize..3);
-    let conv = (sizes, moves).prop_filter_map(
-        "a kernel that fits and is padded by less than half of it",
-        |((channels, height, width), (out, kernel, stride, padding))| {
-            let input = ImageShape {
-                channels,
-                height,
-                width,
-            };
-            let conv = ConvShape::new(input, out, kernel, stride, padding)?;
-            let shape = LinearShape::conv(conv);
-            Layout::exists_for(&shape).then_some(shape)
-        },
-    );
+    let conv = convolutions().prop_filter("a layout", Layout::exists_for);
     prop_oneof![1 => dense, 3 => conv]
 }
 

@@ -4,11 +4,10 @@
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
-use sphinx_nn::conv::ConvShape;
-use sphinx_nn::network::ImageShape;
 
 use super::field::PRIME;
 use super::*;
+use crate::packed::tests::{convolutions, terms};
 
 /// A generator of zeros.
 struct Zeros;
@@ -48,33 +47,6 @@ struct Case {
 fn draw(rng: &mut ChaCha20Rng, limit: i32) -> i32 {
     let span = 2 * limit.unsigned_abs() as u64 + 1;
     (rng.next_u64() % span) as i32 - limit
-}
-
-/// Calls `term(weight, output, input)` for every product that the definition names.
-fn terms(shape: &LinearShape, mut term: impl FnMut(usize, usize, usize)) {
-    let LinearKind::Conv(conv) = shape.kind else {
-        for (out, at) in (0..shape.outputs).flat_map(|o| (0..shape.inputs).map(move |i| (o, i))) {
-            term(out * shape.inputs + at, out, at);
-        }
-        return;
-    };
-    let (input, output, k) = (conv.input(), conv.output(), conv.kernel());
-    for weight in 0..conv.weights() {
-        let (out, row) = (weight / conv.patch(), weight % conv.patch());
-        let (channel, a, e) = (row / (k * k), row / k % k, row % k);
-        for position in 0..conv.positions() {
-            let (i, j) = (position / output.width, position % output.width);
-            let line = (i * conv.stride() + a).checked_sub(conv.padding());
-            let column = (j * conv.stride() + e).checked_sub(conv.padding());
-            let (Some(line), Some(column)) = (line, column) else {
-                continue;
-            };
-            if line < input.height && column < input.width {
-                let pixel = (channel * input.height + line) * input.width + column;
-                term(weight, out * conv.positions() + position, pixel);
-            }
-        }
-    }
 }
 
 impl Case {
@@ -140,21 +112,8 @@ impl Case {
 }
 
 fn shapes() -> impl Strategy<Value = LinearShape> {
-    let sizes = (1_usize..4, 1_usize..7, 1_usize..7);
-    let moves = (1_usize..4, 1_usize..4, 1_usize..3, 0_usize..3);
-    let conv = (sizes, moves).prop_filter_map(
-        "a kernel that fits",
-        |((channels, height, width), (out, kernel, stride, padding))| {
-            let input = ImageShape {
-                channels,
-                height,
-                width,
-            };
-            ConvShape::new(input, out, kernel, stride, padding).map(LinearShape::conv)
-        },
-    );
     let dense = (1_usize..20, 1_usize..20).prop_map(|(i, o)| LinearShape::dense(i, o));
-    prop_oneof![dense, conv]
+    prop_oneof![dense, convolutions()]
 }
 
 fn verifier() -> Verifier<ChaCha20Rng> {

@@ -75,14 +75,18 @@ impl<'a> Party<'a> {
         Self { plan, secret, rng }
     }
 
-    fn encrypt(&mut self, values: &[i64], (level, encoding): (usize, Encoding)) -> Ciphertext {
+    pub(super) fn encrypt(
+        &mut self,
+        values: &[i64],
+        (level, encoding): (usize, Encoding),
+    ) -> Ciphertext {
         let plaintext = Plaintext::encode(self.plan.parameters(), level, values, encoding).unwrap();
         SeededCiphertext::encrypt(&plaintext, &self.secret, &mut self.rng)
             .unwrap()
             .expand()
     }
 
-    fn decode(&self, sum: Ciphertext, positions: &[usize], form: Return) -> Vec<i64> {
+    pub(super) fn decode(&self, sum: Ciphertext, positions: &[usize], form: Return) -> Vec<i64> {
         let kept = if sum.level() == 0 {
             sum.cut_and_select(positions, form.truncation).unwrap()
         } else {
