@@ -78,6 +78,17 @@ impl Layout {
         ((all - 1) % size + 1) * results
     }
 
+    /// Polynomials of the sums that one group of uploads gives at most.
+    pub(crate) fn sums(&self, upload: Upload) -> usize {
+        let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
+        let (each, all, results, polynomials) = match upload {
+            Upload::Activation => (k, c, i, 2),
+            Upload::OutputGradient => (i, c, k, 2),
+            Upload::ClippedGradient => (c, i, k, 3),
+        };
+        self.group(each).min(all) * results * polynomials
+    }
+
     /// What a server holds for this layer in a training step.
     #[must_use]
     pub fn held(&self) -> Held {
@@ -127,11 +138,10 @@ impl Layout {
         self.shape.outputs.saturating_mul(self.shape.fans().0)
     }
 
-    /// Products of a plain polynomial and a ciphertext that take as long as the forward products:
-    /// four of an integer and a ciphertext count as one.
+    /// Forward products at the server: of a polynomial, or of an integer, and a ciphertext.
     pub(crate) const fn forward_products(&self) -> usize {
         let each = match self.tiling {
-            Tiling::Scalar => self.scalar_terms() / 4,
+            Tiling::Scalar => self.scalar_terms(),
             _ => self.input_tiles() * self.output_tiles(),
         };
         each * self.chunks()
