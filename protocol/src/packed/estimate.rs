@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sphinx_he::exact::{SeededCiphertext, SelectedCiphertext};
 
 use super::client::{positions, replies};
+use super::layout::Tiling;
 use super::{Upload, places};
 use crate::message::{Place, Returned, Sealed, ToClient, ToServer};
 use crate::plan::{Plan, Tightness};
@@ -83,7 +84,7 @@ pub fn counts(plan: &Plan, tightness: &[Tightness]) -> Vec<PhaseCounts> {
         .map(|(upload, layer)| phase(plan, upload, layer, tightness[layer]))
         .collect();
     for counts in &mut counts {
-        let layout = &plan.layouts()[counts.layer];
+        let layout = plan.layout(counts.upload, counts.layer);
         let words = plan.parameters().degree() * (counts.level + 1);
         let bytes = size_of::<u64>() * words;
         let sums = match counts.local {
@@ -97,7 +98,7 @@ pub fn counts(plan: &Plan, tightness: &[Tightness]) -> Vec<PhaseCounts> {
 }
 
 fn phase(plan: &Plan, upload: Upload, layer: usize, tightness: Tightness) -> PhaseCounts {
-    let (layout, parameters) = (&plan.layouts()[layer], plan.parameters());
+    let (layout, parameters) = (plan.layout(upload, layer), plan.parameters());
     let passage = plan.passage(upload, layer, tightness);
     let uploads = places(plan, upload, layer).len();
     let local = plan.is_local(upload, layer);
@@ -116,6 +117,11 @@ fn phase(plan: &Plan, upload: Upload, layer: usize, tightness: Tightness) -> Pha
     }
     let up = overhead(true) + SeededCiphertext::wire_size(parameters, passage.level);
     let pairs = layout.input_tiles() * layout.output_tiles();
+    let scalar = layout.tiling() == Tiling::Scalar;
+    let products = match upload {
+        Upload::ClippedGradient => pairs * layout.chunks(),
+        _ => layout.forward_products(),
+    };
     let shape = plan.network().linears()[layer];
     let width = match upload {
         Upload::Activation => shape.inputs,
@@ -127,10 +133,14 @@ fn phase(plan: &Plan, upload: Upload, layer: usize, tightness: Tightness) -> Pha
         level: passage.level,
         uploads,
         downloads: replies.len(),
-        products: if local { 0 } else { pairs * layout.chunks() },
-        scalar: false,
+        products: if local { 0 } else { products },
+        scalar,
         held: 0,
-        weights: if local || form.degree != 1 { 0 } else { pairs },
+        weights: if local || scalar || form.degree != 1 {
+            0
+        } else {
+            pairs
+        },
         bytes_up: uploads * up,
         bytes_down,
         values_up: if uploads > 0 {

@@ -101,16 +101,19 @@ impl Calibration {
         bench.ciphertexts(&mut units, &phases)?;
         units.byte = socket(phases.iter().map(PhaseCounts::upload_bytes).max())?;
         units.hold = bench.held(&phases)?;
+        units.scale = [bench.scaled(0)?, bench.scaled(1)?];
         let mut each: Vec<PhaseUnits> = Vec::with_capacity(phases.len());
         for phase in &phases {
             let mut mine = bench.numbers(phase)?;
             mine.read += units.read;
             mine.select += units.select;
-            mine.product = bench.product(phase, bench.passage(phase))?;
+            mine.product = match phase.scalar {
+                true => units.scale[phase.level],
+                false => bench.product(phase, bench.passage(phase))?,
+            };
             each.push(mine);
         }
         units.average(&phases, &each);
-        units.scale = [bench.scaled(0)?, bench.scaled(1)?];
         Ok(Self {
             units,
             phases: each,
@@ -147,7 +150,13 @@ impl UnitTimes {
             (all > 0.0).then(|| spent / all)
         };
         let products = |wanted: &dyn Fn(&PhaseCounts) -> bool| {
-            mean(&|p| if wanted(p) { p.products } else { 0 }, |u| u.product)
+            mean(
+                &|p| match !p.scalar && wanted(p) {
+                    true => p.products,
+                    false => 0,
+                },
+                |u| u.product,
+            )
         };
         let gradient = |p: &PhaseCounts| p.upload == Upload::ClippedGradient;
         let linear = |level| move |p: &PhaseCounts| !gradient(p) && p.level == level;
@@ -289,7 +298,8 @@ impl<'a> Bench<'a> {
     /// Putting numbers into their places, and taking them out again, as the layout of a phase has
     /// them: in a batch that no cache holds, and in memory that is new.
     fn numbers(&self, phase: &PhaseCounts) -> Result<PhaseUnits, Error> {
-        let (layout, upload) = (&self.plan.layouts()[phase.layer], phase.upload);
+        let upload = phase.upload;
+        let layout = self.plan.layout(upload, phase.layer);
         let shape = self.plan.network().linears()[phase.layer];
         let capacity = self.plan.capacity();
         let columns = match upload {
@@ -342,7 +352,8 @@ impl<'a> Bench<'a> {
         if phase.products == 0 {
             return Ok(0.0);
         }
-        let (layout, level) = (&self.plan.layouts()[phase.layer], phase.level);
+        let layout = self.plan.layout(phase.upload, phase.layer);
+        let level = phase.level;
         let (k, i) = (layout.input_tiles(), layout.output_tiles());
         let c = layout.chunks();
         let (left, terms, right) = match phase.upload {
