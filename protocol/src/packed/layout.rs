@@ -83,6 +83,16 @@ pub enum Tiling {
 }
 
 impl Tiling {
+    /// Tile, stream or scalar.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Whole { .. } => "tile",
+            Self::Stream { .. } => "stream",
+            Self::Scalar => "scalar",
+        }
+    }
+
     /// n_c: inputs (of a convolution: input channels) in one polynomial.
     #[must_use]
     pub const fn inputs_per_tile(self) -> usize {
@@ -298,11 +308,6 @@ impl Layout {
             advance,
             end,
         })
-    }
-
-    /// Another layout of the same batch.
-    pub(crate) fn with(&self, tiling: Tiling) -> Option<Self> {
-        Self::new(self.degree, &self.shape, self.capacity, tiling)
     }
 
     /// Number of polynomials across the inputs.

@@ -173,6 +173,9 @@ pub struct Explanation {
     pub chosen: Choice,
     /// The next best that sends other ciphertexts or keeps other products.
     pub runner_up: Option<Choice>,
+    /// `W x` by integers, of inputs that go up a second time under one prime: inputs of the other
+    /// form serve the gradient. Priced, not offered.
+    pub second_upload: Option<Choice>,
     /// All products kept by the client.
     pub alone: Cost,
     /// Layouts that were priced.
@@ -491,6 +494,32 @@ impl Preferences {
         }
     }
 
+    /// `W x` in a scalar layout of its own, and the other products as they are then best; where
+    /// all of them are outsourced.
+    fn second_upload(&self, question: &Question<'_>) -> Option<Choice> {
+        if !question.has_gradient(&[]) {
+            return None;
+        }
+        let scalar = Layout::scalar(question.degree, question.shape, question.rows)?;
+        let counts = rough(question, &scalar, Upload::Activation, &|_| true);
+        let counts = PhaseCounts {
+            level: 0,
+            bytes_up: counts.uploads * question.degree * UP_BITS[0] / 8,
+            ..counts
+        };
+        let forward = self.cost(question, &counts);
+        let needed = question.needed.iter().copied();
+        let others = Question {
+            needed: needed.filter(|&phase| phase != Phase::Forward).collect(),
+            kept: vec![Vec::new()],
+            ..*question
+        };
+        let mut choice = self.answer(&others, 0).ok()?;
+        choice.cost = choice.cost.plus(forward);
+        choice.price = self.prices.of(&choice.cost);
+        Some(choice)
+    }
+
     /// What the product of one kind of uploads costs.
     fn part(
         &self,
@@ -499,9 +528,12 @@ impl Preferences {
         upload: Upload,
         outsourced: &impl Fn(Phase) -> bool,
     ) -> Cost {
+        self.cost(question, &rough(question, layout, upload, outsourced))
+    }
+
+    fn cost(&self, question: &Question<'_>, counts: &PhaseCounts) -> Cost {
         let units = self.prices.units.at_degree(question.degree);
-        let counts = rough(question, layout, upload, outsourced);
-        let time = units.of(&counts);
+        let time = units.of(counts);
         Cost {
             server: time.server,
             client: time.client,
@@ -544,6 +576,7 @@ impl Preferences {
                     layer,
                     chosen,
                     runner_up,
+                    second_upload: self.second_upload(&question),
                     alone: Cost {
                         client,
                         ..Cost::default()

@@ -25,7 +25,7 @@ use crate::message::{Place, Sealed, ToServer};
 use crate::packed::Upload;
 use crate::packed::client::{encrypt_level, open_result, positions, replies};
 use crate::packed::layout::{Held, Layout};
-use crate::packed::server::{finish, open_at};
+use crate::packed::server::{compute, finish, open_at};
 use crate::plan::{Passage, Plan, Return, Tightness};
 use crate::transport::{LONGEST_FRAME, connect, wrap};
 
@@ -79,6 +79,12 @@ fn spread<T: Send>(
     Ok((seconds / count.max(1) as f64, results))
 }
 
+/// Small numbers of both signs, in no order that a processor could learn.
+fn scattered(count: usize) -> Vec<i64> {
+    let numbers = (0..count as u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40);
+    numbers.map(|v| v as i64 % 199 - 99).collect()
+}
+
 /// A seed of a ciphertext that is made to be timed.
 fn seed(at: usize) -> [u8; 32] {
     let mut seed = [0; 32];
@@ -105,8 +111,6 @@ impl Calibration {
         let mut each: Vec<PhaseUnits> = Vec::with_capacity(phases.len());
         for phase in &phases {
             let mut mine = bench.numbers(phase)?;
-            mine.read += units.read;
-            mine.select += units.select;
             mine.product = match phase.scalar {
                 true => units.scale[phase.level],
                 false => bench.product(phase, bench.passage(phase))?,
@@ -144,7 +148,12 @@ impl UnitTimes {
     /// Takes the mean seconds of a product of each kind, and of a number.
     fn average(&mut self, phases: &[PhaseCounts], each: &[PhaseUnits]) {
         let mean = |count: &dyn Fn(&PhaseCounts) -> usize, of: fn(&PhaseUnits) -> f64| {
-            let pairs = || phases.iter().zip(each).map(|(p, u)| (count(p) as f64, of(u)));
+            let pairs = || {
+                phases
+                    .iter()
+                    .zip(each)
+                    .map(|(p, u)| (count(p) as f64, of(u)))
+            };
             let all: f64 = pairs().map(|(count, _)| count).sum();
             let spent: f64 = pairs().map(|(count, seconds)| count * seconds).sum();
             (all > 0.0).then(|| spent / all)
@@ -199,27 +208,21 @@ impl<'a> Bench<'a> {
                 continue;
             };
             let passage = self.passage(phase);
-            let (p, form) = (self.parameters(), passage.returned);
+            let form = passage.returned;
             let taken = self.uploads(units, level, passage.encoding)?;
             units.prepare[level] = self.weight(level, form.factor)?;
-            let one = IntegerPoly::new(p, level, &[1], form.factor)?;
-            let sums = taken.iter().map(|x| x.mul_plain(&one));
-            let sums = sums.collect::<Result<Vec<_>, _>>()?;
-            let few = self.results(&sums, form, 1)?;
-            let many = self.results(&sums, form, p.degree() / 2)?;
-            let numbers = (p.degree() / 2) as f64;
-            (units.finish[level], units.decrypt[0]) = few;
-            units.select = ((many.0 - few.0) / numbers).max(0.0);
-            units.read = ((many.1 - few.1) / numbers).max(0.0);
+            let sums = self.sums(&taken, (level, form.factor), passage.encoding)?;
+            (units.finish[level], units.decrypt[0]) = self.results(&sums, form, &[0])?;
             units.release = released(self.parameters(), level, &taken)?.max(units.release);
         }
         let gradient = phases.iter().find(|p| p.upload == Upload::ClippedGradient);
         if let Some(phase) = gradient {
             let form = self.passage(phase).returned;
-            let zero = |encoding| Ciphertext::zero(self.parameters(), 1, 1, encoding);
-            let d = zero(self.plan.gradient_encoding());
-            let square = zero(self.plan.input_encoding()).mul(&d)?;
-            (units.finish[2], units.decrypt[1]) = self.results(&vec![square; SAMPLES], form, 1)?;
+            let (p, rows) = (self.parameters(), (SAMPLES / 8, 1));
+            let d = filled(p, (1, self.plan.gradient_encoding()), rows)?;
+            let x = filled(p, (1, self.plan.input_encoding()), (8, 1))?;
+            let sums = compute(&Products::of(&d, &x)?, None);
+            (units.finish[2], units.decrypt[1]) = self.results(&sums, form, &[0])?;
         }
         Ok(())
     }
@@ -238,8 +241,7 @@ impl<'a> Bench<'a> {
         encoding: Encoding,
     ) -> Result<Vec<Ciphertext>, Error> {
         let (p, secret) = (self.parameters(), &self.secret);
-        let values: Vec<i64> = (0..p.degree() as i64).map(|v| v % 100).collect();
-        let form = (level, encoding);
+        let (values, form) = (scattered(p.degree()), (level, encoding));
         let encrypt = |at| encrypt_level(p, secret, &values, form, seed(at));
         spread(SAMPLES / 8, encrypt)?;
         let (encrypting, sealed) = spread(SAMPLES, encrypt)?;
@@ -279,18 +281,48 @@ impl<'a> Bench<'a> {
         Ok(seconds + placing / SAMPLES as f64)
     }
 
-    /// Seconds of finishing and of decrypting a result with `count` numbers in it.
-    fn results(
+    /// Sums of ciphertexts, one beside the other as a run has them.
+    fn sums(
         &self,
-        sums: &[Ciphertext],
-        form: Return,
-        count: usize,
-    ) -> Result<(f64, f64), Error> {
-        let positions: Vec<usize> = (0..count).collect();
-        let finish = |at: usize| finish(sums[at].clone(), &positions, form);
+        taken: &[Ciphertext],
+        (level, factor): (usize, u64),
+        encoding: Encoding,
+    ) -> Result<Sums, Error> {
+        let p = self.parameters();
+        let mut x = Panel::new(p, level, encoding, 1, taken.len())?;
+        x.parts_mut().for_each(|mut part| {
+            let all = taken.iter().enumerate();
+            all.for_each(|(at, c)| part.put(0, at, c));
+        });
+        let w = weights(p, (level, factor), (SAMPLES.div_ceil(taken.len()), 1))?;
+        let products = Products::weighted(&w, &x, 0..taken.len())?;
+        Ok(compute(&products, None))
+    }
+
+    /// Client and server seconds of one more number in a result of this phase: values of both signs,
+    /// in the places that the layout gives them.
+    fn decoding(&self, passage: Passage, places: &[usize]) -> Result<(f64, f64), Error> {
+        let (p, secret, form) = (self.parameters(), &self.secret, passage.returned);
+        let at_level = (passage.level, passage.encoding);
+        let taken = (0..SAMPLES / 8).into_par_iter().map(|at| {
+            let sealed = encrypt_level(p, secret, &scattered(p.degree()), at_level, seed(at))?;
+            Ok(open_at(p, &sealed, at_level)?.expand())
+        });
+        let taken = taken.collect::<Result<Vec<_>, Error>>()?;
+        let sums = self.sums(&taken, (passage.level, form.factor), passage.encoding)?;
+        let few = self.results(&sums, form, &places[..1])?;
+        let many = self.results(&sums, form, places)?;
+        let more = (places.len() - 1).max(1) as f64;
+        let each = |few: f64, many: f64| ((many - few) / more).max(0.0);
+        Ok((each(few.1, many.1), each(few.0, many.0)))
+    }
+
+    /// Seconds of finishing and of decrypting a result with the numbers at some positions in it.
+    fn results(&self, sums: &Sums, form: Return, positions: &[usize]) -> Result<(f64, f64), Error> {
+        let finish = |at: usize| finish(sums.ciphertext(at), positions, form);
         let (finishing, results) = spread(sums.len(), finish)?;
         let (opening, _) = spread(results.len(), |at| {
-            open_result(&results[at], &positions, form, &self.secret).map(drop)
+            open_result(&results[at], positions, form, &self.secret).map(drop)
         })?;
         Ok((finishing, opening))
     }
@@ -311,7 +343,6 @@ impl<'a> Bench<'a> {
         let small = Layout::new(degree, &shape, rows, layout.tiling());
         let small = small.unwrap_or_else(|| layout.clone());
         let mut units = PhaseUnits::default();
-        let each = |count: usize, of: usize| of as f64 / count.max(1) as f64;
         if phase.uploads > 0 {
             let tiles = match upload {
                 Upload::Activation => small.input_tiles(),
@@ -326,7 +357,7 @@ impl<'a> Bench<'a> {
                     _ => small.pack_gradients(&batch, chunk, tile).len(),
                 })
             })?;
-            units.pack = seconds * each(phase.values_up, phase.uploads);
+            units.pack = seconds * phase.uploads as f64 / phase.values_up.max(1) as f64;
         }
         if phase.downloads > 0 {
             let places = replies(&small, upload, phase.layer);
@@ -341,8 +372,13 @@ impl<'a> Bench<'a> {
                 Ok(())
             })?;
             let numbers: usize = located.iter().map(Vec::len).sum();
-            units.select = locating * each(numbers, places.len());
-            units.read = units.select + placing * each(numbers, 1);
+            let located_each = locating * places.len() as f64 / numbers.max(1) as f64;
+            let mut decoding = (0.0, 0.0);
+            if upload != Upload::ClippedGradient {
+                decoding = self.decoding(self.passage(phase), &located[0])?;
+            }
+            units.select = located_each + decoding.1;
+            units.read = located_each + placing / numbers.max(1) as f64 + decoding.0;
         }
         Ok(units)
     }
@@ -400,21 +436,23 @@ impl<'a> Bench<'a> {
         let taken: usize = phases.iter().map(|p| p.held).sum();
         let mean = taken / phases.len().max(1);
         let each = 2 * size_of::<u64>() * self.parameters().degree();
-        let columns = mean.clamp(LEAST_HELD, OPERANDS) / each;
+        // A row of sixteen places begins on another page than the one before.
+        let rows = mean.clamp(LEAST_HELD, OPERANDS) / each / 16;
+        let (p, encoding) = (self.parameters(), self.plan.input_encoding());
+        let zero = Ciphertext::zero(p, 0, 1, encoding);
         let mut seconds = f64::INFINITY;
         for _ in 0..3 {
             let (spent, panel) = timed(|| {
-                let (p, encoding) = (self.parameters(), self.plan.input_encoding());
-                let mut panel = Panel::new(p, 0, encoding, 1, columns)?;
-                let zero = Ciphertext::zero(p, 0, 1, encoding);
-                let first = panel.parts_mut().next();
-                first.into_iter().for_each(|mut part| part.put(0, 0, &zero));
+                let mut panel = Panel::new(p, 0, encoding, rows, 16)?;
+                panel
+                    .parts_mut()
+                    .for_each(|mut part| (0..rows).for_each(|row| part.put(row, 0, &zero)));
                 Ok(panel)
             })?;
             seconds = seconds.min(spent);
             drop(panel);
         }
-        Ok(seconds / (columns * each) as f64)
+        Ok(seconds / (rows * 16 * each) as f64)
     }
 
     /// A ring in which so many polynomials take no more than [`OPERANDS`] bytes.

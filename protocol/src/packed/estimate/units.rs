@@ -76,8 +76,8 @@ impl std::ops::AddAssign for PhaseTime {
 
 impl UnitTimes {
     /// Rounded from calibrations of one machine (AMD EPYC, AVX-512, 2 cores; N = 4096; what a sum
-    /// costs besides its products counted with `finish`, and what an upload does with `take`): the prices by
-    /// which layouts are chosen unless another machine's are given. Constants, so that equal
+    /// costs besides its products counted with `finish`, room for an upload with `take`): the prices
+    /// by which layouts are chosen unless another machine's are given. Constants, so that equal
     /// choices give equal plans everywhere.
     pub const STANDARD: Self = Self {
         encrypt: [35e-6, 70e-6],
@@ -86,7 +86,7 @@ impl UnitTimes {
         read: 8e-9,
         take: [30e-6, 150e-6],
         weigh: [0.6e-6, 1.2e-6],
-        scale: [0.4e-6, 0.8e-6],
+        scale: [0.6e-6, 1.2e-6],
         multiply: 4e-6,
         prepare: [8e-6, 21e-6],
         finish: [20e-6, 36e-6, 60e-6],

@@ -60,6 +60,11 @@ fn made_at_once(k: usize, i: usize) -> usize {
 }
 
 impl Layout {
+    /// Another layout of the same batch.
+    pub(crate) fn with(&self, tiling: Tiling) -> Option<Self> {
+        Self::new(self.degree, &self.shape, self.capacity, tiling)
+    }
+
     /// How many chunks or output tiles, of `each` ciphertexts, a server takes at once.
     pub(crate) fn group(&self, each: usize) -> usize {
         if self.tiling == Tiling::Scalar {

@@ -52,8 +52,7 @@ fn the_terms_are_those_of_the_layer() {
 /// A full batch may be scalar; a smaller one is not, nor a layer too large to hold.
 #[test]
 fn full_batches_may_be_scalar() {
-    let chosen =
-        |shape: LinearShape, masks| Layout::scalar(4096, &shape, masks).is_some();
+    let chosen = |shape: LinearShape, masks| Layout::scalar(4096, &shape, masks).is_some();
     let dense = LinearShape::dense(256, 100);
     assert!(chosen(dense, 4096));
     assert!(!chosen(dense, 4095));
