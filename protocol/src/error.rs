@@ -150,9 +150,9 @@ pub enum Error {
     },
     /// A layout that has no gradient.
     #[error(
-        "layer {layer}: a scalar tiling has no gradient and serves masks alone; train with whole samples or a stream"
+        "layer {layer}: a scalar tiling has no gradient; keep that product at the client, or train with whole samples or a stream"
     )]
-    MasksOnly {
+    NoGradient {
         /// Index of the linear layer.
         layer: usize,
     },

@@ -79,7 +79,7 @@ pub fn script(plan: &Plan) -> Vec<(Upload, Place)> {
 /// The uploads of one layer and phase: chunk by chunk and tile by tile; for the gradient tile by
 /// tile and chunk by chunk, so that each tile's sum over all chunks is complete early.
 pub(crate) fn places(plan: &Plan, upload: Upload, layer: usize) -> Vec<Place> {
-    let layout = &plan.layouts()[layer];
+    let layout = plan.layout(upload, layer);
     let (inputs, outputs, chunks) = (layout.input_tiles(), layout.output_tiles(), layout.chunks());
     // Inputs serve forward and gradient.
     let needless = plan.is_local(upload, layer)

@@ -5,6 +5,7 @@
 //! decodes exactly** with failure probability below 2^-128 over 2^40 decoded coefficients. Both
 //! parties build the plan from the same literal; its digest binds keys, models and connections.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,10 @@ pub struct PlanLiteral {
     pub he: ParametersLiteral,
     /// One tiling per linear layer for training.
     pub tilings: Vec<Tiling>,
+    /// The tilings of `W^T d` in the layers where its own costs less: what goes up for it serves
+    /// nothing else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backward_tilings: BTreeMap<usize, Tiling>,
     /// One tiling per linear layer for the preparation of inference tickets.
     pub ticket_tilings: Vec<Tiling>,
     /// Tickets prepared at once.
@@ -253,6 +258,7 @@ impl PlanLiteral {
             grid,
             he,
             tilings: training.iter().map(|choice| choice.tiling).collect(),
+            backward_tilings: choice::apart(&training),
             ticket_tilings: tickets.iter().map(|choice| choice.tiling).collect(),
             tickets: choices.tickets,
             mask_bits: 30,
@@ -291,6 +297,7 @@ struct Checked {
     grid: GridPlan,
     parameters: Parameters,
     layouts: Vec<Layout>,
+    backward_layouts: Vec<Layout>,
     ticket_layouts: Vec<Layout>,
     held: usize,
     digest: [u8; 32],
@@ -369,18 +376,18 @@ impl Plan {
                 expected: 2,
             });
         }
-        let scalar = literal.tilings.iter().position(|&t| t == Tiling::Scalar);
-        if let Some(layer) = scalar {
-            return Err(Error::MasksOnly { layer });
-        }
         let layouts = lay_out(&network, &parameters, grid.capacity(), &literal.tilings)?;
+        check_kinds(literal)?;
+        let backward_layouts = lay_out_backward(literal, &parameters, &layouts)?;
         let ticket_layouts = lay_out(
             &network,
             &parameters,
             literal.tickets,
             &literal.ticket_tilings,
         )?;
-        let training = layouts.iter().map(Layout::held);
+        let own = literal.backward_tilings.keys();
+        let own = own.map(|&layer| backward_layouts[layer].held_backward());
+        let training = layouts.iter().map(Layout::held).chain(own);
         let tickets = ticket_layouts.iter().map(Layout::held_for_tickets);
         let held = Held::bytes(training, parameters.degree())
             .saturating_add(Held::bytes(tickets, parameters.degree()));
@@ -390,6 +397,7 @@ impl Plan {
             grid,
             parameters,
             layouts,
+            backward_layouts,
             ticket_layouts,
             held,
             digest: digest(b"sphinx plan 5", literal)?,
@@ -434,10 +442,20 @@ impl Plan {
         &self.checked.parameters
     }
 
-    /// Training layouts, one per linear layer.
+    /// Training layouts, one per linear layer, of all products but those that have
+    /// [their own](Self::layout).
     #[must_use]
     pub fn layouts(&self) -> &[Layout] {
         &self.checked.layouts
+    }
+
+    /// How uploads of one kind are laid out.
+    #[must_use]
+    pub fn layout(&self, upload: Upload, layer: usize) -> &Layout {
+        match upload {
+            Upload::OutputGradient => &self.checked.backward_layouts[layer],
+            _ => &self.checked.layouts[layer],
+        }
     }
 
     /// Whether the client computes what the results of such uploads would be.
@@ -644,6 +662,47 @@ fn lay_out(
             })
         })
         .collect()
+}
+
+/// A scalar layout serves inputs whose gradient the client keeps.
+fn check_kinds(literal: &PlanLiteral) -> Result<(), Error> {
+    let kept = |layer| {
+        let phase = Phase::Gradient;
+        literal.local.contains(&LocalPhase { phase, layer })
+    };
+    let scalar = literal.tilings.iter().enumerate();
+    let mut scalar = scalar.filter(|&(layer, &t)| t == Tiling::Scalar && !kept(layer));
+    match scalar.next() {
+        Some((layer, _)) => Err(Error::NoGradient { layer }),
+        None => Ok(()),
+    }
+}
+
+/// The layouts of `W^T d`: those of the other products unless the plan says otherwise.
+fn lay_out_backward(
+    literal: &PlanLiteral,
+    parameters: &Parameters,
+    layouts: &[Layout],
+) -> Result<Vec<Layout>, Error> {
+    let (degree, layers) = (parameters.degree(), layouts.len());
+    let mut backward = layouts.to_vec();
+    for (&layer, &tiling) in &literal.backward_tilings {
+        if layer == 0 || layer >= layers {
+            let phase = Phase::Backward;
+            return Err(Error::LocalPhase {
+                phase,
+                layer,
+                layers,
+            });
+        }
+        let own = layouts[layer].with(tiling);
+        backward[layer] = own.ok_or(Error::TilingTooLarge {
+            layer,
+            tiling,
+            degree,
+        })?;
+    }
+    Ok(backward)
 }
 
 /// SHA-256 of a literal's canonical text, under a name of its kind and version.

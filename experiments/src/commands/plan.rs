@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use sphinx_nn::Network;
+use sphinx_protocol::packed::Upload;
 use sphinx_protocol::packed::estimate::Hosts;
 use sphinx_protocol::plan::Plan;
 
@@ -185,6 +186,9 @@ fn layouts(plan: &Plan) -> Table {
     let mut table = Table::new([
         "layer",
         "shape",
+        "kind",
+        "backward",
+        "tickets",
         "batch chunks",
         "in tiles",
         "out tiles",
@@ -200,6 +204,9 @@ fn layouts(plan: &Plan) -> Table {
             at.to_string(),
             [
                 format!("{} -> {}", shape.inputs, shape.outputs),
+                kind(plan, Upload::Activation, at).to_owned(),
+                kind(plan, Upload::OutputGradient, at).to_owned(),
+                ticket.tiling().kind().to_owned(),
                 layout.chunks().to_string(),
                 layout.input_tiles().to_string(),
                 layout.output_tiles().to_string(),
@@ -208,6 +215,18 @@ fn layouts(plan: &Plan) -> Table {
         );
     }
     table
+}
+
+/// How the product of such uploads is laid out: local where the client keeps it; of a layer's
+/// layout, where it keeps both products that have it.
+fn kind(plan: &Plan, upload: Upload, layer: usize) -> &'static str {
+    let local = |upload| plan.is_local(upload, layer);
+    match upload {
+        Upload::OutputGradient if layer == 0 => "-",
+        Upload::OutputGradient if local(upload) => "local",
+        Upload::Activation if local(upload) && local(Upload::ClippedGradient) => "local",
+        _ => plan.layout(upload, layer).tiling().kind(),
+    }
 }
 
 fn exactness(plan: &Plan) -> Table {
@@ -249,6 +268,7 @@ fn object(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>, ste
     let (bits, bound) = modulus_bits(plan);
     let layout = |layout: &sphinx_protocol::packed::layout::Layout| {
         json!({
+            "kind": layout.tiling().kind(),
             "chunks": layout.chunks(),
             "input_tiles": layout.input_tiles(),
             "output_tiles": layout.output_tiles(),
@@ -265,6 +285,11 @@ fn object(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>, ste
         "noise_multiplier": terms.noise.map(sphinx_dp::NoiseMultiplier::get),
         "epsilon": epsilon,
         "layouts": plan.layouts().iter().map(layout).collect::<Vec<_>>(),
+        "kinds": (0..plan.layouts().len()).map(|layer| json!({
+            "layer": layer,
+            "kind": kind(plan, Upload::Activation, layer),
+            "backward": kind(plan, Upload::OutputGradient, layer),
+        })).collect::<Vec<_>>(),
         "ticket_layouts": plan.ticket_layouts().iter().map(layout).collect::<Vec<_>>(),
         "exactness": plan.exactness(),
         "step": step.object(),

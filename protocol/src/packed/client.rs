@@ -354,7 +354,7 @@ impl Packed {
         pack: impl Fn(&Layout, usize, usize) -> Vec<i64> + Sync,
         mut place: impl FnMut(&Layout, &[i64], usize, usize),
     ) -> Result<(), Error> {
-        let layout = &self.plan.layouts()[layer];
+        let layout = self.plan.layout(upload, layer);
         let passage = self.plan.passage(upload, layer, self.tightness[layer]);
         let message = match upload {
             Upload::Activation => ToServer::Activation,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sphinx_he::exact::{SeededCiphertext, SelectedCiphertext};
 
 use super::client::{positions, replies};
+use super::layout::Tiling;
 use super::{Upload, places};
 use crate::message::{Place, Returned, Sealed, ToClient, ToServer};
 use crate::plan::{Plan, Tightness};
@@ -27,7 +28,7 @@ mod units;
 pub use calibrate::Calibration;
 pub use own::{LayerWork, OwnWork, Spent};
 pub use predict::{Hosts, PhaseForecast, Prediction, StepSeconds};
-pub use units::{PhaseTime, UnitTimes};
+pub use units::{PhaseTime, PhaseUnits, UnitTimes};
 
 /// Bytes that announce the length of a frame.
 const FRAME: usize = 4;
@@ -47,8 +48,14 @@ pub struct PhaseCounts {
     pub downloads: usize,
     /// Products at the server.
     pub products: usize,
+    /// Whether they are products with integers and not with polynomials.
+    #[serde(default)]
+    pub scalar: bool,
     /// Weight polynomials prepared at the server.
     pub weights: usize,
+    /// Bytes that the server takes to lay ciphertexts out and for sums.
+    #[serde(default)]
+    pub held: usize,
     /// Bytes sent up.
     pub bytes_up: usize,
     /// Bytes sent down.
@@ -71,13 +78,27 @@ pub fn counts(plan: &Plan, tightness: &[Tightness]) -> Vec<PhaseCounts> {
     let backward = (1..layers).rev().map(|l| (Upload::OutputGradient, l));
     let gradient = (0..layers).rev().map(|l| (Upload::ClippedGradient, l));
     let phases = forward.chain(backward).chain(gradient);
-    phases
+    // The memory of sums serves those that come after, where it is large enough.
+    let mut room = 0;
+    let mut counts: Vec<PhaseCounts> = phases
         .map(|(upload, layer)| phase(plan, upload, layer, tightness[layer]))
-        .collect()
+        .collect();
+    for counts in &mut counts {
+        let layout = plan.layout(counts.upload, counts.layer);
+        let words = plan.parameters().degree() * (counts.level + 1);
+        let bytes = size_of::<u64>() * words;
+        let sums = match counts.local {
+            true => 0,
+            false => layout.sums(counts.upload) * bytes,
+        };
+        counts.held = 2 * counts.uploads * bytes + if sums > room { sums } else { 0 };
+        room = room.max(sums);
+    }
+    counts
 }
 
 fn phase(plan: &Plan, upload: Upload, layer: usize, tightness: Tightness) -> PhaseCounts {
-    let (layout, parameters) = (&plan.layouts()[layer], plan.parameters());
+    let (layout, parameters) = (plan.layout(upload, layer), plan.parameters());
     let passage = plan.passage(upload, layer, tightness);
     let uploads = places(plan, upload, layer).len();
     let local = plan.is_local(upload, layer);
@@ -96,6 +117,11 @@ fn phase(plan: &Plan, upload: Upload, layer: usize, tightness: Tightness) -> Pha
     }
     let up = overhead(true) + SeededCiphertext::wire_size(parameters, passage.level);
     let pairs = layout.input_tiles() * layout.output_tiles();
+    let scalar = layout.tiling() == Tiling::Scalar;
+    let products = match upload {
+        Upload::ClippedGradient => pairs * layout.chunks(),
+        _ => layout.forward_products(),
+    };
     let shape = plan.network().linears()[layer];
     let width = match upload {
         Upload::Activation => shape.inputs,
@@ -107,8 +133,14 @@ fn phase(plan: &Plan, upload: Upload, layer: usize, tightness: Tightness) -> Pha
         level: passage.level,
         uploads,
         downloads: replies.len(),
-        products: if local { 0 } else { pairs * layout.chunks() },
-        weights: if local || form.degree != 1 { 0 } else { pairs },
+        products: if local { 0 } else { products },
+        scalar,
+        held: 0,
+        weights: if local || scalar || form.degree != 1 {
+            0
+        } else {
+            pairs
+        },
         bytes_up: uploads * up,
         bytes_down,
         values_up: if uploads > 0 {

@@ -77,11 +77,22 @@ pub enum Tiling {
         outputs_per_tile: usize,
     },
     /// One input or output of N samples in a polynomial, pixel by pixel: weights are integers.
-    /// Only for masks, whose products have no gradient.
+    /// Only where no gradient is asked for: of masks, of `W^T d`, of `W x` where the client keeps
+    /// the gradient.
     Scalar,
 }
 
 impl Tiling {
+    /// Tile, stream or scalar.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Whole { .. } => "tile",
+            Self::Stream { .. } => "stream",
+            Self::Scalar => "scalar",
+        }
+    }
+
     /// n_c: inputs (of a convolution: input channels) in one polynomial.
     #[must_use]
     pub const fn inputs_per_tile(self) -> usize {
@@ -489,7 +500,7 @@ impl Layout {
         for (m, out) in self.output_range(output).enumerate() {
             for (c, channel) in self.input_range(input).enumerate() {
                 if self.tiling == Tiling::Scalar {
-                    poly[0] = self.scalar(weights, out, channel);
+                    poly[0] = self.meeting(weights, out, channel);
                     continue;
                 }
                 let kernel = (out * geometry.inputs + channel) * geometry.taps();
@@ -508,7 +519,7 @@ impl Layout {
     }
 
     /// The weight between an input and an output, pixel by pixel.
-    fn scalar(&self, weights: &[i32], output: usize, input: usize) -> i64 {
+    fn meeting(&self, weights: &[i32], output: usize, input: usize) -> i64 {
         let terms = Products::new(self.shape).forward(weights, output as u32);
         let meets = terms.iter().find(|(at, _)| *at as usize == input);
         meets.map_or(0, |&(_, w)| w)

@@ -57,8 +57,8 @@ pub(crate) struct Prepared {
     forward: Vec<Polynomials>,
     backward: Vec<Polynomials>,
     mask: Vec<Polynomials>,
-    /// In place of them where the layout is scalar.
-    scalars: Vec<Slot<Scalars>>,
+    /// In place of them where the layout is scalar: of `W x`, `W^T d` and `W r`.
+    scalars: [Vec<Slot<Scalars>>; 3],
 }
 
 impl Prepared {
@@ -71,7 +71,7 @@ impl Prepared {
             forward: empty(layers),
             backward: empty(layers),
             mask: empty(layers),
-            scalars: empty(layers),
+            scalars: [empty(layers), empty(layers), empty(layers)],
         }
     }
 
@@ -98,10 +98,11 @@ impl Prepared {
                 if weights.plan.is_local(upload, layer) {
                     continue;
                 }
-                let made = if forward {
-                    weights.forward(layer)
-                } else {
-                    weights.backward(layer)
+                let scalar = weights.plan.layout(upload, layer).tiling() == Tiling::Scalar;
+                let made = match (scalar, forward) {
+                    (true, _) => weights.scaled(upload, layer).map(drop),
+                    (_, true) => weights.forward(layer).map(drop),
+                    (_, false) => weights.backward(layer).map(drop),
                 };
                 // Nobody else holds them: the step has ended. An error shows again where they are
                 // needed.
@@ -128,7 +129,7 @@ impl Prepared {
     }
 
     fn backward(&self, layer: usize) -> Result<&WeightPanel, Error> {
-        let layout = &self.plan.layouts()[layer];
+        let layout = self.plan.layout(Upload::OutputGradient, layer);
         let size = (layout.input_tiles(), layout.output_tiles());
         let passage = self.passage(Upload::OutputGradient, layer);
         let weights = self.snapshot.layer(layer);
@@ -143,11 +144,25 @@ impl Prepared {
         })
     }
 
-    fn scalars(&self, layer: usize) -> Result<&Scalars, Error> {
+    /// The weights of a scalar layout of a step.
+    fn scaled(&self, upload: Upload, layer: usize) -> Result<&Scalars, Error> {
+        let passage = self.passage(upload, layer);
+        let kind = usize::from(upload == Upload::OutputGradient);
+        let form = (passage.level, passage.returned.factor);
+        self.scalars(&self.scalars[kind][layer], form, upload, layer)
+    }
+
+    fn scalars<'a>(
+        &self,
+        slot: &'a Slot<Scalars>,
+        form: (usize, u64),
+        upload: Upload,
+        layer: usize,
+    ) -> Result<&'a Scalars, Error> {
         let shape = &self.plan.network().linears()[layer];
-        let weights = self.snapshot.layer(layer);
-        ready(&self.scalars[layer], || {
-            scalar::matrix(self.plan.parameters(), shape, weights)
+        let of = (shape, self.snapshot.layer(layer));
+        ready(slot, || {
+            scalar::matrix(self.plan.parameters(), form, upload, of)
         })
     }
 
@@ -292,13 +307,14 @@ pub(crate) fn mask_products(
 ) -> Result<Vec<Returned>, Error> {
     let plan = &weights.plan;
     let (layout, form) = (&plan.ticket_layouts()[layer], plan.returns(layer).mask);
+    let (mut masks, upload) = (masks, Upload::Activation);
+    let masks = expanded(&mut masks);
     if layout.tiling() == Tiling::Scalar {
         let of = (layout, &plan.network().linears()[layer]);
-        return scalar::products(of, weights.scalars(layer)?, masks, chunk, form);
+        let matrix = weights.scalars(&weights.scalars[2][layer], (TOP, 1), upload, layer)?;
+        return scalar::products(of, matrix, (upload, chunk), masks, form);
     }
     let weights = weights.mask(layer)?;
-    let mut masks = masks;
-    let masks = expanded(&mut masks);
     let Some(first) = masks.first() else {
         return Ok(Vec::new());
     };
@@ -372,7 +388,7 @@ impl StepWork {
         let parameters = self.plan.parameters();
         self.held
             .push(open_at(parameters, sealed, (level, encoding))?);
-        let layout = &self.plan.layouts()[layer];
+        let layout = self.plan.layout(upload, layer);
         let (chunk, tile) = (place.chunk as usize, place.tile as usize);
         // What must be complete before there are sums, and how many of it there are.
         let (each, at, all) = match upload {
@@ -390,8 +406,29 @@ impl StepWork {
         let held = expanded(&mut self.held);
         match upload {
             Upload::ClippedGradient => self.sums(place.layer, group..at + 1, &held),
+            _ if layout.tiling() == Tiling::Scalar => self.scaled(upload, place, held),
             _ => self.weighted(upload, place.layer, group..at + 1, &held),
         }
+    }
+
+    /// `W x` or `W^T d` of one chunk by integers. Nothing stays: the client keeps the gradient.
+    fn scaled(
+        &self,
+        upload: Upload,
+        place: Place,
+        held: Vec<Ciphertext>,
+    ) -> Result<Vec<ToClient>, Error> {
+        let layer = usize::from(place.layer);
+        let layout = self.plan.layout(upload, layer);
+        let of = (layout, &self.plan.network().linears()[layer]);
+        let form = self.weights.passage(upload, layer).returned;
+        let (matrix, at) = (self.weights.scaled(upload, layer)?, place.chunk as usize);
+        let results = scalar::products(of, matrix, (upload, at), held, form)?;
+        let message = match upload {
+            Upload::OutputGradient => ToClient::BackwardProduct,
+            _ => ToClient::ForwardProduct,
+        };
+        Ok(numbered(place, results, message))
     }
 
     /// `W x` or `W^T d` of some chunks. Inputs stay for the gradient.
@@ -403,7 +440,7 @@ impl StepWork {
         held: &[Ciphertext],
     ) -> Result<Vec<ToClient>, Error> {
         let (at, forward) = (usize::from(layer), upload == Upload::Activation);
-        let layout = &self.plan.layouts()[at];
+        let layout = self.plan.layout(upload, at);
         let passage = self.weights.passage(upload, at);
         let (inputs, outputs) = (layout.input_tiles(), layout.output_tiles());
         let (tiles, each) = if forward {

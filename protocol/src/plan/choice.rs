@@ -1,8 +1,9 @@
 //! Which layout a layer gets, and why.
 //!
-//! One packing of inputs serves forward and gradient, one placement of output gradients serves
-//! backward and gradient, so a layer is priced over its three phases together: processor seconds of
-//! server and client and bytes both ways, each with a price ([`Prices`]). The search runs over all
+//! One packing of inputs serves forward and gradient, so these two have one layout; the output
+//! gradients of the backward product go up apart from the clipped ones, and may have another. A
+//! layer is priced over its three phases: processor seconds of server and client and bytes both
+//! ways, each with a price ([`Prices`]). The search runs over all
 //! layouts worth trying and, where asked ([`LocalChoice::Auto`]), over the products that the client
 //! might keep; the first of the cheapest wins, so that equal preferences give equal plans on every
 //! machine. The client chooses; the plan it sends names the layouts, and its digest covers them.
@@ -124,6 +125,28 @@ pub struct Cost {
     pub bytes_down: f64,
 }
 
+impl Cost {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            server: self.server + other.server,
+            client: self.client + other.client,
+            bytes_up: self.bytes_up + other.bytes_up,
+            bytes_down: self.bytes_down + other.bytes_down,
+        }
+    }
+}
+
+/// The layout of one layer's backward product, where it has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Apart {
+    /// The layout.
+    pub tiling: Tiling,
+    /// Polynomials across samples, inputs and outputs.
+    pub tiles: [usize; 3],
+    /// What the product costs so.
+    pub cost: Cost,
+}
+
 /// One layout of a layer, priced.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Choice {
@@ -131,6 +154,8 @@ pub struct Choice {
     pub tiling: Tiling,
     /// Polynomials across samples, inputs and outputs.
     pub tiles: [usize; 3],
+    /// The layout of the backward product, if it is another.
+    pub backward: Option<Apart>,
     /// The products that the client keeps.
     pub local: Vec<Phase>,
     /// What it costs.
@@ -148,6 +173,9 @@ pub struct Explanation {
     pub chosen: Choice,
     /// The next best that sends other ciphertexts or keeps other products.
     pub runner_up: Option<Choice>,
+    /// `W x` by integers, of inputs that go up a second time under one prime: inputs of the other
+    /// form serve the gradient. Priced, not offered.
+    pub second_upload: Option<Choice>,
     /// All products kept by the client.
     pub alone: Cost,
     /// Layouts that were priced.
@@ -165,10 +193,48 @@ struct Question<'a> {
     kept: Vec<Vec<Phase>>,
     /// Of masks, which have no gradient.
     masks: bool,
-    /// Most inputs and outputs of a tile.
+    /// Most inputs and outputs of a tile, and of one of the backward product.
     most: [usize; 2],
+    most_backward: [usize; 2],
     /// Most bytes that the server may hold for the layer.
     bytes: usize,
+}
+
+impl Question<'_> {
+    /// The layouts that may be chosen from: of tiles no larger than `most`, of which a server holds
+    /// no more than it may.
+    fn layouts(
+        &self,
+        most: [usize; 2],
+        held: impl Fn(&Layout) -> Held,
+    ) -> impl Iterator<Item = Layout> {
+        let [inputs, outputs] = most;
+        let (degree, bytes) = (self.degree, self.bytes);
+        let scalar = (most == ANY).then(|| Layout::scalar(degree, self.shape, self.rows));
+        let tiled = Layout::candidates(degree, self.shape, self.rows).filter(move |layout| {
+            let tiling = layout.tiling();
+            tiling.inputs_per_tile() <= inputs && tiling.outputs_per_tile() <= outputs
+        });
+        let layouts = tiled.chain(scalar.flatten());
+        layouts.filter(move |layout| Held::bytes([held(layout)], degree) <= bytes)
+    }
+
+    /// Whether there is a gradient at the server if these products are kept.
+    fn has_gradient(&self, kept: &[Phase]) -> bool {
+        self.needed.contains(&Phase::Gradient) && !kept.contains(&Phase::Gradient)
+    }
+}
+
+/// Polynomials across samples, inputs and outputs.
+const fn tiles(layout: &Layout) -> [usize; 3] {
+    [layout.chunks(), layout.input_tiles(), layout.output_tiles()]
+}
+
+/// The tilings of backward products that have their own, layer by layer.
+pub(super) fn apart(choices: &[Choice]) -> BTreeMap<usize, Tiling> {
+    let layers = choices.iter().enumerate();
+    let own = layers.filter_map(|(layer, choice)| Some((layer, choice.backward?.tiling)));
+    own.collect()
 }
 
 /// Tiles of any size.
@@ -182,6 +248,8 @@ pub(super) struct Bounds {
     bytes: usize,
     /// Most inputs and outputs of a tile, of the layers that have a bound.
     training: BTreeMap<usize, [usize; 2]>,
+    /// The same for backward products.
+    backward: BTreeMap<usize, [usize; 2]>,
     /// The same for tickets.
     tickets: BTreeMap<usize, [usize; 2]>,
 }
@@ -191,6 +259,7 @@ impl Default for Bounds {
         Self {
             bytes: usize::MAX,
             training: BTreeMap::new(),
+            backward: BTreeMap::new(),
             tickets: BTreeMap::new(),
         }
     }
@@ -211,12 +280,14 @@ impl Bounds {
     /// Rules out what made a product of `literal` inexact; says whether anything smaller is left.
     pub(super) fn tighten(&mut self, row: &Exactness, literal: &PlanLiteral) -> bool {
         let layer = row.layer;
-        let (tilings, bounds) = match row.phase {
-            Phase::Mask => (&literal.ticket_tilings, &mut self.tickets),
+        let own = literal.backward_tilings.get(&layer);
+        let (tiling, bounds) = match row.phase.loose() {
+            Phase::Mask => (literal.ticket_tilings.get(layer), &mut self.tickets),
             Phase::Backup => return false,
-            _ => (&literal.tilings, &mut self.training),
+            Phase::Backward => (own.or(literal.tilings.get(layer)), &mut self.backward),
+            _ => (literal.tilings.get(layer), &mut self.training),
         };
-        let Some(tiling) = tilings.get(layer) else {
+        let Some(tiling) = tiling else {
             return false;
         };
         if *tiling == Tiling::Scalar {
@@ -254,6 +325,7 @@ impl Preferences {
             .map(|(layer, shape)| {
                 let question = Question {
                     most: Bounds::of(&bounds.training, layer),
+                    most_backward: Bounds::of(&bounds.backward, layer),
                     bytes: bounds.bytes,
                     ..self.training(layer, shape, (degree, capacity))
                 };
@@ -281,6 +353,7 @@ impl Preferences {
                     kept: vec![Vec::new()],
                     masks: true,
                     most: Bounds::of(&bounds.tickets, layer),
+                    most_backward: ANY,
                     bytes: bounds.bytes,
                 };
                 self.answer(&question, layer)
@@ -306,6 +379,7 @@ impl Preferences {
             kept: vec![Vec::new()],
             masks: false,
             most: ANY,
+            most_backward: ANY,
             bytes: usize::MAX,
         };
         self.answer(&question, 0).ok()
@@ -336,6 +410,7 @@ impl Preferences {
             kept,
             masks: false,
             most: ANY,
+            most_backward: ANY,
             bytes: usize::MAX,
         }
     }
@@ -353,55 +428,118 @@ impl Preferences {
 
     /// Everything that may be chosen, with its price.
     fn priced(&self, question: &Question<'_>) -> impl Iterator<Item = Choice> {
-        let (degree, shape, rows) = (question.degree, question.shape, question.rows);
-        let scalar = (question.masks && question.most == ANY)
-            .then(|| Layout::scalar_for_masks(degree, shape, rows));
-        let [inputs, outputs] = question.most;
-        let tiled = Layout::candidates(degree, shape, rows).filter(move |layout| {
-            let tiling = layout.tiling();
-            tiling.inputs_per_tile() <= inputs && tiling.outputs_per_tile() <= outputs
-        });
-        let layouts = tiled.chain(scalar.flatten()).filter(move |layout| {
-            let held = match question.masks {
-                true => layout.held_for_tickets(),
-                false => layout.held(),
-            };
-            Held::bytes([held], degree) <= question.bytes
+        let apart = self.apart(question);
+        let layouts = question.layouts(question.most, move |layout| match question.masks {
+            true => layout.held_for_tickets(),
+            false => layout.held(),
         });
         layouts.flat_map(move |layout| {
             let kept = question.kept.iter();
             let choices: Vec<Choice> = kept
-                .map(|kept| {
-                    let cost = self.cost(question, &layout, kept);
-                    Choice {
-                        tiling: layout.tiling(),
-                        tiles: [layout.chunks(), layout.input_tiles(), layout.output_tiles()],
-                        local: kept.clone(),
-                        cost,
-                        price: self.prices.of(&cost),
-                    }
-                })
+                .filter(|kept| layout.tiling() != Tiling::Scalar || !question.has_gradient(kept))
+                .map(|kept| self.choice(question, &layout, kept, apart))
                 .collect();
             choices
         })
     }
 
-    fn cost(&self, question: &Question<'_>, layout: &Layout, kept: &[Phase]) -> Cost {
-        let units = self.prices.units.at_degree(question.degree);
+    /// The cheapest layout of the backward product by itself, where there are other products.
+    fn apart(&self, question: &Question<'_>) -> Option<Apart> {
+        let needed = question.needed.contains(&Phase::Backward);
+        if !needed || question.needed.len() == 1 {
+            return None;
+        }
+        let layouts = question.layouts(question.most_backward, |layout| layout.held_backward());
+        let priced = layouts.map(|layout| Apart {
+            tiling: layout.tiling(),
+            tiles: tiles(&layout),
+            cost: self.part(question, &layout, Upload::OutputGradient, &|_| true),
+        });
+        let price = |apart: &Apart| self.prices.of(&apart.cost);
+        priced.min_by(|a, b| price(a).total_cmp(&price(b)))
+    }
+
+    /// One layout, with the backward product in the cheaper of this and its own.
+    fn choice(
+        &self,
+        question: &Question<'_>,
+        layout: &Layout,
+        kept: &[Phase],
+        apart: Option<Apart>,
+    ) -> Choice {
         let outsourced = |phase: Phase| question.needed.contains(&phase) && !kept.contains(&phase);
-        let mut cost = Cost::default();
+        let [inputs, outputs] = question.most_backward;
+        let tiling = layout.tiling();
+        let fits = tiling.inputs_per_tile() <= inputs && tiling.outputs_per_tile() <= outputs;
+        let (mut cost, mut backward) = (Cost::default(), None);
         for (phase, upload) in PHASES {
-            let counts = rough(question, layout, upload, &outsourced);
-            let time = units.of(&counts);
-            cost.server += time.server;
-            cost.client += time.client;
-            cost.bytes_up += counts.bytes_up as f64;
-            cost.bytes_down += counts.bytes_down as f64;
+            let mut part = self.part(question, layout, upload, &outsourced);
+            if phase == Phase::Backward && outsourced(phase) {
+                let cheaper = |a: &Apart| self.prices.of(&a.cost) < self.prices.of(&part);
+                backward = apart.filter(|apart| !fits || cheaper(apart));
+                part = backward.map_or(part, |apart| apart.cost);
+            }
+            cost = cost.plus(part);
             if kept.contains(&phase) {
                 cost.client += self.alone(question.shape, question.rows);
             }
         }
-        cost
+        Choice {
+            tiling,
+            tiles: tiles(layout),
+            backward,
+            local: kept.to_vec(),
+            cost,
+            price: self.prices.of(&cost),
+        }
+    }
+
+    /// `W x` in a scalar layout of its own, and the other products as they are then best; where
+    /// all of them are outsourced.
+    fn second_upload(&self, question: &Question<'_>) -> Option<Choice> {
+        if !question.has_gradient(&[]) {
+            return None;
+        }
+        let scalar = Layout::scalar(question.degree, question.shape, question.rows)?;
+        let counts = rough(question, &scalar, Upload::Activation, &|_| true);
+        let counts = PhaseCounts {
+            level: 0,
+            bytes_up: counts.uploads * question.degree * UP_BITS[0] / 8,
+            ..counts
+        };
+        let forward = self.cost(question, &counts);
+        let needed = question.needed.iter().copied();
+        let others = Question {
+            needed: needed.filter(|&phase| phase != Phase::Forward).collect(),
+            kept: vec![Vec::new()],
+            ..*question
+        };
+        let mut choice = self.answer(&others, 0).ok()?;
+        choice.cost = choice.cost.plus(forward);
+        choice.price = self.prices.of(&choice.cost);
+        Some(choice)
+    }
+
+    /// What the product of one kind of uploads costs.
+    fn part(
+        &self,
+        question: &Question<'_>,
+        layout: &Layout,
+        upload: Upload,
+        outsourced: &impl Fn(Phase) -> bool,
+    ) -> Cost {
+        self.cost(question, &rough(question, layout, upload, outsourced))
+    }
+
+    fn cost(&self, question: &Question<'_>, counts: &PhaseCounts) -> Cost {
+        let units = self.prices.units.at_degree(question.degree);
+        let time = units.of(counts);
+        Cost {
+            server: time.server,
+            client: time.client,
+            bytes_up: counts.bytes_up as f64,
+            bytes_down: counts.bytes_down as f64,
+        }
     }
 
     /// Seconds of one product of a layer at the client.
@@ -418,10 +556,14 @@ impl Preferences {
             .filter_map(|(layer, shape)| {
                 let question = self.training(layer, shape, size);
                 let tiling = plan.layouts()[layer].tiling();
+                let own = plan.literal().backward_tilings.get(&layer).copied();
                 let local = plan.literal().local.iter().filter(|l| l.layer == layer);
                 let local: Vec<Phase> = local.map(|l| l.phase).collect();
                 let all: Vec<Choice> = self.priced(&question).collect();
-                let mine = |choice: &&Choice| choice.tiling == tiling && choice.local == local;
+                let mine = |choice: &&Choice| {
+                    let backward = choice.backward.map(|apart| apart.tiling);
+                    choice.tiling == tiling && choice.local == local && backward == own
+                };
                 let chosen = all.iter().find(mine)?.clone();
                 // Other layouts may send as many ciphertexts of the same kinds.
                 let other = |c: &&Choice| (c.tiles, &c.local) != (chosen.tiles, &chosen.local);
@@ -434,6 +576,7 @@ impl Preferences {
                     layer,
                     chosen,
                     runner_up,
+                    second_upload: self.second_upload(&question),
                     alone: Cost {
                         client,
                         ..Cost::default()
@@ -514,7 +657,9 @@ fn rough(
         uploads,
         downloads,
         products,
+        scalar: linear && layout.tiling() == Tiling::Scalar,
         weights: if prepared { k * i } else { 0 },
+        held: 2 * uploads * (level + 1) * question.degree * size_of::<u64>(),
         bytes_up: uploads * question.degree * UP_BITS[level] / 8,
         bytes_down: (words * bits[1] + down * bits[0]) / 8,
         values_up: packed,

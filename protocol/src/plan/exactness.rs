@@ -19,6 +19,7 @@ use super::tight::longest;
 use super::{Checked, Scales};
 use crate::error::Error;
 use crate::model::{BIAS_LIMIT, LARGEST_STEP};
+use crate::packed::layout::Layout;
 
 /// log2 of the number of coefficients ever decoded under one key that the union bound covers.
 pub const LOG2_COEFFICIENTS: f64 = 40.0;
@@ -216,7 +217,7 @@ impl Analyst<'_> {
     }
 
     fn backward(&self, layer: usize) -> Result<(Return, Margin), Error> {
-        let (grid, layout) = (&self.plan.grid, &self.plan.layouts[layer]);
+        let (grid, layout) = (&self.plan.grid, &self.plan.backward_layouts[layer]);
         let sum = backward_bound(&grid.network().linears()[layer], &grid.formats()[layer]);
         self.linear(layer, self.scales.d, layout.backward_weight_count(), sum)
     }
@@ -294,12 +295,19 @@ impl Analyst<'_> {
 
     /// The squared length of the weights that one result polynomial meets, and the largest sum.
     fn short(&self, phase: Phase, layer: usize) -> (f64, f64) {
-        let (grid, tiling) = (&self.plan.grid, self.plan.layouts[layer].tiling());
+        let grid = &self.plan.grid;
+        let tiling = |layouts: &[Layout]| layouts[layer].tiling();
         let format = &grid.formats()[layer];
         let (fan_in, fan_out) = grid.network().linears()[layer].fans();
         let (fan, limit, results) = match phase {
-            Phase::TightForward => (fan_in, format.x_limit, tiling.outputs_per_tile()),
-            _ => (fan_out, format.d_limit, tiling.inputs_per_tile()),
+            Phase::TightForward => {
+                let results = tiling(&self.plan.layouts).outputs_per_tile();
+                (fan_in, format.x_limit, results)
+            }
+            _ => {
+                let results = tiling(&self.plan.backward_layouts).inputs_per_tile();
+                (fan_out, format.d_limit, results)
+            }
         };
         let root = (fan as f64).sqrt();
         let length = longest(format).min(root * f64::from(format.w_limit));

@@ -180,7 +180,7 @@ impl Step {
             "hosts": self.prediction.hosts,
             "phases": phases.collect::<Vec<_>>(),
             "unit_seconds": self.machine.units,
-            "product_seconds": self.machine.products,
+            "layer_unit_seconds": self.machine.phases,
             "own_arithmetic": self.machine.own,
             "bytes_up": bytes_up,
             "bytes_down": bytes_down,

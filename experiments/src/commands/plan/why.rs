@@ -33,11 +33,16 @@ impl Why {
 
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new([
-            "layer", "", "chunks", "in", "out", "kept", "server s", "client s", "MB up", "MB down",
-            "price",
+            "layer", "", "kind", "chunks", "in", "out", "kept", "server s", "client s", "MB up",
+            "MB down", "price",
         ]);
         for layer in &self.layers {
             row(&mut table, layer.layer.to_string(), "chosen", &layer.chosen);
+            if let Some(scalar) = &layer.second_upload {
+                let more = 100.0 * (scalar.price / layer.chosen.price - 1.0);
+                let which = format!("W x by integers, {more:+.1} %");
+                row(&mut table, String::new(), &which, scalar);
+            }
             if let Some(next) = &layer.runner_up {
                 let more = 100.0 * (next.price / layer.chosen.price - 1.0);
                 row(
@@ -57,6 +62,7 @@ impl Why {
                 "layer": layer.layer,
                 "chosen": layer.chosen,
                 "runner_up": layer.runner_up,
+                "second_upload": layer.second_upload,
                 "why": because(layer),
                 "alone": layer.alone,
                 "candidates": layer.candidates,
@@ -76,6 +82,7 @@ fn row(table: &mut Table, layer: String, which: &str, choice: &Choice) {
         layer,
         [
             which.to_owned(),
+            kinds(choice),
             chunks.to_string(),
             inputs.to_string(),
             outputs.to_string(),
@@ -87,6 +94,19 @@ fn row(table: &mut Table, layer: String, which: &str, choice: &Choice) {
             format!("{:.3}", choice.price),
         ],
     );
+}
+
+/// The kind of a layout, and of that of the backward product where it has its own.
+fn kinds(choice: &Choice) -> String {
+    let kind = choice.tiling.kind();
+    match &choice.backward {
+        Some(own) => {
+            let [chunks, inputs, outputs] = own.tiles;
+            let own = own.tiling.kind();
+            format!("{kind}, {own} {chunks} x {inputs} x {outputs} backward")
+        }
+        None => kind.to_owned(),
+    }
 }
 
 /// One sentence.

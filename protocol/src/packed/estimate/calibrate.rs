@@ -14,18 +14,18 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use rayon::prelude::*;
 use sphinx_he::exact::{Ciphertext, Encoding, SeededCiphertext, Sums};
-use sphinx_he::exact::{IntegerPoly, Panel, Products, WeightPanel};
+use sphinx_he::exact::{Features, IntegerPoly, Panel, Products, Scalars, WeightPanel};
 use sphinx_he::rlwe::{Parameters, ParametersLiteral, SecretKey, Security};
 
 use super::own::OwnWork;
-use super::{PhaseCounts, PhaseTime, UnitTimes, counts};
+use super::{PhaseCounts, PhaseTime, PhaseUnits, UnitTimes, counts};
 use crate::error::Error;
 use crate::format::Integers;
 use crate::message::{Place, Sealed, ToServer};
 use crate::packed::Upload;
 use crate::packed::client::{encrypt_level, open_result, positions, replies};
 use crate::packed::layout::{Held, Layout};
-use crate::packed::server::{finish, open_at};
+use crate::packed::server::{compute, finish, open_at};
 use crate::plan::{Passage, Plan, Return, Tightness};
 use crate::transport::{LONGEST_FRAME, connect, wrap};
 
@@ -33,8 +33,17 @@ use crate::transport::{LONGEST_FRAME, connect, wrap};
 const SAMPLES: usize = 128;
 /// Most rows, columns and terms of the products that are timed.
 const WIDEST: usize = 128;
+/// Uploads that are packed and results that are placed, of each phase, and the fewest numbers of
+/// the batch that they are of.
+const PACKED: usize = 32;
+const PLACED: usize = 128;
+const ENTRIES: usize = 4 << 20;
+/// Fewest bytes that are taken to see how long that takes.
+const LEAST_HELD: usize = 4 << 20;
 /// Most bytes of their operands.
 const OPERANDS: usize = 96 << 20;
+/// Terms and sums of the products with integers that are timed.
+const INTEGERS: (usize, usize) = (512, 128);
 /// log2 of the degrees of the rings they are timed in.
 const SHORT_RINGS: [u32; 3] = [10, 9, 8];
 /// Frames that are sent over a socket.
@@ -45,8 +54,8 @@ const FRAMES: usize = 600;
 pub struct Calibration {
     /// Kinds of work that do not depend on the layer; products as they are on average.
     pub units: UnitTimes,
-    /// Seconds of one product of every phase, in the order of [`counts`].
-    pub products: Vec<f64>,
+    /// What depends on the layer, in the order of [`counts`].
+    pub phases: Vec<PhaseUnits>,
     /// What the client does besides.
     pub own: OwnWork,
 }
@@ -70,6 +79,12 @@ fn spread<T: Send>(
     Ok((seconds / count.max(1) as f64, results))
 }
 
+/// Small numbers of both signs, in no order that a processor could learn.
+fn scattered(count: usize) -> Vec<i64> {
+    let numbers = (0..count as u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40);
+    numbers.map(|v| v as i64 % 199 - 99).collect()
+}
+
 /// A seed of a ciphertext that is made to be timed.
 fn seed(at: usize) -> [u8; 32] {
     let mut seed = [0; 32];
@@ -88,18 +103,24 @@ impl Calibration {
         let phases = counts(plan, tightness);
         let mut units = UnitTimes::default();
         let bench = Bench::new(plan, tightness);
+        crate::packed::keep_freed_memory();
         bench.ciphertexts(&mut units, &phases)?;
-        bench.numbers(&mut units, &phases)?;
         units.byte = socket(phases.iter().map(PhaseCounts::upload_bytes).max())?;
-        let mut products: Vec<f64> = Vec::with_capacity(phases.len());
+        units.hold = bench.held(&phases)?;
+        units.scale = [bench.scaled(0)?, bench.scaled(1)?];
+        let mut each: Vec<PhaseUnits> = Vec::with_capacity(phases.len());
         for phase in &phases {
-            let passage = plan.passage(phase.upload, phase.layer, tightness[phase.layer]);
-            products.push(bench.product(phase, passage)?);
+            let mut mine = bench.numbers(phase)?;
+            mine.product = match phase.scalar {
+                true => units.scale[phase.level],
+                false => bench.product(phase, bench.passage(phase))?,
+            };
+            each.push(mine);
         }
-        units.average(&phases, &products);
+        units.average(&phases, &each);
         Ok(Self {
             units,
-            products,
+            phases: each,
             own: OwnWork::measure(plan)?,
         })
     }
@@ -107,9 +128,13 @@ impl Calibration {
     /// The time of the phase at position `at` of [`counts`].
     #[must_use]
     pub fn of(&self, at: usize, phase: &PhaseCounts) -> PhaseTime {
-        let product = self.products.get(at).copied();
-        let product = product.unwrap_or_else(|| self.units.product(phase));
-        self.units.with_product(phase, product)
+        self.units.with(phase, self.each(at, phase))
+    }
+
+    /// What depends on the layer of this phase.
+    pub(super) fn each(&self, at: usize, phase: &PhaseCounts) -> PhaseUnits {
+        let each = self.phases.get(at).copied();
+        each.unwrap_or_else(|| self.units.each(phase))
     }
 }
 
@@ -120,19 +145,36 @@ impl PhaseCounts {
 }
 
 impl UnitTimes {
-    /// Takes the mean seconds of a product of each kind.
-    fn average(&mut self, phases: &[PhaseCounts], products: &[f64]) {
-        let mean = |wanted: &dyn Fn(&PhaseCounts) -> bool| {
-            let pairs = || phases.iter().zip(products).filter(|(p, _)| wanted(p));
-            let all: f64 = pairs().map(|(p, _)| p.products as f64).sum();
-            let spent: f64 = pairs().map(|(p, s)| p.products as f64 * s).sum();
+    /// Takes the mean seconds of a product of each kind, and of a number.
+    fn average(&mut self, phases: &[PhaseCounts], each: &[PhaseUnits]) {
+        let mean = |count: &dyn Fn(&PhaseCounts) -> usize, of: fn(&PhaseUnits) -> f64| {
+            let pairs = || {
+                phases
+                    .iter()
+                    .zip(each)
+                    .map(|(p, u)| (count(p) as f64, of(u)))
+            };
+            let all: f64 = pairs().map(|(count, _)| count).sum();
+            let spent: f64 = pairs().map(|(count, seconds)| count * seconds).sum();
             (all > 0.0).then(|| spent / all)
+        };
+        let products = |wanted: &dyn Fn(&PhaseCounts) -> bool| {
+            mean(
+                &|p| match !p.scalar && wanted(p) {
+                    true => p.products,
+                    false => 0,
+                },
+                |u| u.product,
+            )
         };
         let gradient = |p: &PhaseCounts| p.upload == Upload::ClippedGradient;
         let linear = |level| move |p: &PhaseCounts| !gradient(p) && p.level == level;
-        self.multiply = mean(&gradient).unwrap_or(self.multiply);
-        let top = mean(&linear(1)).unwrap_or(self.multiply / 2.0);
-        self.weigh = [mean(&linear(0)).unwrap_or(top / 2.0), top];
+        self.multiply = products(&gradient).unwrap_or(self.multiply);
+        let top = products(&linear(1)).unwrap_or(self.multiply / 2.0);
+        self.weigh = [products(&linear(0)).unwrap_or(top / 2.0), top];
+        self.pack = mean(&|p| p.values_up, |u| u.pack).unwrap_or(self.pack);
+        self.read = mean(&|p| p.values_down, |u| u.read).unwrap_or(self.read);
+        self.select = mean(&|p| p.values_down, |u| u.select).unwrap_or(self.select);
     }
 }
 
@@ -166,27 +208,21 @@ impl<'a> Bench<'a> {
                 continue;
             };
             let passage = self.passage(phase);
-            let (p, form) = (self.parameters(), passage.returned);
+            let form = passage.returned;
             let taken = self.uploads(units, level, passage.encoding)?;
             units.prepare[level] = self.weight(level, form.factor)?;
-            let one = IntegerPoly::new(p, level, &[1], form.factor)?;
-            let sums = taken.iter().map(|x| x.mul_plain(&one));
-            let sums = sums.collect::<Result<Vec<_>, _>>()?;
-            let few = self.results(&sums, form, 1)?;
-            let many = self.results(&sums, form, p.degree() / 2)?;
-            let numbers = (p.degree() / 2) as f64;
-            (units.finish[level], units.decrypt[0]) = few;
-            units.select = ((many.0 - few.0) / numbers).max(0.0);
-            units.read = ((many.1 - few.1) / numbers).max(0.0);
+            let sums = self.sums(&taken, (level, form.factor), passage.encoding)?;
+            (units.finish[level], units.decrypt[0]) = self.results(&sums, form, &[0])?;
             units.release = released(self.parameters(), level, &taken)?.max(units.release);
         }
         let gradient = phases.iter().find(|p| p.upload == Upload::ClippedGradient);
         if let Some(phase) = gradient {
             let form = self.passage(phase).returned;
-            let zero = |encoding| Ciphertext::zero(self.parameters(), 1, 1, encoding);
-            let d = zero(self.plan.gradient_encoding());
-            let square = zero(self.plan.input_encoding()).mul(&d)?;
-            (units.finish[2], units.decrypt[1]) = self.results(&vec![square; SAMPLES], form, 1)?;
+            let (p, rows) = (self.parameters(), (SAMPLES / 8, 1));
+            let d = filled(p, (1, self.plan.gradient_encoding()), rows)?;
+            let x = filled(p, (1, self.plan.input_encoding()), (8, 1))?;
+            let sums = compute(&Products::of(&d, &x)?, None);
+            (units.finish[2], units.decrypt[1]) = self.results(&sums, form, &[0])?;
         }
         Ok(())
     }
@@ -205,8 +241,7 @@ impl<'a> Bench<'a> {
         encoding: Encoding,
     ) -> Result<Vec<Ciphertext>, Error> {
         let (p, secret) = (self.parameters(), &self.secret);
-        let values: Vec<i64> = (0..p.degree() as i64).map(|v| v % 100).collect();
-        let form = (level, encoding);
+        let (values, form) = (scattered(p.degree()), (level, encoding));
         let encrypt = |at| encrypt_level(p, secret, &values, form, seed(at));
         spread(SAMPLES / 8, encrypt)?;
         let (encrypting, sealed) = spread(SAMPLES, encrypt)?;
@@ -246,70 +281,106 @@ impl<'a> Bench<'a> {
         Ok(seconds + placing / SAMPLES as f64)
     }
 
-    /// Seconds of finishing and of decrypting a result with `count` numbers in it.
-    fn results(
+    /// Sums of ciphertexts, one beside the other as a run has them.
+    fn sums(
         &self,
-        sums: &[Ciphertext],
-        form: Return,
-        count: usize,
-    ) -> Result<(f64, f64), Error> {
-        let positions: Vec<usize> = (0..count).collect();
-        let finish = |at: usize| finish(sums[at].clone(), &positions, form);
+        taken: &[Ciphertext],
+        (level, factor): (usize, u64),
+        encoding: Encoding,
+    ) -> Result<Sums, Error> {
+        let p = self.parameters();
+        let mut x = Panel::new(p, level, encoding, 1, taken.len())?;
+        x.parts_mut().for_each(|mut part| {
+            let all = taken.iter().enumerate();
+            all.for_each(|(at, c)| part.put(0, at, c));
+        });
+        let w = weights(p, (level, factor), (SAMPLES.div_ceil(taken.len()), 1))?;
+        let products = Products::weighted(&w, &x, 0..taken.len())?;
+        Ok(compute(&products, None))
+    }
+
+    /// Client and server seconds of one more number in a result of this phase: values of both signs,
+    /// in the places that the layout gives them.
+    fn decoding(&self, passage: Passage, places: &[usize]) -> Result<(f64, f64), Error> {
+        let (p, secret, form) = (self.parameters(), &self.secret, passage.returned);
+        let at_level = (passage.level, passage.encoding);
+        let taken = (0..SAMPLES / 8).into_par_iter().map(|at| {
+            let sealed = encrypt_level(p, secret, &scattered(p.degree()), at_level, seed(at))?;
+            Ok(open_at(p, &sealed, at_level)?.expand())
+        });
+        let taken = taken.collect::<Result<Vec<_>, Error>>()?;
+        let sums = self.sums(&taken, (passage.level, form.factor), passage.encoding)?;
+        let few = self.results(&sums, form, &places[..1])?;
+        let many = self.results(&sums, form, places)?;
+        let more = (places.len() - 1).max(1) as f64;
+        let each = |few: f64, many: f64| ((many - few) / more).max(0.0);
+        Ok((each(few.1, many.1), each(few.0, many.0)))
+    }
+
+    /// Seconds of finishing and of decrypting a result with the numbers at some positions in it.
+    fn results(&self, sums: &Sums, form: Return, positions: &[usize]) -> Result<(f64, f64), Error> {
+        let finish = |at: usize| finish(sums.ciphertext(at), positions, form);
         let (finishing, results) = spread(sums.len(), finish)?;
         let (opening, _) = spread(results.len(), |at| {
-            open_result(&results[at], &positions, form, &self.secret).map(drop)
+            open_result(&results[at], positions, form, &self.secret).map(drop)
         })?;
         Ok((finishing, opening))
     }
 
-    /// Putting numbers into their places, and taking them out again, as the layouts have them.
-    fn numbers(&self, units: &mut UnitTimes, phases: &[PhaseCounts]) -> Result<(), Error> {
-        let (mut pack, mut read, mut select) = (0.0, 0.0, 0.0);
-        for phase in phases.iter().filter(|p| p.downloads > 0) {
-            let (layout, upload) = (&self.plan.layouts()[phase.layer], phase.upload);
-            let shape = self.plan.network().linears()[phase.layer];
-            let capacity = self.plan.capacity();
-            let rows = (4 * capacity.div_ceil(layout.chunks())).min(capacity);
-            let degree = self.parameters().degree();
-            let Some(small) = Layout::new(degree, &shape, rows, layout.tiling()) else {
-                continue;
-            };
-            let (columns, tiles) = match upload {
-                Upload::Activation => (shape.inputs, small.input_tiles()),
-                _ => (shape.outputs, small.output_tiles()),
+    /// Putting numbers into their places, and taking them out again, as the layout of a phase has
+    /// them: in a batch that no cache holds, and in memory that is new.
+    fn numbers(&self, phase: &PhaseCounts) -> Result<PhaseUnits, Error> {
+        let upload = phase.upload;
+        let layout = self.plan.layout(upload, phase.layer);
+        let shape = self.plan.network().linears()[phase.layer];
+        let capacity = self.plan.capacity();
+        let columns = match upload {
+            Upload::Activation => shape.inputs,
+            _ => shape.outputs,
+        };
+        let rows = (4 * capacity.div_ceil(layout.chunks())).max(ENTRIES / columns);
+        let (rows, degree) = (rows.min(capacity), self.parameters().degree());
+        let small = Layout::new(degree, &shape, rows, layout.tiling());
+        let small = small.unwrap_or_else(|| layout.clone());
+        let mut units = PhaseUnits::default();
+        if phase.uploads > 0 {
+            let tiles = match upload {
+                Upload::Activation => small.input_tiles(),
+                _ => small.output_tiles(),
             };
             let mut batch = Integers::zeros(rows, columns);
             (0..rows).for_each(|row| batch.row_mut(row).fill(1 + row as i32 % 7));
-            let (each, packed) = spread(8, |at| {
-                let (chunk, tile) = (at % small.chunks(), at % tiles);
+            let (seconds, _) = spread(PACKED, |at| {
+                let (chunk, tile) = (at / tiles % small.chunks(), at % tiles);
                 Ok(match upload {
-                    Upload::Activation => small.pack_inputs(&batch, chunk, tile),
-                    _ => small.pack_gradients(&batch, chunk, tile),
+                    Upload::Activation => small.pack_inputs(&batch, chunk, tile).len(),
+                    _ => small.pack_gradients(&batch, chunk, tile).len(),
                 })
             })?;
-            drop(packed);
-            pack += each * phase.uploads as f64;
+            units.pack = seconds * phase.uploads as f64 / phase.values_up.max(1) as f64;
+        }
+        if phase.downloads > 0 {
             let places = replies(&small, upload, phase.layer);
-            let (locating, located) = spread(8, |at| {
-                Ok(positions(&small, upload, places[at % places.len()]))
-            })?;
+            let places = &places[..places.len().min(PLACED)];
+            let locate = |at: usize| Ok(positions(&small, upload, places[at]));
+            let (locating, located) = spread(places.len(), locate)?;
             let values: Vec<i64> = vec![1; located.iter().map(Vec::len).max().unwrap_or(0)];
-            let mut room = Room::new(&small);
-            let (placing, ()) = timed(|| {
-                let places = places.iter().cycle().zip(&located);
+            let (placing, _) = spread(2, |_| {
+                let mut room = Room::new(&small, upload);
+                let places = places.iter().zip(&located);
                 places.for_each(|(at, p)| room.put(&small, upload, *at, &values[..p.len()]));
                 Ok(())
             })?;
-            let count = phase.downloads as f64;
-            select += locating * count;
-            read += (locating + placing / 8.0) * count;
+            let numbers: usize = located.iter().map(Vec::len).sum();
+            let located_each = locating * places.len() as f64 / numbers.max(1) as f64;
+            let mut decoding = (0.0, 0.0);
+            if upload != Upload::ClippedGradient {
+                decoding = self.decoding(self.passage(phase), &located[0])?;
+            }
+            units.select = located_each + decoding.1;
+            units.read = located_each + placing / numbers.max(1) as f64 + decoding.0;
         }
-        let sum =
-            |of: fn(&PhaseCounts) -> usize| phases.iter().map(of).sum::<usize>().max(1) as f64;
-        units.pack = pack / sum(|p| p.values_up);
-        units.read += read / sum(|p| p.values_down);
-        units.select += select / sum(|p| p.values_down);
-        Ok(())
+        Ok(units)
     }
 
     /// Seconds of one product of a phase.
@@ -317,7 +388,8 @@ impl<'a> Bench<'a> {
         if phase.products == 0 {
             return Ok(0.0);
         }
-        let (layout, level) = (&self.plan.layouts()[phase.layer], phase.level);
+        let layout = self.plan.layout(phase.upload, phase.layer);
+        let level = phase.level;
         let (k, i) = (layout.input_tiles(), layout.output_tiles());
         let c = layout.chunks();
         let (left, terms, right) = match phase.upload {
@@ -341,6 +413,48 @@ impl<'a> Bench<'a> {
         Ok(seconds * longer / (left * terms * right) as f64)
     }
 
+    /// Seconds of one product of an integer and a ciphertext, in sums of [`INTEGERS`].
+    fn scaled(&self, level: usize) -> Result<f64, Error> {
+        let (terms, sums) = INTEGERS;
+        let p = self.short_ring(terms)?;
+        let encoding = self.plan.input_encoding();
+        let mut x = Features::new(&p, level, encoding, terms)?;
+        let zero = Ciphertext::zero(&p, level, 1, encoding);
+        x.parts_mut()
+            .for_each(|mut part| (0..terms).for_each(|at| part.put(at, 0, &zero)));
+        let row = |i: usize| (0..terms).map(move |k| (k as u32, ((i + k) % 512) as i64 - 256));
+        let rows = (0..sums).map(|i| row(i).collect());
+        let matrix = Scalars::new(&p, level, terms, rows)?;
+        let seconds = fill(&Products::scaled(&matrix, 0..sums, &x)?)?;
+        let longer = self.parameters().degree() as f64 / p.degree() as f64;
+        Ok(seconds * longer / (terms * sums) as f64)
+    }
+
+    /// Seconds to take a byte for ciphertexts side by side or for sums, and to touch it: once the
+    /// allocator knows the size, as in a run.
+    fn held(&self, phases: &[PhaseCounts]) -> Result<f64, Error> {
+        let taken: usize = phases.iter().map(|p| p.held).sum();
+        let mean = taken / phases.len().max(1);
+        let each = 2 * size_of::<u64>() * self.parameters().degree();
+        // A row of sixteen places begins on another page than the one before.
+        let rows = mean.clamp(LEAST_HELD, OPERANDS) / each / 16;
+        let (p, encoding) = (self.parameters(), self.plan.input_encoding());
+        let zero = Ciphertext::zero(p, 0, 1, encoding);
+        let mut seconds = f64::INFINITY;
+        for _ in 0..3 {
+            let (spent, panel) = timed(|| {
+                let mut panel = Panel::new(p, 0, encoding, rows, 16)?;
+                panel
+                    .parts_mut()
+                    .for_each(|mut part| (0..rows).for_each(|row| part.put(row, 0, &zero)));
+                Ok(panel)
+            })?;
+            seconds = seconds.min(spent);
+            drop(panel);
+        }
+        Ok(seconds / (rows * 16 * each) as f64)
+    }
+
     /// A ring in which so many polynomials take no more than [`OPERANDS`] bytes.
     fn short_ring(&self, polynomials: usize) -> Result<Parameters, Error> {
         let literal = &self.plan.literal().he;
@@ -354,29 +468,28 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// A batch of every kind that results are written into.
-struct Room {
-    y: Integers,
-    dx: Integers,
-    sum: Vec<i64>,
+/// What results of one kind are written into.
+enum Room {
+    Batch(Integers),
+    Sum(Vec<i64>),
 }
 
 impl Room {
-    fn new(layout: &Layout) -> Self {
+    fn new(layout: &Layout, upload: Upload) -> Self {
         let (rows, (inputs, outputs)) = layout.batch();
-        Self {
-            y: Integers::zeros(rows, outputs),
-            dx: Integers::zeros(rows, inputs),
-            sum: vec![0; layout.weights()],
+        match upload {
+            Upload::Activation => Self::Batch(Integers::zeros(rows, outputs)),
+            Upload::OutputGradient => Self::Batch(Integers::zeros(rows, inputs)),
+            Upload::ClippedGradient => Self::Sum(vec![0; layout.weights()]),
         }
     }
 
     fn put(&mut self, layout: &Layout, upload: Upload, at: Place, values: &[i64]) {
         let (tile, chunk) = (at.tile as usize, at.chunk as usize);
-        match upload {
-            Upload::Activation => layout.place_forward(&mut self.y, values, tile, chunk),
-            Upload::OutputGradient => layout.place_backward(&mut self.dx, values, tile, chunk),
-            Upload::ClippedGradient => layout.place_gradient(&mut self.sum, values, tile, chunk),
+        match (self, upload) {
+            (Self::Batch(y), Upload::Activation) => layout.place_forward(y, values, tile, chunk),
+            (Self::Batch(dx), _) => layout.place_backward(dx, values, tile, chunk),
+            (Self::Sum(sum), _) => layout.place_gradient(sum, values, tile, chunk),
         }
     }
 }

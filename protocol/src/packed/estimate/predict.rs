@@ -104,7 +104,7 @@ impl Prediction {
             let mut cpu = machine.of(at, counts);
             let mut wall = 0.0;
             if counts.uploads > 0 {
-                wall = exchange(counts, cpu, machine, hosts);
+                wall = exchange(counts, cpu, (machine, at), hosts);
             }
             if counts.local {
                 let own = machine.own.product(counts.upload, counts.layer);
@@ -157,15 +157,22 @@ fn update(plan: &Plan, machine: &Calibration) -> PhaseTime {
 }
 
 /// Wall seconds of one exchange.
-fn exchange(counts: &PhaseCounts, cpu: PhaseTime, machine: &Calibration, hosts: Hosts) -> f64 {
-    let opening = machine.units.opening(counts);
+fn exchange(
+    counts: &PhaseCounts,
+    cpu: PhaseTime,
+    (machine, at): (&Calibration, usize),
+    hosts: Hosts,
+) -> f64 {
+    let opening = machine.units.opening(counts, machine.each(at, counts));
+    let holding = counts.held as f64 * machine.units.hold;
     // One thread reads all results, one after the other.
     let reading = counts.downloads as f64 * opening;
     let tail = counts.last as f64 * opening;
     match hosts {
         Hosts::Shared { cores } => {
             // The server sends the results of a group before it takes more uploads.
-            (cpu.client + cpu.server - reading).max(0.0) / cores as f64 + reading
+            let alone = reading + holding;
+            (cpu.client + cpu.server - alone).max(0.0) / cores as f64 + alone
         }
         Hosts::Apart {
             cores,
@@ -175,7 +182,7 @@ fn exchange(counts: &PhaseCounts, cpu: PhaseTime, machine: &Calibration, hosts: 
             let cores = cores as f64;
             let wire = |bytes: usize| 8.0 * bytes as f64 / bits_per_second;
             let slowest = (cpu.client / cores)
-                .max(cpu.server / cores)
+                .max((cpu.server - holding) / cores + holding)
                 .max(wire(counts.bytes_up))
                 .max(wire(counts.bytes_down));
             // The first group goes up before anything is computed, the last comes down after.

@@ -33,6 +33,7 @@ fn times_grow_with_what_is_counted() {
             uploads: 2 * phase.uploads,
             downloads: 2 * phase.downloads,
             products: 2 * phase.products,
+            held: 2 * phase.held,
             weights: 2 * phase.weights,
             bytes_up: 2 * phase.bytes_up,
             bytes_down: 2 * phase.bytes_down,
@@ -82,8 +83,11 @@ fn every_phase_is_measured() {
     let tightness = plan.tightness(&PublicModel::initial(plan.grid()).snapshot());
     let machine = Calibration::measure(&plan, &tightness).unwrap();
     let counts = fresh(&plan);
-    assert_eq!(machine.products.len(), counts.len());
-    assert!(machine.products.iter().all(|&seconds| seconds > 0.0));
+    assert_eq!(machine.phases.len(), counts.len());
+    let positive = |u: &PhaseUnits| u.product > 0.0 && u.pack > 0.0 && u.read > u.select;
+    assert!(machine.phases.iter().all(positive), "{machine:?}");
+    let units = machine.units;
+    assert!(units.hold > 0.0 && units.scale.iter().all(|&seconds| seconds > 0.0));
     assert_eq!(machine.own.layers.len(), plan.layouts().len());
     let hosts = Hosts::Shared { cores: 2 };
     let prediction = Prediction::new(&plan, &counts, &machine, hosts);

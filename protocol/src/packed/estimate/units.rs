@@ -24,6 +24,8 @@ pub struct UnitTimes {
     pub take: [f64; 2],
     /// Server: a product with weights at level 0 and at level 1.
     pub weigh: [f64; 2],
+    /// Server: a product of an integer and a ciphertext at level 0 and at level 1.
+    pub scale: [f64; 2],
     /// Server: a product of two ciphertexts.
     pub multiply: f64,
     /// Server: a weight polynomial at level 0 and at level 1.
@@ -35,10 +37,25 @@ pub struct UnitTimes {
     pub select: f64,
     /// A byte of a message written to a socket, and one read from it.
     pub byte: [f64; 2],
+    /// Server: a byte of room for ciphertexts side by side, or for sums; the work of one thread.
+    pub hold: f64,
     /// Server: a byte that was held during the step, given back.
     pub release: f64,
     /// Client: a multiplication of a product that it keeps to itself.
     pub own: f64,
+}
+
+/// Seconds of one core for the kinds of work that depend on the layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PhaseUnits {
+    /// Server: a product.
+    pub product: f64,
+    /// Client: a number put into its place.
+    pub pack: f64,
+    /// Client: a number read from a result.
+    pub read: f64,
+    /// Server: a number selected from a result.
+    pub select: f64,
 }
 
 /// Seconds of one core that a phase takes.
@@ -59,8 +76,8 @@ impl std::ops::AddAssign for PhaseTime {
 
 impl UnitTimes {
     /// Rounded from calibrations of one machine (AMD EPYC, AVX-512, 2 cores; N = 4096; what a sum
-    /// costs besides its products counted with `finish`): the prices by
-    /// which layouts are chosen unless another machine's are given. Constants, so that equal
+    /// costs besides its products counted with `finish`, room for an upload with `take`): the prices
+    /// by which layouts are chosen unless another machine's are given. Constants, so that equal
     /// choices give equal plans everywhere.
     pub const STANDARD: Self = Self {
         encrypt: [35e-6, 70e-6],
@@ -69,11 +86,13 @@ impl UnitTimes {
         read: 8e-9,
         take: [30e-6, 150e-6],
         weigh: [0.6e-6, 1.2e-6],
+        scale: [0.6e-6, 1.2e-6],
         multiply: 4e-6,
         prepare: [8e-6, 21e-6],
         finish: [20e-6, 36e-6, 60e-6],
         select: 4e-9,
         byte: [0.11e-9, 0.3e-9],
+        hold: 0.0,
         release: 0.1e-9,
         own: 0.15e-9,
     };
@@ -89,6 +108,7 @@ impl UnitTimes {
             decrypt: self.decrypt.map(|t| t * transforms),
             take: self.take.map(|t| t * transforms),
             weigh: self.weigh.map(|t| t * longer),
+            scale: self.scale.map(|t| t * longer),
             multiply: self.multiply * longer,
             prepare: self.prepare.map(|t| t * transforms),
             finish: self.finish.map(|t| t * transforms),
@@ -101,6 +121,7 @@ impl UnitTimes {
     pub const fn product(&self, phase: &PhaseCounts) -> f64 {
         match phase.upload {
             Upload::ClippedGradient => self.multiply,
+            _ if phase.scalar => self.scale[phase.level],
             _ => self.weigh[phase.level],
         }
     }
@@ -108,11 +129,21 @@ impl UnitTimes {
     /// The time of one phase.
     #[must_use]
     pub fn of(&self, phase: &PhaseCounts) -> PhaseTime {
-        self.with_product(phase, self.product(phase))
+        self.with(phase, self.each(phase))
     }
 
-    /// The time of one phase whose products take `product` seconds each.
-    pub(super) fn with_product(&self, phase: &PhaseCounts, product: f64) -> PhaseTime {
+    /// What depends on the layer, as it is on average.
+    pub(super) const fn each(&self, phase: &PhaseCounts) -> PhaseUnits {
+        PhaseUnits {
+            product: self.product(phase),
+            pack: self.pack,
+            read: self.read,
+            select: self.select,
+        }
+    }
+
+    /// The time of one phase.
+    pub(super) fn with(&self, phase: &PhaseCounts, each: PhaseUnits) -> PhaseTime {
         let level = phase.level;
         let (finish, decrypt) = match phase.upload {
             Upload::ClippedGradient => (self.finish[2], self.decrypt[1]),
@@ -126,23 +157,24 @@ impl UnitTimes {
             server: uploads * self.take[level]
                 + up * received
                 + phase.weights as f64 * self.prepare[level]
-                + phase.products as f64 * product
+                + phase.products as f64 * each.product
+                + phase.held as f64 * self.hold
                 + downloads * finish
-                + read * self.select
+                + read * each.select
                 + down * sent,
             client: uploads * self.encrypt[level]
-                + packed * self.pack
+                + packed * each.pack
                 + up * sent
                 + down * received
                 + downloads * decrypt
-                + read * self.read,
+                + read * each.read,
         }
     }
 
     /// Client seconds from the arrival of one result to its last number.
-    pub(super) fn opening(&self, phase: &PhaseCounts) -> f64 {
+    pub(super) fn opening(&self, phase: &PhaseCounts, each: PhaseUnits) -> f64 {
         let decrypt = self.decrypt[usize::from(phase.upload == Upload::ClippedGradient)];
         let [down, read] = [phase.bytes_down, phase.values_down].map(|n| n as f64);
-        decrypt + (down * self.byte[1] + read * self.read) / phase.downloads.max(1) as f64
+        decrypt + (down * self.byte[1] + read * each.read) / phase.downloads.max(1) as f64
     }
 }

@@ -60,8 +60,16 @@ fn made_at_once(k: usize, i: usize) -> usize {
 }
 
 impl Layout {
+    /// Another layout of the same batch.
+    pub(crate) fn with(&self, tiling: Tiling) -> Option<Self> {
+        Self::new(self.degree, &self.shape, self.capacity, tiling)
+    }
+
     /// How many chunks or output tiles, of `each` ciphertexts, a server takes at once.
     pub(crate) fn group(&self, each: usize) -> usize {
+        if self.tiling == Tiling::Scalar {
+            return 1;
+        }
         let bytes = each.saturating_mul(2 * PRIMES * size_of::<u64>() * self.degree);
         (GROUP_BYTES / bytes.max(1)).clamp(1, GROUP)
     }
@@ -78,9 +86,23 @@ impl Layout {
         ((all - 1) % size + 1) * results
     }
 
+    /// Polynomials of the sums that one group of uploads gives at most.
+    pub(crate) fn sums(&self, upload: Upload) -> usize {
+        let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
+        let (each, all, results, polynomials) = match upload {
+            Upload::Activation => (k, c, i, 2),
+            Upload::OutputGradient => (i, c, k, 2),
+            Upload::ClippedGradient => (c, i, k, 3),
+        };
+        self.group(each).min(all) * results * polynomials
+    }
+
     /// What a server holds for this layer in a training step.
     #[must_use]
     pub fn held(&self) -> Held {
+        if self.tiling == Tiling::Scalar {
+            return self.held_for_tickets();
+        }
         let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
         // Members of a group of the forward, backward and gradient product, and its ciphertexts.
         let members = [(k, c), (i, c), (c, i)].map(|(each, all)| (self.group(each).min(all), each));
@@ -102,18 +124,39 @@ impl Layout {
         }
     }
 
+    /// What a server holds for the backward product of a step, where it has a layout of its own.
+    #[must_use]
+    pub fn held_backward(&self) -> Held {
+        let (k, i) = (self.input_tiles(), self.output_tiles());
+        if self.tiling == Tiling::Scalar {
+            return self.held_scalar(i, k);
+        }
+        let members = self.group(i).min(self.chunks());
+        let uploads = members.saturating_mul(i).saturating_mul(4);
+        Held {
+            kept: k.saturating_mul(i),
+            uploads: uploads.saturating_add(made_at_once(k, i)),
+            sums: members.saturating_mul(k).saturating_mul(3),
+        }
+    }
+
+    /// What a server holds that multiplies so many uploads with integers for so many results:
+    /// uploads as they came, expanded and laid out; some sums at a time, and all results.
+    fn held_scalar(&self, uploads: usize, results: usize) -> Held {
+        let terms = self.scalar_terms().saturating_mul(TERM_BYTES);
+        Held {
+            kept: terms / (PRIMES * size_of::<u64>() * self.degree) + 1,
+            uploads: uploads.saturating_mul(5),
+            sums: results.saturating_add(3 * SUMS_AT_ONCE.min(results)),
+        }
+    }
+
     /// What a server holds for this layer while it prepares tickets, chunk by chunk.
     #[must_use]
     pub fn held_for_tickets(&self) -> Held {
         let (k, i) = (self.input_tiles(), self.output_tiles());
         if self.tiling == Tiling::Scalar {
-            // Uploads as they came, expanded and laid out; some sums at a time, and all results.
-            let terms = self.scalar_terms().saturating_mul(TERM_BYTES);
-            return Held {
-                kept: terms / (PRIMES * size_of::<u64>() * self.degree) + 1,
-                uploads: k.saturating_mul(5),
-                sums: i.saturating_add(3 * SUMS_AT_ONCE.min(i)),
-            };
+            return self.held_scalar(k, i);
         }
         Held {
             kept: k.saturating_mul(i),
@@ -127,24 +170,23 @@ impl Layout {
         self.shape.outputs.saturating_mul(self.shape.fans().0)
     }
 
-    /// Products of a plain polynomial and a ciphertext that take as long as the forward products:
-    /// four of an integer and a ciphertext count as one.
+    /// Forward products at the server: of a polynomial, or of an integer, and a ciphertext.
     pub(crate) const fn forward_products(&self) -> usize {
         let each = match self.tiling {
-            Tiling::Scalar => self.scalar_terms() / 4,
+            Tiling::Scalar => self.scalar_terms(),
             _ => self.input_tiles() * self.output_tiles(),
         };
         each * self.chunks()
     }
 
-    /// The scalar layout for a batch of masks, where the batch fills polynomials and the server
-    /// need not hold too much.
+    /// The scalar layout, where the batch fills polynomials and the server need not hold too much.
     #[must_use]
-    pub fn scalar_for_masks(degree: usize, shape: &LinearShape, masks: usize) -> Option<Self> {
-        let scalar = Self::new(degree, shape, masks, Tiling::Scalar);
+    pub fn scalar(degree: usize, shape: &LinearShape, rows: usize) -> Option<Self> {
+        let scalar = Self::new(degree, shape, rows, Tiling::Scalar);
         scalar.filter(|layout| {
-            let bytes = Held::bytes([layout.held_for_tickets()], degree);
-            masks >= degree && bytes <= SCALAR_BYTES
+            let held = [layout.held_for_tickets(), layout.held_backward()];
+            let bytes = held.map(|held| Held::bytes([held], degree));
+            rows >= degree && bytes.iter().all(|&bytes| bytes <= SCALAR_BYTES)
         })
     }
 

@@ -18,9 +18,14 @@ fn conv(stride: usize, padding: usize) -> LinearShape {
 #[test]
 fn the_order_has_every_output_once() {
     for shape in [conv(1, 1), conv(2, 0), LinearShape::dense(4, 7)] {
-        let mut order = order(&shape);
-        order.sort_unstable();
-        assert_eq!(order, (0..shape.outputs).collect::<Vec<_>>());
+        for (upload, count) in [
+            (Upload::Activation, shape.outputs),
+            (Upload::OutputGradient, shape.inputs),
+        ] {
+            let mut order = order(&shape, upload);
+            order.sort_unstable();
+            assert_eq!(order, (0..count).collect::<Vec<_>>());
+        }
     }
 }
 
@@ -47,8 +52,7 @@ fn the_terms_are_those_of_the_layer() {
 /// A full batch may be scalar; a smaller one is not, nor a layer too large to hold.
 #[test]
 fn full_batches_may_be_scalar() {
-    let chosen =
-        |shape: LinearShape, masks| Layout::scalar_for_masks(4096, &shape, masks).is_some();
+    let chosen = |shape: LinearShape, masks| Layout::scalar(4096, &shape, masks).is_some();
     let dense = LinearShape::dense(256, 100);
     assert!(chosen(dense, 4096));
     assert!(!chosen(dense, 4095));
