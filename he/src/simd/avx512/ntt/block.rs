@@ -20,11 +20,10 @@ use crate::zq::Shoup;
 /// layer `l`.
 type Outer = [Root; 8];
 
-/// One word of each root of the layers after the transposition, on whole cache lines: lane `i` for the
-/// values `8i..8i + 8`; entry `2^l + b - 1` as in [`Outer`].
+/// A word for each lane of a register, on a cache line: lane `i` is for the values `8i..8i + 8`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Inner([Lanes; 7]);
+pub(super) struct Line(Lanes);
 
 /// The roots of all blocks, pair by pair, in the order in which they are read.
 ///
@@ -34,13 +33,14 @@ pub(super) struct Inner([Lanes; 7]);
 #[derive(Clone, Debug)]
 pub(super) struct BlockRoots {
     outer: Vec<[Outer; 2]>,
-    /// The quotients of both blocks, then, unless lean, the roots of both.
-    inner: Vec<Inner>,
+    /// Of the layers after the transposition, for each block its entries `2^l + b - 1`, numbered as in
+    /// [`Outer`]: the quotient, and unless lean the root after it.
+    inner: Vec<Line>,
 }
 
-/// Entries of [`BlockRoots::inner`] for a pair of blocks.
-const fn inner_of_pair(kind: Kind) -> usize {
-    if kind == LEAN { 2 } else { 4 }
+/// Lines of [`BlockRoots::inner`] for a block.
+const fn inner_lines(kind: Kind) -> usize {
+    if kind == LEAN { 7 } else { 14 }
 }
 
 impl BlockRoots {
@@ -53,21 +53,24 @@ impl BlockRoots {
             root(kind, &roots[(node << layer) + entry - (1 << layer)])
         };
         let outer = |block: usize| std::array::from_fn(|entry| below(count + block, entry.max(1)));
-        let inner = |block: usize, word: usize| {
-            let lanes =
-                |entry| std::array::from_fn(|lane| below(8 * (count + block) + lane, entry)[word]);
-            Inner(std::array::from_fn(|i| lanes(i + 1)))
+        let line = |block: usize, entry: usize, word: usize| {
+            Line(std::array::from_fn(|lane| {
+                below(8 * (count + block) + lane, entry)[word]
+            }))
         };
-        let of_pair = |i| {
-            let all = [inner(i, 1), inner(i + 1, 1), inner(i, 0), inner(i + 1, 0)];
-            all.into_iter().take(inner_of_pair(kind))
-        };
+        let mut inner = Vec::with_capacity(count * inner_lines(kind));
+        for block in 0..count {
+            for entry in 1..8 {
+                inner.push(line(block, entry, 1));
+                if kind != LEAN {
+                    inner.push(line(block, entry, 0));
+                }
+            }
+        }
         let pairs = (0..count).step_by(2);
-        let mut all = Vec::with_capacity(count / 2 * inner_of_pair(kind));
-        all.extend(pairs.clone().flat_map(of_pair));
         Self {
             outer: pairs.map(|i| [outer(i), outer(i + 1)]).collect(),
-            inner: all,
+            inner,
         }
     }
 
@@ -77,9 +80,9 @@ impl BlockRoots {
     }
 
     /// Of the pairs from `first` on.
-    pub(super) fn inner<const KIND: Kind>(&self, first: usize) -> ChunksExact<'_, Inner> {
-        let step = inner_of_pair(KIND);
-        self.inner[step * first..].chunks_exact(step)
+    pub(super) fn inner<const KIND: Kind>(&self, first: usize) -> ChunksExact<'_, Line> {
+        let lines = 2 * inner_lines(KIND);
+        self.inner[lines * first..].chunks_exact(lines)
     }
 }
 
@@ -146,16 +149,17 @@ impl Field {
     /// The factors of block `u` of a pair.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inner_factors<const KIND: Kind>(&self, roots: &[Inner], u: usize) -> [Factor; 8] {
+    fn inner_factors<const KIND: Kind>(&self, roots: &[Line], u: usize) -> [Factor; 8] {
         let (one, mut out) = (splat(1), no_factors());
-        for i in 1..8 {
-            let quotient = load(&roots[u].0[i - 1]);
+        let (first, step) = (u * inner_lines(KIND), inner_lines(KIND) / 7);
+        for i in 0..7 {
+            let quotient = load(&roots[first + step * i].0);
             let value = if KIND == LEAN {
                 _mm512_madd52hi_epu64(one, quotient, self.q)
             } else {
-                load(&roots[2 + u].0[i - 1])
+                load(&roots[first + step * i + 1].0)
             };
-            out[i] = Factor { value, quotient };
+            out[i + 1] = Factor { value, quotient };
         }
         out
     }
@@ -184,7 +188,7 @@ impl Field {
     pub(super) fn forward_inner<const KIND: Kind, const LAZY: bool>(
         &self,
         blocks: &mut [Block; 2],
-        roots: &[Inner],
+        roots: &[Line],
     ) {
         let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
         transpose(&mut x[0]);
@@ -220,7 +224,7 @@ impl Field {
     /// The layers of distance 1 to 4 on residues.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn inverse_inner<const KIND: Kind>(&self, blocks: &mut [Block; 2], roots: &[Inner]) {
+    pub(super) fn inverse_inner<const KIND: Kind>(&self, blocks: &mut [Block; 2], roots: &[Line]) {
         let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
         transpose(&mut x[0]);
         transpose(&mut x[1]);
