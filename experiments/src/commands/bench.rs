@@ -103,7 +103,7 @@ fn kept_or<T: DeserializeOwned>(
     };
     let context = || format!("reading {}", path.display());
     let text = fs::read_to_string(path).or_usage(context())?;
-    Ok(serde_json::from_str(&text).or_usage(context())?)
+    serde_json::from_str(&text).or_usage(context())
 }
 
 /// Says what memory was needed so far, here and at a server of ours.

@@ -75,7 +75,7 @@ struct Step {
 /// What there is to compute.
 #[derive(Debug)]
 enum Task {
-    Product(Job),
+    Product(Box<Job>),
     /// The step of a layer's biases, by the published rule.
     Biases(usize),
 }
@@ -435,7 +435,7 @@ impl Step {
                 held: None,
                 next: 0,
             };
-            let jobs = (0..plan.blocks()).map(|block| Task::Product(job(block)));
+            let jobs = (0..plan.blocks()).map(|block| Task::Product(Box::new(job(block))));
             self.jobs.extend(jobs);
         }
     }

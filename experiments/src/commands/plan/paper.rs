@@ -10,6 +10,9 @@ use crate::config::Config;
 use crate::privacy::Terms;
 use crate::table::Table;
 
+/// Standard deviations in a step at which a rounding fails once in 2^128, see `sphinx_protocol::paper`.
+const ALLOWED: u32 = 31;
+
 /// Bits of the modulus, special primes included, and the largest that the security table allows.
 fn modulus_bits(plan: &PaperPlan) -> (f64, Option<u32>) {
     let parameters = plan.parameters();
@@ -92,7 +95,57 @@ pub(super) fn overview(
     ] {
         table.row(name, [value]);
     }
+    for (name, reason) in reasons(plan) {
+        table.row(name, [reason]);
+    }
     table
+}
+
+/// Why these parameters and no smaller ones, from the inequality that decides.
+fn reasons(plan: &PaperPlan) -> Vec<(&'static str, String)> {
+    let parameters = plan.parameters();
+    let gradients = plan.exactness().iter();
+    let gradients = gradients.filter(|row| row.phase == Phase::Gradient);
+    let room = gradients.clone().map(|row| row.log2_headroom);
+    let room = room.fold(f64::INFINITY, f64::min);
+    let error = gradients.map(|row| row.std_dev).fold(0.0, f64::max);
+    let [kept, dropped] = [0, 1].map(|i| parameters.moduli().get(i).map_or(0, |q| q.bits()));
+    let scale = plan.result_scale(Phase::Gradient).log2();
+    let mut reasons = vec![
+        (
+            "why the prime that stays",
+            format!(
+                "a gradient, its sign and its scale of 2^{scale:.0} fill {kept} bits but for {room:.1}"
+            ),
+        ),
+        (
+            "why the prime that is dropped",
+            format!(
+                "{dropped} bits leave 2^{scale:.0}: an error of 1/{:.0} of a step, 1/{ALLOWED} may be",
+                1.0 / error
+            ),
+        ),
+        (
+            "why this degree",
+            format!(
+                "the smallest at which security allows {:.0} bits",
+                modulus_bits(plan).0
+            ),
+        ),
+    ];
+    if let Some(p) = parameters.special_moduli().first() {
+        let reason = match parameters.log_n() {
+            12 => "what security leaves; the errors of rotations are borne for the steps above",
+            _ => {
+                "rotations cost less than uploads; with fewer bits they did not last for the steps"
+            }
+        };
+        reasons.push((
+            "why the special prime",
+            format!("{} bits: {reason}", p.bits()),
+        ));
+    }
+    reasons
 }
 
 /// The rule of biases; by the published one, how long it stays exact and at which rates.
@@ -100,15 +153,20 @@ fn bias_rule(config: &Config, plan: &PaperPlan) -> String {
     let Some((steps, most)) = plan.published_steps() else {
         return "private: noised with the weights, sent encrypted".to_owned();
     };
-    let layers = 0..plan.network().linears().len();
-    let rates = layers.filter_map(|layer| PublishedBiases::rate(plan.grid(), layer).ok());
-    let rates: Vec<String> = rates
-        .map(|rate| format!("{:.4}", rate * config.batch))
-        .collect();
+    let rates = rates(config, plan).unwrap_or_default().into_iter();
+    let rates: Vec<String> = rates.map(|rate| format!("{rate:.4}")).collect();
     format!(
         "paper: exact sums by rotations, NO epsilon; {steps} steps of {most} that decode exactly, lr {}",
         rates.join(", ")
     )
+}
+
+/// The learning rates of biases that take effect under the published rule, layer by layer.
+fn rates(config: &Config, plan: &PaperPlan) -> Option<Vec<f64>> {
+    plan.published_steps()?;
+    let layers = 0..plan.network().linears().len();
+    let rates = layers.filter_map(|layer| PublishedBiases::rate(plan.grid(), layer).ok());
+    Some(rates.map(|rate| rate * config.batch).collect())
 }
 
 pub(super) fn operations(plan: &PaperPlan) -> Table {
@@ -174,6 +232,9 @@ pub(super) fn object(
         "bytes_up_per_step": up,
         "bytes_down_per_step": down,
         "operations_per_step": Paper::counts_of(plan),
+        "bias_rule": config.bias,
+        "bias_steps_exact": plan.published_steps().map(|(_, most)| most),
+        "bias_rates": rates(config, plan),
         "exactness": plan.exactness(),
         "plan": plan.literal(),
     })
