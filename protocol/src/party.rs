@@ -113,6 +113,20 @@ impl Server {
         matches!(self.state, State::Training(_))
     }
 
+    /// Whether taking this message means long work: it completes what products are computed of.
+    #[must_use]
+    pub fn computes_on(&self, message: &ToServer) -> bool {
+        match (&self.state, message) {
+            (
+                State::Training(training),
+                ToServer::Activation(..)
+                | ToServer::OutputGradient(..)
+                | ToServer::ClippedGradient(..),
+            ) => training.completes_group(),
+            _ => false,
+        }
+    }
+
     /// What the protocol allows next, for errors.
     fn expects(&self) -> String {
         match &self.state {
@@ -435,6 +449,12 @@ impl Training {
             || "Update".into(),
             |(upload, place)| format!("{upload:?} at {place:?}"),
         )
+    }
+
+    /// Whether the next upload of the script completes a group.
+    fn completes_group(&self) -> bool {
+        let next = self.script.get(self.next);
+        next.is_some_and(|&(upload, place)| self.work.group(upload, place).is_some())
     }
 
     fn take(mut self: Box<Self>, message: ToServer) -> Next {

@@ -16,6 +16,7 @@ use crate::party::{Fault, Hub, HubLimits, Server, Step};
 use crate::transport::{LONGEST_FRAME, LONGEST_GREETING, Outgoing, Traffic, Wire, wrap};
 use crate::view::View;
 
+mod inbox;
 mod pipeline;
 mod queue;
 
@@ -101,7 +102,7 @@ struct Talk<'a> {
 /// Why a connection ends, and what is said last.
 struct Last {
     reply: Option<ToClient>,
-    cause: Error,
+    cause: Box<Error>,
 }
 
 impl Talk<'_> {
@@ -113,8 +114,7 @@ impl Talk<'_> {
                 return ended.map(drop);
             }
         };
-        let (bounds, patience) = (self.options.buffers, self.options.patience);
-        let pipeline = Pipeline::start(wire.incoming, wire.outgoing, bounds, patience)?;
+        let pipeline = Pipeline::start(wire.incoming, wire.outgoing, self.options.buffers)?;
         let talked = self.pipelined(&pipeline, server);
         match (talked, pipeline.finish()) {
             // A writer that stopped says why.
@@ -136,14 +136,15 @@ impl Talk<'_> {
             } else {
                 LONGEST_GREETING
             };
-            let step = match self.take(server, wire.incoming.receive(limit)) {
+            let received = self.parse(wire.incoming.receive(limit));
+            let step = match received.and_then(|message| take(server, message)) {
                 Ok(step) => step,
                 Err(Last { reply, cause }) => {
                     if let Some(reply) = reply {
                         // The peer may be gone already; the cause is reported either way.
                         let _ = wire.outgoing.send(&reply.to_bytes());
                     }
-                    return Err(cause);
+                    return Err(*cause);
                 }
             };
             server = step.server;
@@ -163,12 +164,17 @@ impl Talk<'_> {
     /// The rest of a conversation in which a model is trained.
     fn pipelined(&self, pipeline: &Pipeline, mut server: Server) -> Result<(), Error> {
         while !server.is_closed() {
-            let step = match self.take(server, pipeline.receive()) {
+            let received = self.parse(pipeline.inbox.receive());
+            let taken = received.and_then(|message| match server.computes_on(&message) {
+                true => pipeline.inbox.while_computing(|| take(server, message)),
+                false => take(server, message),
+            });
+            let step = match taken {
                 Ok(step) => step,
                 Err(Last { reply, cause }) => {
                     // If nobody hears it, the cause is reported all the same.
                     let _ = reply.is_some_and(|reply| pipeline.send(reply));
-                    return Err(cause);
+                    return Err(*cause);
                 }
             };
             server = step.server;
@@ -182,8 +188,8 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// Has the machine take what was received.
-    fn take(&self, server: Server, received: Result<Vec<u8>, Error>) -> Result<Step, Last> {
+    /// The message that was received.
+    fn parse(&self, received: Result<Vec<u8>, Error>) -> Result<ToServer, Last> {
         let parsed = received.and_then(|bytes| {
             let message = ToServer::from_bytes(&bytes)?;
             if let Some(view) = &self.options.view {
@@ -191,16 +197,13 @@ impl Talk<'_> {
             }
             Ok(message)
         });
-        let message = parsed.map_err(|cause| {
+        parsed.map_err(|cause| {
             let reply = matches!(cause, Error::Invalid(_)).then(|| ToClient::Refused {
                 reason: Refusal::Protocol,
                 detail: cause.to_string(),
             });
+            let cause = Box::new(cause);
             Last { reply, cause }
-        })?;
-        server.step(message).map_err(|Fault { reply, cause }| Last {
-            reply: Some(reply),
-            cause: *cause,
         })
     }
 
@@ -209,6 +212,14 @@ impl Talk<'_> {
             view.said(self.connection, reply, bytes);
         }
     }
+}
+
+/// Has the machine take a message.
+fn take(server: Server, message: ToServer) -> Result<Step, Last> {
+    server.step(message).map_err(|Fault { reply, cause }| Last {
+        reply: Some(reply),
+        cause,
+    })
 }
 
 /// Sends what the machine has to give: one batch of replies travels while the next is computed.

@@ -254,7 +254,7 @@ fn table(job: &Job, trained: &Trained, summary: &Summary, opponent: &Opponent) -
         [seconds(summary.seconds_per_step)],
     );
     table.row(
-        "seconds before the first step",
+        "seconds before the first step, and of work prepared while waiting",
         [seconds(trained.offline_seconds)],
     );
     table.row("up per step", [bytes(trained.traffic.sent as f64 / steps)]);

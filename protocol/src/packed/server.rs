@@ -386,9 +386,26 @@ impl StepWork {
             level, encoding, ..
         } = self.weights.passage(upload, layer);
         let parameters = self.plan.parameters();
+        let group = self.group(upload, place);
         self.held
             .push(open_at(parameters, sealed, (level, encoding))?);
-        let layout = self.plan.layout(upload, layer);
+        let Some(group) = group else {
+            return Ok(Vec::new());
+        };
+        let held = expanded(&mut self.held);
+        match upload {
+            Upload::ClippedGradient => self.sums(place.layer, group, &held),
+            _ if self.plan.layout(upload, layer).tiling() == Tiling::Scalar => {
+                self.scaled(upload, place, held)
+            }
+            _ => self.weighted(upload, place.layer, group, &held),
+        }
+    }
+
+    /// The chunks or output tiles that are complete with this upload, the next of the script, and whose
+    /// products are computed then.
+    pub(crate) fn group(&self, upload: Upload, place: Place) -> Option<Range<usize>> {
+        let layout = self.plan.layout(upload, usize::from(place.layer));
         let (chunk, tile) = (place.chunk as usize, place.tile as usize);
         // What must be complete before there are sums, and how many of it there are.
         let (each, at, all) = match upload {
@@ -398,17 +415,9 @@ impl StepWork {
         };
         let size = layout.group(each);
         let group = at / size * size;
-        let complete = self.held.len() == each * (at + 1 - group);
+        let complete = self.held.len() + 1 == each * (at + 1 - group);
         let full = at + 1 == all || at + 1 == group + size;
-        if !(complete && full) {
-            return Ok(Vec::new());
-        }
-        let held = expanded(&mut self.held);
-        match upload {
-            Upload::ClippedGradient => self.sums(place.layer, group..at + 1, &held),
-            _ if layout.tiling() == Tiling::Scalar => self.scaled(upload, place, held),
-            _ => self.weighted(upload, place.layer, group..at + 1, &held),
-        }
+        (complete && full).then_some(group..at + 1)
     }
 
     /// `W x` or `W^T d` of one chunk by integers. Nothing stays: the client keeps the gradient.

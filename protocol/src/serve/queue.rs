@@ -1,13 +1,11 @@
 //! A queue between two threads that holds so many items, and so many bytes, at most.
 //!
-//! Whoever puts something in waits for room; that is all the back-pressure there is: a reader that
-//! waits does not read, and the other end of its socket fills up. An item larger than all the
+//! Whoever puts something in waits for room. An item larger than all the
 //! bytes goes alone. Either end that is dropped wakes the other; what is in the queue then can still be
 //! taken.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// How much may wait between two threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +27,6 @@ struct State<T> {
     bytes: usize,
     /// Whether both ends are there.
     open: bool,
-    /// Since when the receiver waits for an item.
-    waiting: Option<Instant>,
 }
 
 impl<T> Shared<T> {
@@ -61,7 +57,6 @@ pub(super) fn queue<T>(bounds: Bounds) -> (Sender<T>, Receiver<T>) {
         items: VecDeque::new(),
         bytes: 0,
         open: true,
-        waiting: None,
     };
     let shared = Arc::new(Shared {
         bounds,
@@ -95,12 +90,6 @@ impl<T> Sender<T> {
         self.0.changed.notify_all();
         true
     }
-
-    /// For how long the other end has been waiting for an item by now.
-    pub(super) fn awaited(&self) -> Duration {
-        let waiting = self.0.lock().waiting;
-        waiting.map_or(Duration::ZERO, |since| since.elapsed())
-    }
 }
 
 impl<T> Receiver<T> {
@@ -108,10 +97,8 @@ impl<T> Receiver<T> {
     pub(super) fn receive(&self) -> Option<T> {
         let mut state = self.0.lock();
         while state.open && state.items.is_empty() {
-            state.waiting.get_or_insert_with(Instant::now);
             state = self.0.wait(state);
         }
-        state.waiting = None;
         let (item, bytes) = state.items.pop_front()?;
         state.bytes -= bytes;
         drop(state);
@@ -135,6 +122,7 @@ impl<T> Drop for Receiver<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -188,9 +176,7 @@ mod tests {
 
         let (sender, receiver) = queue::<u8>(bounds);
         let waiting = std::thread::spawn(move || receiver.receive());
-        while sender.awaited() == Duration::ZERO {
-            std::thread::yield_now();
-        }
+        std::thread::sleep(SOON);
         drop(sender);
         assert_eq!(waiting.join().unwrap(), None);
     }
