@@ -299,6 +299,7 @@ struct Checked {
     layouts: Vec<Layout>,
     backward_layouts: Vec<Layout>,
     ticket_layouts: Vec<Layout>,
+    held: usize,
     digest: [u8; 32],
 }
 
@@ -398,6 +399,7 @@ impl Plan {
             layouts,
             backward_layouts,
             ticket_layouts,
+            held,
             digest: digest(b"sphinx plan 5", literal)?,
         };
         let analysis = exactness::analyse(&checked, target.is_infinite())?;
@@ -601,6 +603,12 @@ impl Plan {
             }
             Upload::ClippedGradient => top(self.gradient_encoding(), returns.gradient),
         }
+    }
+
+    /// Bytes of polynomials that this model may make the server hold at a time. See [`Held`].
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.checked.held
     }
 
     /// How the bias backup comes back.
