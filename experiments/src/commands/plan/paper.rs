@@ -5,16 +5,10 @@ use sphinx_he::ckks::{Level, SeededCiphertext};
 use sphinx_protocol::paper::{Paper, PaperPlan};
 use sphinx_protocol::plan::{Exactness, Phase};
 
+use super::modulus_bits;
 use crate::config::Config;
 use crate::privacy::Terms;
 use crate::table::Table;
-
-/// Bits of the modulus, and the largest that the security table allows.
-fn modulus_bits(plan: &PaperPlan) -> (f64, Option<u32>) {
-    let parameters = plan.parameters();
-    let bound = parameters.security().max_log_qp(parameters.log_n());
-    (parameters.log2_q(parameters.max_level()), bound)
-}
 
 /// Bytes up and down in one step: ciphertexts alone, and the released update.
 fn bytes(plan: &PaperPlan) -> (u64, u64) {
@@ -36,7 +30,7 @@ pub(super) fn overview(
     plan: &PaperPlan,
     epsilon: Option<f64>,
 ) -> Table {
-    let (bits, bound) = modulus_bits(plan);
+    let (bits, bound) = modulus_bits(plan.parameters());
     let (up, down) = bytes(plan);
     let parameters = plan.parameters();
     let mut table = Table::new(["plan", "paper"]);
@@ -141,7 +135,7 @@ pub(super) fn object(
     plan: &PaperPlan,
     epsilon: Option<f64>,
 ) -> Value {
-    let (bits, bound) = modulus_bits(plan);
+    let (bits, bound) = modulus_bits(plan.parameters());
     let (up, down) = bytes(plan);
     json!({
         "config": config,
