@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use sphinx_he::rlwe::Parameters;
 use sphinx_nn::Network;
 use sphinx_protocol::packed::Upload;
 use sphinx_protocol::packed::estimate::Hosts;
@@ -118,15 +119,16 @@ fn records(args: &DataArgs) -> Result<usize> {
     }
 }
 
-/// Bits of the modulus, and the largest that the security table allows.
-fn modulus_bits(plan: &Plan) -> (f64, Option<u32>) {
-    let parameters = plan.parameters();
+/// Bits of the modulus, special primes included, and the largest that the security table allows.
+fn modulus_bits(parameters: &Parameters) -> (f64, Option<u32>) {
     let bound = parameters.security().max_log_qp(parameters.log_n());
-    (parameters.log2_q(parameters.max_level()), bound)
+    let special = parameters.special_moduli().iter().map(|p| p.log2());
+    let bits = parameters.log2_q(parameters.max_level()) + special.sum::<f64>();
+    (bits, bound)
 }
 
 fn overview(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>) -> Table {
-    let (bits, bound) = modulus_bits(plan);
+    let (bits, bound) = modulus_bits(plan.parameters());
     let parameters = plan.parameters();
     let mut table = Table::new(["plan", ""]);
     let bound = bound.map_or("none".to_owned(), |b| b.to_string());
@@ -265,7 +267,7 @@ fn headroom(bits: f64) -> String {
 }
 
 fn object(config: &Config, terms: &Terms, plan: &Plan, epsilon: Option<f64>, step: &Step) -> Value {
-    let (bits, bound) = modulus_bits(plan);
+    let (bits, bound) = modulus_bits(plan.parameters());
     let layout = |layout: &sphinx_protocol::packed::layout::Layout| {
         json!({
             "kind": layout.tiling().kind(),

@@ -42,21 +42,13 @@ pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>
 
 /// Whether a record has a curve, once its two series are sure to fit together.
 fn drawable(record: &Record) -> Result<bool, FigureError> {
-    let series = |name: &str| record.samples.get(name).filter(|s| !s.is_empty());
-    let Some(steps) = series(sample::ACCOUNT_STEPS) else {
-        return Ok(false);
-    };
-    let fault = |name, problem| Err(FigureError::value(FIGURE, record, name, problem));
-    let ascend = steps.windows(2).all(|pair| pair[0] < pair[1]);
-    if !ascend || steps.iter().any(|s| *s < 1.0) {
-        return fault(sample::ACCOUNT_STEPS, "must ascend from at least one");
-    }
-    let epsilons = series(sample::ACCOUNT_EPSILON);
-    if epsilons.is_none_or(|e| e.len() != steps.len() || e.iter().any(|e| *e <= 0.0)) {
-        let problem = "must have one value above zero for each entry of `account.steps`";
-        return fault(sample::ACCOUNT_EPSILON, problem);
-    }
-    Ok(true)
+    let problem = "must have one value above zero for each entry of `account.steps`";
+    series::has_pairs(
+        (FIGURE, record),
+        sample::ACCOUNT_STEPS,
+        (sample::ACCOUNT_EPSILON, problem),
+        |epsilon| epsilon > 0.0,
+    )
 }
 
 /// `(steps, epsilon)` of a record.

@@ -44,21 +44,13 @@ pub(crate) fn build(records: &[Record], options: &Options) -> Result<Vec<Figure>
 
 /// Whether a record has a line, once its two series are sure to fit together.
 fn drawable(record: &Record) -> Result<bool, FigureError> {
-    let series = |name: &str| record.samples.get(name).filter(|s| !s.is_empty());
-    let Some(widths) = series(sample::WIDTHS) else {
-        return Ok(false);
-    };
-    let fault = |name, problem| Err(FigureError::value(FIGURE, record, name, problem));
-    let ascend = widths.windows(2).all(|pair| pair[0] < pair[1]);
-    if !ascend || widths.iter().any(|w| *w < 1.0) {
-        return fault(sample::WIDTHS, "must ascend from at least one");
-    }
-    let ratios = series(sample::WIDTH_RATIOS);
-    if ratios.is_none_or(|r| r.len() != widths.len() || r.iter().any(|r| *r < 0.0)) {
-        let problem = "must have one value, not below zero, for each entry of `outsourcing.width`";
-        return fault(sample::WIDTH_RATIOS, problem);
-    }
-    Ok(true)
+    let problem = "must have one value, not below zero, for each entry of `outsourcing.width`";
+    series::has_pairs(
+        (FIGURE, record),
+        sample::WIDTHS,
+        (sample::WIDTH_RATIOS, problem),
+        |ratio| ratio >= 0.0,
+    )
 }
 
 /// `(width, ratio)` of a record, where it can stand on a logarithmic axis.

@@ -160,3 +160,26 @@ pub(crate) fn one_per_seed(
     }
     Ok(())
 }
+
+/// Whether a record has pairs `(x, y)` in two of its series, once these are sure to fit together: `x`
+/// ascends from at least one, and each has a good `y`.
+pub(crate) fn has_pairs(
+    (figure, record): (&'static str, &Record),
+    x: &str,
+    (y, problem): (&str, &'static str),
+    good: impl Fn(f64) -> bool,
+) -> Result<bool, FigureError> {
+    let series = |name: &str| record.samples.get(name).filter(|s| !s.is_empty());
+    let Some(all) = series(x) else {
+        return Ok(false);
+    };
+    let fault = |name, problem| Err(FigureError::value(figure, record, name, problem));
+    if !all.is_sorted_by(|a, b| a < b) || all.iter().any(|x| *x < 1.0) {
+        return fault(x, "must ascend from at least one");
+    }
+    let values = series(y).filter(|values| values.len() == all.len());
+    match values {
+        Some(values) if values.iter().all(|y| good(*y)) => Ok(true),
+        _ => fault(y, problem),
+    }
+}

@@ -6,21 +6,13 @@ use sphinx_protocol::model::PublishedBiases;
 use sphinx_protocol::paper::{Paper, PaperPlan};
 use sphinx_protocol::plan::{Exactness, Phase};
 
+use super::modulus_bits;
 use crate::config::Config;
 use crate::privacy::Terms;
 use crate::table::Table;
 
 /// Standard deviations in a step at which a rounding fails once in 2^128, see `sphinx_protocol::paper`.
 const ALLOWED: u32 = 31;
-
-/// Bits of the modulus, special primes included, and the largest that the security table allows.
-fn modulus_bits(plan: &PaperPlan) -> (f64, Option<u32>) {
-    let parameters = plan.parameters();
-    let bound = parameters.security().max_log_qp(parameters.log_n());
-    let special = parameters.special_moduli().iter().map(|p| p.log2());
-    let bits = parameters.log2_q(parameters.max_level()) + special.sum::<f64>();
-    (bits, bound)
-}
 
 /// Bytes up and down in one step: ciphertexts alone, and the released update.
 fn bytes(plan: &PaperPlan) -> (u64, u64) {
@@ -42,7 +34,7 @@ pub(super) fn overview(
     plan: &PaperPlan,
     epsilon: Option<f64>,
 ) -> Table {
-    let (bits, bound) = modulus_bits(plan);
+    let (bits, bound) = modulus_bits(plan.parameters());
     let (up, down) = bytes(plan);
     let parameters = plan.parameters();
     let mut table = Table::new(["plan", "paper"]);
@@ -129,7 +121,7 @@ fn reasons(plan: &PaperPlan) -> Vec<(&'static str, String)> {
             "why this degree",
             format!(
                 "the smallest at which security allows {:.0} bits",
-                modulus_bits(plan).0
+                modulus_bits(plan.parameters()).0
             ),
         ),
     ];
@@ -215,7 +207,7 @@ pub(super) fn object(
     plan: &PaperPlan,
     epsilon: Option<f64>,
 ) -> Value {
-    let (bits, bound) = modulus_bits(plan);
+    let (bits, bound) = modulus_bits(plan.parameters());
     let (up, down) = bytes(plan);
     json!({
         "config": config,

@@ -9,7 +9,7 @@
 //! by one, so that the length of the ring matters to nothing else), with zeros for operands (no
 //! kernel looks at what it multiplies).
 
-use cpu_time::ThreadTime;
+use cpu_time::{ProcessTime, ThreadTime};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use rayon::prelude::*;
@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::format::Integers;
 use crate::message::{Place, Sealed, ToServer};
 use crate::packed::Upload;
-use crate::packed::client::{encrypt_level, open_result, positions, replies};
+use crate::packed::client::{BATCH, encrypt_level, open_result, positions, replies};
 use crate::packed::layout::{Held, Layout};
 use crate::packed::server::{compute, finish, open_at};
 use crate::plan::{Passage, Plan, Return, Tightness};
@@ -77,6 +77,27 @@ fn spread<T: Send>(
     let seconds: f64 = done.iter().map(|(seconds, _)| seconds).sum();
     let results = done.into_iter().map(|(_, result)| result).collect();
     Ok((seconds / count.max(1) as f64, results))
+}
+
+/// Processor seconds of each of [`SAMPLES`] uploads that are encrypted as the client does it: a batch on
+/// all cores, which then wait while they are sent.
+fn batches(
+    encrypt: impl Fn(usize) -> Result<Sealed, Error> + Sync,
+) -> Result<(f64, Vec<Sealed>), Error> {
+    let (layer, chunk, tile) = (0, 0, 0);
+    let place = Place { layer, chunk, tile };
+    let start = ProcessTime::now();
+    let mut all = Vec::with_capacity(SAMPLES);
+    for first in (0..SAMPLES).step_by(BATCH) {
+        let batch = (first..first + BATCH).into_par_iter().map(&encrypt);
+        for sealed in batch.collect::<Result<Vec<_>, _>>()? {
+            let bytes = ToServer::Activation(place, sealed).to_bytes();
+            if let ToServer::Activation(_, sealed) = ToServer::from_bytes(&bytes)? {
+                all.push(sealed);
+            }
+        }
+    }
+    Ok((start.elapsed().as_secs_f64() / SAMPLES as f64, all))
 }
 
 /// Small numbers of both signs, in no order that a processor could learn.
@@ -244,7 +265,7 @@ impl<'a> Bench<'a> {
         let (values, form) = (scattered(p.degree()), (level, encoding));
         let encrypt = |at| encrypt_level(p, secret, &values, form, seed(at));
         spread(SAMPLES / 8, encrypt)?;
-        let (encrypting, sealed) = spread(SAMPLES, encrypt)?;
+        let (encrypting, sealed) = batches(encrypt)?;
         let (parsing, opened) = spread(SAMPLES, |at| open_at(p, &sealed[at], form))?;
         let opened: Vec<SeededCiphertext> = opened;
         let (expanding, taken) = spread(SAMPLES, |at| Ok(opened[at].clone().expand()))?;

@@ -239,3 +239,67 @@ fn a_phase_alone_has_its_own_layout() {
         price(&all)
     );
 }
+
+/// What `W x` by integers, of inputs that go up a second time, adds to the price of a layer.
+fn second_upload(shape: LinearShape, rows: usize) -> Option<f64> {
+    let preferences = Preferences::default();
+    let question = preferences.training(1, &shape, (4096, rows));
+    let chosen = preferences.answer(&question, 1).unwrap().price;
+    let second = preferences.second_upload(&question)?;
+    Some(second.price / chosen - 1.0)
+}
+
+/// In the shipped networks at the batches they are trained with, a second upload costs more than it
+/// saves, or there is no batch that fills polynomials. The product with an integer takes as long as
+/// that with a polynomial; what a second upload saves is one prime of two.
+#[test]
+fn a_second_upload_does_not_pay_in_the_shipped_networks() {
+    let image = |channels, side| ImageShape {
+        channels,
+        height: side,
+        width: side,
+    };
+    for (name, input, rows) in [
+        ("mlp", image(1, 28), 8869),
+        ("minionn-mnist", image(1, 28), 676),
+        ("minionn-mnist-tanh", image(1, 28), 2412),
+        ("minionn-cifar10", image(3, 32), 315),
+    ] {
+        let architecture = sphinx_nn::architectures::by_name(name, input, 10).unwrap();
+        for shape in Network::new(&architecture).unwrap().linears() {
+            let more = second_upload(*shape, rows);
+            assert!(more.is_none_or(|more| more > 0.0), "{name} {more:?}");
+        }
+    }
+    assert!(second_upload(LinearShape::dense(3969, 10), 8869) > Some(0.2));
+}
+
+/// In wide dense layers it would pay by up to a tenth of the layer's price, if the product is
+/// exact at one prime. No plan has it.
+#[test]
+fn a_second_upload_would_pay_in_wide_layers() {
+    for width in [256, 1024, 4096] {
+        for rows in [4096, 8192, 16384] {
+            let more = second_upload(LinearShape::dense(width, width), rows).unwrap();
+            assert!((-0.11..-0.06).contains(&more), "{width} {rows} {more}");
+        }
+    }
+}
+
+/// Where the client keeps the gradient, or for the backward product, full polynomials of a wide
+/// layer are multiplied by integers.
+#[test]
+fn wide_layers_are_multiplied_by_integers() {
+    let preferences = Preferences::default();
+    let shape = LinearShape::dense(1024, 1024);
+    for phase in [Phase::Forward, Phase::Backward] {
+        let choice = preferences.layer(&shape, 4096, 8192, &[phase]).unwrap();
+        assert_eq!(choice.tiling, Tiling::Scalar, "{phase}");
+    }
+    let all = [Phase::Forward, Phase::Backward, Phase::Gradient];
+    let choice = preferences.layer(&shape, 4096, 8192, &all).unwrap();
+    assert_ne!(choice.tiling, Tiling::Scalar);
+    let own = choice.backward.map(|own| own.tiling);
+    assert_eq!(own, Some(Tiling::Scalar));
+    assert!(choice.price > 0.0);
+}

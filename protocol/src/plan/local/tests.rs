@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_nn::engine::{GradientSum, Train};
+use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
 use sphinx_nn::tensor::Tensor;
 
 use super::*;
@@ -12,9 +13,10 @@ use crate::grid::{Engine, Local, Multiplier};
 use crate::link::Link;
 use crate::message::ModelId;
 use crate::model::Replica;
+use crate::packed::layout::Tiling;
 use crate::packed::{Packed, Upload, script, tests};
 use crate::party::{Hub, HubLimits};
-use crate::plan::{Limits, Plan};
+use crate::plan::{Limits, Plan, PlanChoices, PlanLiteral};
 use crate::serve::converse;
 use crate::transport::loopback;
 
@@ -70,6 +72,76 @@ fn every_choice_gives_the_sums_of_the_oracle() {
         assert_eq!(got.values, expected.values, "kept {mask:05b}");
         assert_eq!(got.norms_squared, expected.norms_squared, "kept {mask:05b}");
     }
+}
+
+/// The same with the backward product in a layout of its own, of whole samples and of integers, and
+/// with inputs as integers where nothing else needs them: a dense network and a convolution.
+#[test]
+fn every_kind_gives_the_sums_of_the_oracle() {
+    let whole = Tiling::Whole {
+        inputs_per_tile: 3,
+        outputs_per_tile: 1,
+        samples_per_chunk: 2,
+    };
+    for plan in [keeping(0), convolution()] {
+        let local = Engine::new(Local::new(Replica::initial(plan.grid())));
+        let expected = sums(local, &plan);
+        let gradient = |layer| LocalPhase {
+            phase: Phase::Gradient,
+            layer,
+        };
+        for (own, scalar) in [
+            (whole, None),
+            (Tiling::Scalar, None),
+            (Tiling::Scalar, Some(0)),
+            (whole, Some(1)),
+        ] {
+            let mut literal = plan.literal().clone();
+            literal.backward_tilings.insert(1, own);
+            if let Some(layer) = scalar {
+                literal.tilings[layer] = Tiling::Scalar;
+                assert!(Plan::new(&literal, &Limits::default()).is_err());
+                literal.local = vec![gradient(layer)];
+            }
+            let other = Plan::new(&literal, &Limits::default()).unwrap();
+            assert_ne!(other, plan);
+            let got = packed(&other);
+            assert_eq!(got.values, expected.values, "{own:?} {scalar:?}");
+            assert_eq!(got.norms_squared, expected.norms_squared);
+        }
+    }
+}
+
+/// A convolution between two others.
+fn convolution() -> Plan {
+    let conv = LayerSpec::Conv {
+        channels: 2,
+        kernel: 3,
+        stride: 1,
+        padding: 1,
+    };
+    let dense = LayerSpec::Dense { outputs: 5 };
+    let mut literal = tests::plan().literal().clone();
+    let choices = PlanChoices {
+        architecture: Architecture {
+            name: "kinds".into(),
+            input: ImageShape {
+                channels: 1,
+                height: 4,
+                width: 3,
+            },
+            layers: vec![conv, LayerSpec::Tanh, conv, LayerSpec::Relu, dense],
+        },
+        capacity: 5,
+        clip_bound: 1.0,
+        learning_rate: 1.0,
+        momentum: 0.5,
+        divisor: 4.0,
+        init_seed: 3,
+        tickets: 2,
+    };
+    literal = PlanLiteral::design_with(&choices, literal.he).unwrap();
+    Plan::new(&literal, &Limits::default()).unwrap()
 }
 
 /// What is kept goes up no more; inputs go up as long as one of their two products is left.
