@@ -175,6 +175,19 @@ fn plan_of(architecture: Architecture, tiling: Tiling, log_n: u32) -> Plan {
     let choices = choices(architecture, 12);
     let mut literal = PlanLiteral::design_with(&choices, toy_parameters(log_n)).unwrap();
     literal.tilings.fill(tiling);
+    literal.backward_tilings.clear();
+    Plan::new(&literal, &Limits::default()).unwrap()
+}
+
+/// Dense layers, two of which have a layout of their own for the backward product.
+fn apart() -> Plan {
+    let mut literal = dense().literal().clone();
+    let whole = Tiling::Whole {
+        inputs_per_tile: 2,
+        outputs_per_tile: 1,
+        samples_per_chunk: 8,
+    };
+    literal.backward_tilings = [(1, Tiling::Scalar), (2, whole)].into();
     Plan::new(&literal, &Limits::default()).unwrap()
 }
 
@@ -270,7 +283,7 @@ fn assert_caught(plan: &Plan, upload: Upload, layer: u16, lie: Lie) {
 
 #[test]
 fn one_wrong_coefficient_of_any_product_is_caught() {
-    for plan in [dense(), convolutional()] {
+    for plan in [dense(), convolutional(), apart()] {
         for (upload, layer) in products(&plan) {
             // Every phase has one product at least, the first of every network several.
             let nth = usize::from(layer == 0 && upload == Upload::Activation);
