@@ -155,6 +155,9 @@ pub struct ServeArgs {
     /// Allow an address that other machines can reach, without TLS
     #[arg(long)]
     pub plain_network: bool,
+    /// Memory for ciphertexts and prepared weights of all models in use; more are refused
+    #[arg(long, value_name = "GIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub memory: u32,
     /// Leave when standard input ends: the parent process is gone
     #[arg(long, hide = true)]
     pub until_stdin_ends: bool,

@@ -45,7 +45,7 @@ use sphinx_protocol::train::{
 };
 use sphinx_protocol::transport::Traffic;
 
-use crate::config::Config;
+use crate::config::{Config, Engine as Kind};
 use crate::learning::Clipping;
 use crate::privacy::Terms;
 use crate::start::Found;
@@ -195,13 +195,16 @@ impl Job {
             .then(|| grids(&config, &network, &terms))
             .transpose()?;
         let has_layouts = grid.is_some() && sphinx_protocol::plan::has_layouts(&network);
-        let plan = (has_layouts || config.engine == crate::config::Engine::Packed)
-            .then(|| design(&config, &network, &terms))
-            .transpose()?;
-        let paper = (config.engine == crate::config::Engine::Paper)
+        let plan = match config.engine {
+            Kind::Packed => Some(design(&config, &network, &terms)?),
+            // Only for requests to the model that is saved: training goes on without.
+            _ if has_layouts => design(&config, &network, &terms).ok(),
+            _ => None,
+        };
+        let paper = (config.engine == Kind::Paper)
             .then(|| design_paper(&config, &network, &terms))
             .transpose()?;
-        let pure_he = (config.engine == crate::config::Engine::PureHe)
+        let pure_he = (config.engine == Kind::PureHe)
             .then(|| design_pure_he(&config, &network, &terms))
             .transpose()?;
         Ok(Self {

@@ -99,6 +99,18 @@ pub enum Error {
         /// The largest accepted.
         limit: usize,
     },
+    /// All models in use need more memory than the server gives.
+    #[error(
+        "this model may need {needed} bytes at the server, and models in use leave less of the \
+         {limit} it gives: wait until another client leaves, take a smaller batch, or give the \
+         server more (`serve --memory`)"
+    )]
+    Memory {
+        /// What this model may need.
+        needed: usize,
+        /// What all models may need.
+        limit: usize,
+    },
     /// Wrong number of primes for this engine.
     #[error("this engine needs {expected} primes (one kept, one dropped), the plan has {got}")]
     PrimeCount {

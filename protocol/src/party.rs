@@ -25,9 +25,11 @@ use crate::packed::{Clock, StepWork, Upload, script};
 use crate::paper::Session;
 use crate::pure_he;
 
+mod budget;
 mod hub;
 mod tenant;
 
+use budget::Share;
 pub use hub::{Hub, HubLimits};
 use hub::{Lease, Opened};
 use tenant::{Preparation, Query};
@@ -50,8 +52,8 @@ enum State {
     Training(Box<Training>),
     Preparing(Lease, Box<Preparation>),
     Answering(Lease, Box<Query>),
-    Paper(Box<Session>),
-    PureHe(Box<pure_he::Session>),
+    Paper(Box<Session>, Share),
+    PureHe(Box<pure_he::Session>, Share),
     Closed,
 }
 
@@ -118,8 +120,8 @@ impl Server {
             State::Training(t) => t.expects(),
             State::Preparing(_, p) => format!("Mask at {:?}", p.expects()),
             State::Answering(_, q) => format!("Request for layer {}", q.expects()),
-            State::Paper(session) => session.expects(),
-            State::PureHe(session) => session.expects(),
+            State::Paper(session, _) => session.expects(),
+            State::PureHe(session, _) => session.expects(),
             State::Closed => "nothing".into(),
         }
     }
@@ -129,8 +131,8 @@ impl Server {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match &self.state {
-            State::Paper(session) => session.is_busy(),
-            State::PureHe(session) => session.is_busy(),
+            State::Paper(session, _) => session.is_busy(),
+            State::PureHe(session, _) => session.is_busy(),
             _ => false,
         }
     }
@@ -142,8 +144,8 @@ impl Server {
     pub fn proceed(self) -> Result<Step, Fault> {
         let Self { hub, mut state } = self;
         let replies = match &mut state {
-            State::Paper(session) => session.proceed(),
-            State::PureHe(session) => session.proceed(),
+            State::Paper(session, _) => session.proceed(),
+            State::PureHe(session, _) => session.proceed(),
             _ => Ok(Vec::new()),
         };
         let replies = replies.map_err(protocol)?;
@@ -237,21 +239,21 @@ fn advance(hub: &Arc<Hub>, state: State, message: ToServer) -> Next {
         (State::ExpectModel, ToServer::OpenPaper { plan }) => {
             let session = Session::open(&plan, &hub.limits().plan);
             let session = session.map_err(|cause| Stop::Refused(Refusal::Plan, cause.into()))?;
-            let ready = session.ready();
-            Ok((State::Paper(Box::new(session)), vec![ready]))
+            let (share, ready) = (reserve(hub, session.held())?, session.ready());
+            Ok((State::Paper(Box::new(session), share), vec![ready]))
         }
         (State::ExpectModel, ToServer::OpenPureHe { plan }) => {
             let session = pure_he::Session::open(&plan, &hub.limits().plan);
             let session = session.map_err(|cause| Stop::Refused(Refusal::Plan, cause.into()))?;
-            let ready = session.ready();
-            Ok((State::PureHe(Box::new(session)), vec![ready]))
+            let (share, ready) = (reserve(hub, session.held())?, session.ready());
+            Ok((State::PureHe(Box::new(session), share), vec![ready]))
         }
-        (State::PureHe(mut session), message) => match session.take(message)? {
-            Some(replies) => Ok((State::PureHe(session), replies)),
+        (State::PureHe(mut session, share), message) => match session.take(message)? {
+            Some(replies) => Ok((State::PureHe(session, share), replies)),
             None => Err(Stop::Unexpected),
         },
-        (State::Paper(mut session), message) => match session.take(message)? {
-            Some(replies) => Ok((State::Paper(session), replies)),
+        (State::Paper(mut session, share), message) => match session.take(message)? {
+            Some(replies) => Ok((State::Paper(session, share), replies)),
             None => Err(Stop::Unexpected),
         },
         (State::ReceivingBiases(lease, part), message) => biases(lease, part, message),
@@ -271,6 +273,12 @@ fn advance(hub: &Arc<Hub>, state: State, message: ToServer) -> Next {
         }
         _ => Err(Stop::Unexpected),
     }
+}
+
+/// Memory for a model that lives as long as its connection.
+fn reserve(hub: &Hub, bytes: usize) -> Result<Share, Stop> {
+    let full = |cause: Error| Stop::Refused(Refusal::Full, cause.into());
+    hub.reserve(bytes).map_err(full)
 }
 
 fn greet(version: u16) -> Next {

@@ -292,6 +292,7 @@ struct Checked {
     parameters: Parameters,
     layouts: Vec<Layout>,
     ticket_layouts: Vec<Layout>,
+    held: usize,
     digest: [u8; 32],
 }
 
@@ -390,6 +391,7 @@ impl Plan {
             parameters,
             layouts,
             ticket_layouts,
+            held,
             digest: digest(b"sphinx plan 5", literal)?,
         };
         let analysis = exactness::analyse(&checked, target.is_infinite())?;
@@ -583,6 +585,12 @@ impl Plan {
             }
             Upload::ClippedGradient => top(self.gradient_encoding(), returns.gradient),
         }
+    }
+
+    /// Bytes of polynomials that this model may make the server hold at a time. See [`Held`].
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.checked.held
     }
 
     /// How the bias backup comes back.

@@ -16,7 +16,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
     let out = Output::new(args.output.json, args.output.quiet);
     let addresses = permitted(&args.listen, args.plain_network)?;
     let log = move |ended: &Ended| out.remark(line(ended));
-    let service = Service::start(addresses.as_slice(), ServeOptions::default(), log)
+    let mut options = ServeOptions::default();
+    options.limits.bytes = usize::try_from(u64::from(args.memory) << 30).unwrap_or(usize::MAX);
+    let service = Service::start(addresses.as_slice(), options, log)
         .with_context(|| format!("listening on {}", args.listen))?;
     if args.plain_network && !service.address().ip().is_loopback() {
         out.warn("no TLS: ciphertexts hide the data, but anyone on the path can change them");

@@ -143,10 +143,15 @@ impl PaperPlan {
         Ok(plan)
     }
 
+    /// Bytes of ciphertexts that the server expands at a time.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        BANK.max(1) * sphinx_he::ckks::Bank::bytes_each(self.parameters(), super::TOP)
+    }
+
     /// What one product looks at must fit the server's memory at a time.
     fn check_memory(&self, limits: &Limits) -> Result<(), Error> {
-        let bank = BANK.max(1) * sphinx_he::ckks::Bank::bytes_each(self.parameters(), super::TOP);
-        let (what, got, limit) = ("bytes held by the server", bank, limits.bytes);
+        let (what, got, limit) = ("bytes held by the server", self.held(), limits.bytes);
         if got > limit {
             return Err(Error::Limit { what, got, limit });
         }

@@ -116,6 +116,11 @@ impl Session {
         })
     }
 
+    /// Bytes that this model may make the server hold.
+    pub(crate) fn held(&self) -> usize {
+        self.plan.held()
+    }
+
     /// Where the model stands.
     pub(crate) fn ready(&self) -> ToClient {
         let (version, step) = (self.snapshot.version(), self.snapshot.step());

@@ -1,10 +1,11 @@
 //! The models a server holds, shared by all its connections.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use cpu_time::ProcessTime;
 
+use super::budget::{Budget, Share};
 use super::tenant::{Tickets, open_bias};
 use crate::error::{Error, Malformed};
 use crate::message::{ModelId, Refusal, Released, Sealed, TicketId, ToClient};
@@ -23,6 +24,8 @@ pub struct HubLimits {
     pub plan: Limits,
     /// Models held at once.
     pub models: usize,
+    /// Bytes that all models in use may need together for polynomials ([`Plan::held`]).
+    pub bytes: usize,
 }
 
 impl Default for HubLimits {
@@ -30,6 +33,7 @@ impl Default for HubLimits {
         Self {
             plan: Limits::default(),
             models: 64,
+            bytes: 16 << 30,
         }
     }
 }
@@ -39,6 +43,7 @@ impl Default for HubLimits {
 pub struct Hub {
     limits: HubLimits,
     models: Mutex<HashMap<ModelId, Arc<Mutex<Model>>>>,
+    budget: Arc<Budget>,
     started: ProcessTime,
 }
 
@@ -51,6 +56,8 @@ struct Model {
     biases: Vec<Ciphertext>,
     tickets: Tickets,
     training: bool,
+    /// Whoever uses it, if anybody does.
+    used: Weak<InUse>,
     /// What the phases of the steps took since the trainer came.
     phases: Vec<ServerSeconds>,
 }
@@ -81,6 +88,7 @@ impl Hub {
     #[must_use]
     pub fn new(limits: HubLimits) -> Self {
         Self {
+            budget: Budget::new(limits.bytes),
             limits,
             models: Mutex::default(),
             started: ProcessTime::now(),
@@ -99,6 +107,26 @@ impl Hub {
         self.started.elapsed().as_secs_f64()
     }
 
+    /// Takes memory for a model that is not held here.
+    pub(super) fn reserve(&self, bytes: usize) -> Result<Share, Error> {
+        self.budget.take(bytes)
+    }
+
+    /// A use of `model`, with the memory that its plan may need: taken by the first who uses it.
+    fn enter(&self, model: &Arc<Mutex<Model>>, held: &mut Model) -> Result<Arc<InUse>, Opened> {
+        if let Some(used) = held.used.upgrade() {
+            return Ok(used);
+        }
+        let share = self.reserve(held.plan.held());
+        let share = share.map_err(|cause| Opened::new(Refusal::Full, cause))?;
+        let used = Arc::new(InUse {
+            model: Arc::clone(model),
+            _share: share,
+        });
+        held.used = Arc::downgrade(&used);
+        Ok(used)
+    }
+
     pub(super) fn open(&self, id: ModelId, plan: &[u8]) -> Result<Lease, Opened> {
         let refuse = |cause| Opened::new(Refusal::Plan, cause);
         let literal: PlanLiteral = serde_json::from_slice(plan).map_err(|e| {
@@ -112,7 +140,7 @@ impl Hub {
         })?;
         let plan = Plan::new(&literal, &self.limits.plan).map_err(refuse)?;
         let model = self.hold(id, &plan)?;
-        let opened_at;
+        let (opened_at, used);
         {
             let mut held = lock(&model);
             if held.plan != plan {
@@ -125,6 +153,7 @@ impl Hub {
                 };
                 return Err(Opened::new(Refusal::Busy, cause));
             }
+            used = self.enter(&model, &mut held)?;
             held.training = true;
             held.biases.clear();
             held.phases.clear();
@@ -135,6 +164,7 @@ impl Hub {
             plan,
             model,
             trainer,
+            _used: used,
             opened_at,
         })
     }
@@ -172,10 +202,12 @@ impl Hub {
         if plan.digest() != digest {
             return Err(unknown("the digest of the model's plan", "another digest"));
         }
+        let used = self.enter(&model, &mut lock(&model))?;
         Ok(Lease {
             plan,
             model,
             trainer: None,
+            _used: used,
             opened_at: 0,
         })
     }
@@ -200,6 +232,7 @@ impl Model {
             biases: Vec::new(),
             tickets: Tickets::default(),
             training: false,
+            used: Weak::new(),
             phases: Vec::new(),
         }
     }
@@ -230,12 +263,33 @@ impl Drop for Trainer {
     }
 }
 
+/// A model in use. With the last user go its memory and whatever was laid out for products; the
+/// weights stay.
+#[derive(Debug)]
+struct InUse {
+    model: Arc<Mutex<Model>>,
+    _share: Share,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut model = lock(&self.model);
+        // Unless somebody came since.
+        if model.used.strong_count() == 0
+            && let Some(latest) = model.recent.front_mut()
+        {
+            *latest = Arc::new(latest.without_polynomials());
+        }
+    }
+}
+
 /// A connection's right to use a model.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
     plan: Plan,
     model: Arc<Mutex<Model>>,
     trainer: Option<Arc<Trainer>>,
+    _used: Arc<InUse>,
     /// Where the model stood when it was opened.
     opened_at: u64,
 }

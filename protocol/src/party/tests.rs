@@ -130,6 +130,11 @@ fn hello() -> ToServer {
     }
 }
 
+fn attach(id: [u8; 16], digest: [u8; 32]) -> ToServer {
+    let id = ModelId(id);
+    ToServer::AttachModel { id, digest }
+}
+
 fn refusal(server: Server, message: ToServer) -> (Refusal, String) {
     match server.step(message) {
         Err(Fault {
@@ -356,10 +361,6 @@ fn models_are_found_by_id_and_plan() {
     let walker = Walker::new(plan_with(2));
     let other = Walker::new(plan_with(3));
     let digest = walker.plan.digest();
-    let attach = |id, digest| ToServer::AttachModel {
-        id: ModelId(id),
-        digest,
-    };
     let (stranger, _) = after(&hub, vec![hello()]);
     assert_eq!(
         refusal(stranger, attach([1; 16], digest)).0,
@@ -399,6 +400,36 @@ fn a_server_holds_only_so_many_models() {
         },
     );
     assert_eq!(reason, Refusal::Full);
+}
+
+#[test]
+fn models_in_use_share_the_memory_of_the_server() {
+    let walker = Walker::new(plan_with(2));
+    let hub = Arc::new(Hub::new(HubLimits {
+        bytes: walker.plan.held(),
+        ..HubLimits::default()
+    }));
+    let other = |hub: &Arc<Hub>| {
+        let plan = serde_json::to_vec(walker.plan.literal()).unwrap();
+        let id = ModelId([2; 16]);
+        let (server, _) = after(hub, vec![hello()]);
+        (server, ToServer::OpenModel { id, plan })
+    };
+    let (first, _) = after(&hub, vec![hello(), walker.open()]);
+    // Another user of the same model takes no more.
+    let again = vec![hello(), attach([1; 16], walker.plan.digest())];
+    let (asker, _) = after(&hub, again);
+    drop(first);
+    let (second, open) = other(&hub);
+    let (reason, detail) = refusal(second, open);
+    assert_eq!(reason, Refusal::Full);
+    assert!(detail.contains("serve --memory"), "{detail}");
+    drop(asker);
+    let (second, open) = other(&hub);
+    let Ok(opened) = second.step(open) else {
+        panic!("the memory was not given back");
+    };
+    assert!(matches!(opened.replies[..], [ToClient::ModelReady { .. }]));
 }
 
 /// Prepares one batch of tickets and gives the version they were made with.

@@ -111,6 +111,11 @@ impl Session {
         })
     }
 
+    /// Bytes that this model may make the server hold.
+    pub(crate) fn held(&self) -> usize {
+        self.plan.memory()
+    }
+
     pub(crate) const fn ready(&self) -> ToClient {
         ToClient::ModelReady {
             version: VERSION,
