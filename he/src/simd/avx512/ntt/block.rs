@@ -3,11 +3,6 @@
 //! Three layers pair whole registers; after a transposition of the 8 by 8 values the other three do
 //! as well, with a root for each lane; a second transposition restores the order.
 
-#![expect(
-    clippy::needless_range_loop,
-    reason = "loops over indices unroll into registers, iterators over vectors do not"
-)]
-
 use std::arch::x86_64::*;
 use std::slice::ChunksExact;
 
