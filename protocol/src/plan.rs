@@ -23,6 +23,7 @@ use crate::packed::layout::{Held, Layout, Tiling};
 mod choice;
 mod exactness;
 mod grid;
+mod layouts;
 mod local;
 mod returns;
 mod tight;
@@ -33,6 +34,7 @@ use exactness::Analysis;
 pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
 pub use grid::{Clipping, GridLiteral, GridPlan};
 pub(crate) use grid::{backward_bound, forward_bound};
+use layouts::{check_kinds, lay_out, lay_out_backward};
 pub use local::LocalPhase;
 pub use returns::{LayerReturns, Return};
 pub use tight::{Passage, Tightness};
@@ -634,75 +636,6 @@ fn check_limits(literal: &PlanLiteral, limits: &Limits) -> Result<(), Error> {
     check("ring degree", degree, limits.degree)?;
     check("tickets prepared at once", literal.tickets, limits.rows)?;
     check("mask bits", literal.mask_bits as usize, 31)
-}
-
-fn lay_out(
-    network: &Network,
-    parameters: &Parameters,
-    rows: usize,
-    tilings: &[Tiling],
-) -> Result<Vec<Layout>, Error> {
-    let layers = network.linears();
-    if tilings.len() != layers.len() {
-        return Err(Error::TilingCount {
-            expected: layers.len(),
-            got: tilings.len(),
-        });
-    }
-    let degree = parameters.degree();
-    layers
-        .iter()
-        .zip(tilings)
-        .enumerate()
-        .map(|(layer, (shape, &tiling))| {
-            Layout::new(degree, shape, rows, tiling).ok_or(Error::TilingTooLarge {
-                layer,
-                tiling,
-                degree,
-            })
-        })
-        .collect()
-}
-
-/// A scalar layout serves inputs whose gradient the client keeps.
-fn check_kinds(literal: &PlanLiteral) -> Result<(), Error> {
-    let kept = |layer| {
-        let phase = Phase::Gradient;
-        literal.local.contains(&LocalPhase { phase, layer })
-    };
-    let scalar = literal.tilings.iter().enumerate();
-    let mut scalar = scalar.filter(|&(layer, &t)| t == Tiling::Scalar && !kept(layer));
-    match scalar.next() {
-        Some((layer, _)) => Err(Error::NoGradient { layer }),
-        None => Ok(()),
-    }
-}
-
-/// The layouts of `W^T d`: those of the other products unless the plan says otherwise.
-fn lay_out_backward(
-    literal: &PlanLiteral,
-    parameters: &Parameters,
-    layouts: &[Layout],
-) -> Result<Vec<Layout>, Error> {
-    let (degree, layers) = (parameters.degree(), layouts.len());
-    let mut backward = layouts.to_vec();
-    for (&layer, &tiling) in &literal.backward_tilings {
-        if layer == 0 || layer >= layers {
-            let phase = Phase::Backward;
-            return Err(Error::LocalPhase {
-                phase,
-                layer,
-                layers,
-            });
-        }
-        let own = layouts[layer].with(tiling);
-        backward[layer] = own.ok_or(Error::TilingTooLarge {
-            layer,
-            tiling,
-            degree,
-        })?;
-    }
-    Ok(backward)
 }
 
 /// SHA-256 of a literal's canonical text, under a name of its kind and version.
