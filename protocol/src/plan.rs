@@ -34,6 +34,7 @@ use exactness::Analysis;
 pub use exactness::{Exactness, LOG2_COEFFICIENTS, LOG2_FAILURE, Phase};
 pub use grid::{Clipping, GridLiteral, GridPlan};
 pub(crate) use grid::{backward_bound, forward_bound};
+use layouts::{check_kinds, lay_out, lay_out_backward};
 pub use local::LocalPhase;
 pub use returns::{LayerReturns, Return};
 pub use tight::{Passage, Tightness};
@@ -377,10 +378,10 @@ impl Plan {
                 expected: 2,
             });
         }
-        let layouts = layouts::of(&network, &parameters, grid.capacity(), &literal.tilings)?;
-        layouts::check_kinds(literal)?;
-        let backward_layouts = layouts::of_backward(literal, &parameters, &layouts)?;
-        let ticket_layouts = layouts::of(
+        let layouts = lay_out(&network, &parameters, grid.capacity(), &literal.tilings)?;
+        check_kinds(literal)?;
+        let backward_layouts = lay_out_backward(literal, &parameters, &layouts)?;
+        let ticket_layouts = lay_out(
             &network,
             &parameters,
             literal.tickets,

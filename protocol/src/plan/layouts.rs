@@ -1,4 +1,4 @@
-//! The layouts that a plan's tilings name, checked against its network and ring.
+//! The layouts that a plan names, checked: they fit their ring, and have the products that they serve.
 
 use sphinx_he::rlwe::Parameters;
 use sphinx_nn::network::Network;
@@ -7,8 +7,8 @@ use super::{LocalPhase, Phase, PlanLiteral};
 use crate::error::Error;
 use crate::packed::layout::{Layout, Tiling};
 
-/// One layout per linear layer, for a batch of so many rows.
-pub(super) fn of(
+/// One layout per linear layer.
+pub(super) fn lay_out(
     network: &Network,
     parameters: &Parameters,
     rows: usize,
@@ -51,7 +51,7 @@ pub(super) fn check_kinds(literal: &PlanLiteral) -> Result<(), Error> {
 }
 
 /// The layouts of `W^T d`: those of the other products unless the plan says otherwise.
-pub(super) fn of_backward(
+pub(super) fn lay_out_backward(
     literal: &PlanLiteral,
     parameters: &Parameters,
     layouts: &[Layout],

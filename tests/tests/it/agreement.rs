@@ -125,6 +125,7 @@ fn streamed(choices: &PlanChoices, n: usize, m: usize) -> Plan {
         });
         let fits = |tiling: &&Tiling| Layout::new(128, shape, choices.capacity, **tiling).is_some();
         let stream = *streams.iter().find(fits).unwrap();
+        literal.backward_tilings.remove(&layer);
         literal.tilings[layer] = stream;
         literal.ticket_tilings[layer] = stream;
     }

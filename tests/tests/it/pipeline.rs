@@ -100,12 +100,12 @@ fn plan() -> Plan {
     let hidden = [(20, LayerSpec::Tanh)];
     let choices = choices(architecture(6, &hidden, 20), 80);
     let mut literal = PlanLiteral::design_with(&choices, toy_parameters(7)).unwrap();
+    literal.backward_tilings.clear();
     literal.tilings.fill(Tiling::Whole {
         inputs_per_tile: 6,
         outputs_per_tile: 1,
         samples_per_chunk: 2,
     });
-    literal.backward_tilings.clear();
     Plan::new(&literal, &Limits::default()).unwrap()
 }
 

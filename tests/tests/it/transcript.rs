@@ -40,6 +40,7 @@ fn plan_with(capacity: usize, learning_rate: f64) -> Plan {
     };
     let mut literal = PlanLiteral::design_with(&choices, toy_parameters(7)).unwrap();
     // Several chunks in a batch and several tiles in a layer: much that could vary.
+    literal.backward_tilings.clear();
     literal.tilings.fill(Tiling::Whole {
         inputs_per_tile: 4,
         outputs_per_tile: 4,

@@ -174,8 +174,8 @@ fn engine(
 fn plan_of(architecture: Architecture, tiling: Tiling, log_n: u32) -> Plan {
     let choices = choices(architecture, 12);
     let mut literal = PlanLiteral::design_with(&choices, toy_parameters(log_n)).unwrap();
-    literal.tilings.fill(tiling);
     literal.backward_tilings.clear();
+    literal.tilings.fill(tiling);
     Plan::new(&literal, &Limits::default()).unwrap()
 }
 

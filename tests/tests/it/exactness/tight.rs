@@ -63,6 +63,7 @@ impl Case {
         let (fan, results) = (256, 512);
         let hidden = [(results, LayerSpec::Tanh), (fan, LayerSpec::Tanh)];
         let mut literal = literal(&choices(architecture(4, &hidden, 3), 1), [47, 42]);
+        literal.backward_tilings.clear();
         literal.tilings[1] = tiling(2, 256, 1);
         Self {
             plan: inexact(&literal),

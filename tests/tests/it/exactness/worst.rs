@@ -267,6 +267,7 @@ fn backward_products_keep_their_bound() {
     let (inputs, outputs, layer) = (1024, 512, 1);
     let hidden = [(inputs, LayerSpec::Tanh), (outputs, LayerSpec::Tanh)];
     let mut literal = literal(&choices(architecture(4, &hidden, 3), 1), [47, 42]);
+    literal.backward_tilings.clear();
     literal.tilings[layer] = tiling(512, 2, 1);
     let plan = inexact(&literal);
     let (format, layout) = (plan.formats()[layer], &plan.layouts()[layer]);
