@@ -11,8 +11,10 @@ use super::{Calibration, PhaseCounts, PhaseTime};
 use crate::packed::Upload;
 use crate::plan::Plan;
 
-/// Seconds of drawing and adding the noise of one parameter: as recorded runs have it.
+/// Seconds of drawing the noise of one parameter, while the server takes the update before, and of
+/// adding it: as recorded runs have it.
 const NOISE: f64 = 40e-9;
+const ADDING: f64 = 6e-9;
 
 /// Where the parties are.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,23 +121,32 @@ impl Prediction {
             });
         }
         let parameters = plan.network().parameter_count() as f64;
-        seconds.release = NOISE * parameters;
+        seconds.release = ADDING * parameters;
         // Where others use the machine too, the clock on the wall says more than the work takes.
         seconds.rest = machine.own.rest.seconds.min(machine.own.rest.cpu);
         let update = update(plan, machine);
-        seconds.update = update.client + update.server + hosts.round_trip();
+        let drawing = NOISE * parameters;
+        seconds.update = update.client + hosts.both(update.server + hosts.round_trip(), drawing);
         all += update;
         Self {
             hosts,
             phases,
             seconds,
-            client_cpu: all.client + machine.own.rest.cpu + seconds.release,
+            client_cpu: all.client + machine.own.rest.cpu + seconds.release + drawing,
             server_cpu: all.server,
         }
     }
 }
 
 impl Hosts {
+    /// Seconds of two pieces of work of one thread each, one at either party, at the same time.
+    const fn both(self, server: f64, client: f64) -> f64 {
+        match self {
+            Self::Shared { cores: 1 } => server + client,
+            _ => server.max(client),
+        }
+    }
+
     const fn round_trip(self) -> f64 {
         match self {
             Self::Shared { .. } => 0.0,
