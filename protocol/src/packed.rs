@@ -29,7 +29,7 @@ pub use client::{Packed, PhaseTimes};
 pub(crate) use client::{encrypt, open_result, seed};
 pub(crate) use pace::Clock;
 pub use pace::{PhaseWork, ServerSeconds, phases};
-pub(crate) use server::{Prepared, StepWork, finish, mask_products, numbered, open};
+pub(crate) use server::{Memory, Prepared, StepWork, finish, mask_products, numbered, open};
 
 use serde::{Deserialize, Serialize};
 

@@ -432,7 +432,8 @@ impl Training {
         }
         weights.ahead();
         let plan = lease.plan();
-        let (script, work) = (script(plan), StepWork::new(plan, weights));
+        let (script, memory) = (script(plan), lease.memory());
+        let work = StepWork::new(plan, weights, memory);
         let clock = Clock::new(plan, lease.phases());
         Ok(Self {
             lease,
@@ -454,7 +455,7 @@ impl Training {
     /// Whether the next upload of the script completes a group.
     fn completes_group(&self) -> bool {
         let next = self.script.get(self.next);
-        next.is_some_and(|&(upload, place)| self.work.group(upload, place).is_some())
+        next.is_some_and(|&(upload, place)| self.work.completes(upload, place))
     }
 
     fn take(mut self: Box<Self>, message: ToServer) -> Next {
@@ -466,6 +467,7 @@ impl Training {
                 if step == self.step && self.next == self.script.len() =>
             {
                 self.lease.keep_phases(self.clock.stop());
+                self.lease.keep_memory(self.work.into_memory());
                 self.lease.apply(&gradient)?;
                 return Ok((State::ReceivingBiases(self.lease, 0), Vec::new()));
             }

@@ -49,6 +49,7 @@
 //! ```
 
 mod scalars;
+mod sheet;
 
 use std::ops::Range;
 
@@ -56,122 +57,13 @@ pub use scalars::{Features, Scalars};
 
 use super::{Ciphertext, Encoding, IntegerPoly};
 use crate::error::Error;
-use crate::ring::{Aligned, Eval, Poly};
+use crate::ring::Aligned;
 use crate::rlwe::Parameters;
 use crate::simd::{BLOCK, Kernels};
+use sheet::{Part, Sheet};
 
 /// Blocks whose sums are computed by one part: their words of one result are contiguous.
 const BLOCKS_AT_ONCE: usize = 16;
-
-/// A matrix of places cut across: prime by prime, block by block, row by row.
-#[derive(Debug)]
-struct Sheet {
-    degree: usize,
-    /// Evaluations in a block.
-    block: usize,
-    rows: usize,
-    columns: usize,
-    /// Polynomials in a place.
-    depth: usize,
-    words: Aligned,
-}
-
-impl Sheet {
-    fn new(parameters: &Parameters, level: usize, size: (usize, usize), depth: usize) -> Self {
-        Self::cut(parameters, level, BLOCK, size, depth)
-    }
-
-    /// Cut into blocks of so many evaluations, or of one where there are fewer.
-    fn cut(
-        parameters: &Parameters,
-        level: usize,
-        block: usize,
-        (rows, columns): (usize, usize),
-        depth: usize,
-    ) -> Self {
-        let degree = parameters.degree();
-        let mut sheet = Self {
-            degree,
-            block: degree.min(block),
-            rows,
-            columns,
-            depth,
-            words: Aligned::zeros(0),
-        };
-        sheet.words = Aligned::zeros((level + 1) * degree * depth * rows * sheet.columns_apart());
-        sheet
-    }
-
-    /// Places from one row to the next: an odd number, so that a column does not fall on few sets
-    /// of the cache.
-    const fn columns_apart(&self) -> usize {
-        self.columns | 1
-    }
-
-    const fn place(&self) -> usize {
-        self.depth * self.block
-    }
-
-    /// Words from one row to the next.
-    const fn pitch(&self) -> usize {
-        self.columns_apart() * self.place()
-    }
-
-    const fn blocks(&self) -> usize {
-        self.degree / self.block
-    }
-
-    /// One block of one prime of all places.
-    fn at(&self, prime: usize, block: usize) -> &[u64] {
-        let size = self.rows * self.pitch();
-        let at = prime * self.blocks() + block;
-        &self.words[at * size..(at + 1) * size]
-    }
-
-    /// One block of one prime of a row.
-    fn row(&self, prime: usize, block: usize, row: usize) -> &[u64] {
-        let start = row * self.pitch();
-        &self.at(prime, block)[start..start + self.columns * self.place()]
-    }
-
-    fn parts_mut(&mut self) -> impl Iterator<Item = Part<'_>> {
-        let (blocks, block, place, pitch) = (self.blocks(), self.block, self.place(), self.pitch());
-        let size = (self.rows * pitch).max(1);
-        let words = self.words.chunks_exact_mut(size).enumerate();
-        words.map(move |(at, words)| Part {
-            prime: at / blocks,
-            range: at % blocks * block..(at % blocks + 1) * block,
-            place,
-            pitch,
-            words,
-        })
-    }
-}
-
-/// One block of one prime of all places.
-#[derive(Debug)]
-struct Part<'a> {
-    prime: usize,
-    range: Range<usize>,
-    place: usize,
-    pitch: usize,
-    words: &'a mut [u64],
-}
-
-impl Part<'_> {
-    fn put<'p>(
-        &mut self,
-        row: usize,
-        column: usize,
-        polys: impl IntoIterator<Item = &'p Poly<Eval>>,
-    ) {
-        let start = row * self.pitch + column * self.place;
-        let place = &mut self.words[start..start + self.place];
-        for (out, poly) in place.chunks_exact_mut(self.range.len()).zip(polys) {
-            out.copy_from_slice(&poly.row(self.prime)[self.range.clone()]);
-        }
-    }
-}
 
 /// A matrix of ciphertexts of degree one, of one level and encoding.
 #[derive(Debug)]
@@ -182,12 +74,12 @@ pub struct Panel {
     sheet: Sheet,
 }
 
-/// One block of every ciphertext of a [`Panel`], to be filled independently of the others.
+/// Some blocks of every ciphertext of a [`Panel`], to be filled independently of the others.
 #[derive(Debug)]
 pub struct PanelPart<'a>(Part<'a>);
 
 impl PanelPart<'_> {
-    /// Copies this block of a ciphertext that [`Panel::check`] accepts.
+    /// Copies these blocks of a ciphertext that [`Panel::check`] accepts.
     ///
     /// # Panics
     /// If there is no such place, or the ciphertext has fewer primes or another degree.
@@ -223,6 +115,33 @@ impl Panel {
             encoding,
             sheet: Sheet::new(parameters, level, (rows, columns), 2),
         })
+    }
+
+    /// A panel of another size and encoding in the memory of this one, where that is large enough.
+    /// What was in it may still be, until every place is filled.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLevel`].
+    pub fn resized(
+        self,
+        level: usize,
+        encoding: Encoding,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Self, Error> {
+        check_level("panel of ciphertexts", &self.parameters, level)?;
+        let Self {
+            parameters, sheet, ..
+        } = self;
+        match sheet.resized(level, (rows, columns)) {
+            Some(sheet) => Ok(Self {
+                parameters,
+                level,
+                encoding,
+                sheet,
+            }),
+            None => Self::new(&parameters, level, encoding, rows, columns),
+        }
     }
 
     /// Number of rows.
@@ -262,7 +181,7 @@ impl Panel {
         Ok(())
     }
 
-    /// All blocks, to be filled one beside the other.
+    /// All blocks, some at a time, to be filled one beside the other.
     pub fn parts_mut(&mut self) -> impl Iterator<Item = PanelPart<'_>> {
         self.sheet.parts_mut().map(PanelPart)
     }
@@ -277,12 +196,12 @@ pub struct WeightPanel {
     sheet: Sheet,
 }
 
-/// One block of every factor of a [`WeightPanel`], to be filled independently of the others.
+/// Some blocks of every factor of a [`WeightPanel`], to be filled independently of the others.
 #[derive(Debug)]
 pub struct WeightPart<'a>(Part<'a>);
 
 impl WeightPart<'_> {
-    /// Copies this block of a factor that [`WeightPanel::check`] accepts.
+    /// Copies these blocks of a factor that [`WeightPanel::check`] accepts.
     ///
     /// # Panics
     /// If there is no such place, or the factor has fewer primes.
@@ -344,7 +263,7 @@ impl WeightPanel {
         Ok(())
     }
 
-    /// All blocks, to be filled one beside the other.
+    /// All blocks, some at a time, to be filled one beside the other.
     pub fn parts_mut(&mut self) -> impl Iterator<Item = WeightPart<'_>> {
         self.sheet.parts_mut().map(WeightPart)
     }

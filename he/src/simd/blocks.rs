@@ -14,6 +14,19 @@ use crate::zq::Modulus;
 pub const BLOCK: usize = 16;
 
 impl Kernels {
+    /// Every `block` words of `from` to the beginning of another `pitch` words of `out`: past the cache, which
+    /// has no use for them soon and would fetch the lines first.
+    pub fn cut(self, out: &mut [u64], pitch: usize, from: &[u64], block: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Backend::Avx512 && block.is_multiple_of(8) && pitch.is_multiple_of(8) {
+            // SAFETY: kernels are made only where the back end's instructions were found
+            return unsafe { avx512::cut(out, pitch, from, block) };
+        }
+        for (out, from) in out.chunks_mut(pitch).zip(from.chunks_exact(block)) {
+            out[..block].copy_from_slice(from);
+        }
+    }
+
     /// `out += sum_k w_k x_k` for both blocks of `x`. `w` has one block to a place, `x` two at the
     /// beginning of every `pitch` words.
     pub fn weigh_block(self, q: &Modulus, out: &mut [u64], w: &[u64], x: &[u64], pitch: usize) {

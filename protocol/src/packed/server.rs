@@ -23,8 +23,9 @@ use crate::plan::{Passage, Plan, Return, Tightness};
 /// The level at which everything is uploaded: both primes.
 pub(super) const TOP: usize = 1;
 
-/// Blocks that one thread lays out: neighbours lie on the same pages.
-const BLOCKS_AT_ONCE: usize = 8;
+/// Uploads that are expanded and laid out together: a few megabytes, which the cache still has when they are
+/// cut across.
+pub(super) const LAID_OUT_AT_ONCE: usize = 32;
 
 /// Weights of one product of a layer as the product needs them, made when first used or
 /// [ahead](Prepared::ahead) of that.
@@ -228,14 +229,11 @@ fn lay_out_weights(
             .collect::<Result<Vec<_>, _>>()?;
         made.iter().try_for_each(|w| panel.check(w))?;
         let parts: Vec<_> = panel.parts_mut().collect();
-        parts
-            .into_par_iter()
-            .with_min_len(BLOCKS_AT_ONCE)
-            .for_each(|mut part| {
-                for (at, w) in made.iter().enumerate() {
-                    part.put(first + at / columns, at % columns, w);
-                }
-            });
+        parts.into_par_iter().for_each(|mut part| {
+            for (at, w) in made.iter().enumerate() {
+                part.put(first + at / columns, at % columns, w);
+            }
+        });
     }
     Ok(panel)
 }
@@ -248,15 +246,12 @@ fn lay_out(
 ) -> Result<(), Error> {
     ciphertexts.iter().try_for_each(|c| panel.check(c))?;
     let parts: Vec<_> = panel.parts_mut().collect();
-    parts
-        .into_par_iter()
-        .with_min_len(BLOCKS_AT_ONCE)
-        .for_each(|mut part| {
-            for (at, ciphertext) in ciphertexts.iter().enumerate() {
-                let (row, column) = place(at);
-                part.put(row, column, ciphertext);
-            }
-        });
+    parts.into_par_iter().for_each(|mut part| {
+        for (at, ciphertext) in ciphertexts.iter().enumerate() {
+            let (row, column) = place(at);
+            part.put(row, column, ciphertext);
+        }
+    });
     Ok(())
 }
 
@@ -348,6 +343,14 @@ pub(crate) fn finish(
     Ok(Returned::new(&selected))
 }
 
+/// What one training step leaves to the next: memory alone, of which nothing is read before it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    inputs: Vec<Option<Panel>>,
+    group: Option<Panel>,
+    sums: Option<Sums>,
+}
+
 /// What the server holds during one training step.
 #[derive(Debug)]
 pub(crate) struct StepWork {
@@ -355,22 +358,44 @@ pub(crate) struct StepWork {
     weights: Arc<Prepared>,
     /// Inputs of every layer: a row for every tile, a column for every chunk.
     inputs: Vec<Option<Panel>>,
-    /// Uploads of the group being received.
+    /// Output gradients of the group being received.
+    group: Option<Panel>,
+    /// Uploads of that group that are in a panel, and those that are not yet.
+    laid_out: usize,
     held: Vec<SeededCiphertext>,
-    /// Sums computed before, for their memory.
-    room: Option<Sums>,
+    memory: Memory,
+}
+
+/// Uploads whose products are computed together.
+struct Group {
+    /// Their chunks, or their output tiles where the gradient is computed.
+    range: Range<usize>,
+    /// Uploads of each.
+    each: usize,
 }
 
 impl StepWork {
-    pub(crate) fn new(plan: &Plan, weights: Arc<Prepared>) -> Self {
+    /// In the memory of an earlier step, if there was one.
+    pub(crate) fn new(plan: &Plan, weights: Arc<Prepared>, mut memory: Memory) -> Self {
         super::keep_freed_memory();
-        let inputs = plan.layouts().iter().map(|_| None).collect();
+        let layers = plan.layouts().len();
+        memory.inputs.resize_with(layers, || None);
         Self {
             plan: plan.clone(),
             weights,
-            inputs,
+            inputs: (0..layers).map(|_| None).collect(),
+            group: None,
+            laid_out: 0,
             held: Vec::new(),
-            room: None,
+            memory,
+        }
+    }
+
+    /// The memory, for the next step.
+    pub(crate) fn into_memory(self) -> Memory {
+        Memory {
+            inputs: self.inputs,
+            ..self.memory
         }
     }
 
@@ -385,26 +410,31 @@ impl StepWork {
         let Passage {
             level, encoding, ..
         } = self.weights.passage(upload, layer);
-        let parameters = self.plan.parameters();
-        let group = self.group(upload, place);
+        let (group, complete) = (self.group(upload, place), self.completes(upload, place));
         self.held
-            .push(open_at(parameters, sealed, (level, encoding))?);
-        let Some(group) = group else {
-            return Ok(Vec::new());
-        };
-        let held = expanded(&mut self.held);
-        match upload {
-            Upload::ClippedGradient => self.sums(place.layer, group, &held),
-            _ if self.plan.layout(upload, layer).tiling() == Tiling::Scalar => {
-                self.scaled(upload, place, held)
+            .push(open_at(self.plan.parameters(), sealed, (level, encoding))?);
+        if self.plan.layout(upload, layer).tiling() == Tiling::Scalar {
+            if !complete {
+                return Ok(Vec::new());
             }
-            _ => self.weighted(upload, place.layer, group, &held),
+            let held = expanded(&mut self.held);
+            return self.scaled(upload, place, held);
+        }
+        if complete || self.held.len() == LAID_OUT_AT_ONCE {
+            self.lay_out(upload, layer, &group)?;
+        }
+        if !complete {
+            return Ok(Vec::new());
+        }
+        self.laid_out = 0;
+        match upload {
+            Upload::ClippedGradient => self.sums(place.layer, group.range),
+            _ => self.weighted(upload, place.layer, group.range),
         }
     }
 
-    /// The chunks or output tiles that are complete with this upload, the next of the script, and whose
-    /// products are computed then.
-    pub(crate) fn group(&self, upload: Upload, place: Place) -> Option<Range<usize>> {
+    /// The group of an upload.
+    fn group(&self, upload: Upload, place: Place) -> Group {
         let layout = self.plan.layout(upload, usize::from(place.layer));
         let (chunk, tile) = (place.chunk as usize, place.tile as usize);
         // What must be complete before there are sums, and how many of it there are.
@@ -414,10 +444,55 @@ impl StepWork {
             Upload::ClippedGradient => (layout.chunks(), tile, layout.output_tiles()),
         };
         let size = layout.group(each);
-        let group = at / size * size;
-        let complete = self.held.len() + 1 == each * (at + 1 - group);
-        let full = at + 1 == all || at + 1 == group + size;
-        (complete && full).then_some(group..at + 1)
+        let first = at / size * size;
+        Group {
+            range: first..(first + size).min(all),
+            each,
+        }
+    }
+
+    /// Whether this upload, the next of the script, completes its group, whose products are computed then.
+    pub(crate) fn completes(&self, upload: Upload, place: Place) -> bool {
+        let group = self.group(upload, place);
+        self.laid_out + self.held.len() + 1 == group.each * group.range.len()
+    }
+
+    /// Lays out what is held, while it is still in the cache.
+    fn lay_out(&mut self, upload: Upload, layer: usize, group: &Group) -> Result<(), Error> {
+        let layout = self.plan.layout(upload, layer);
+        let Passage {
+            level, encoding, ..
+        } = self.weights.passage(upload, layer);
+        let Group { range, each } = group;
+        // Inputs stay until the gradient: they have columns of their own in the panel of the layer.
+        let (rows, columns, first) = match upload {
+            Upload::Activation => (*each, layout.chunks(), range.start),
+            Upload::OutputGradient => (*each, range.len(), 0),
+            Upload::ClippedGradient => (range.len(), *each, 0),
+        };
+        let (slot, earlier) = match upload {
+            Upload::Activation => (&mut self.inputs[layer], &mut self.memory.inputs[layer]),
+            _ => (&mut self.group, &mut self.memory.group),
+        };
+        let mut panel = match (slot.take(), earlier) {
+            (Some(panel), _) => panel,
+            (None, earlier) => match earlier.take() {
+                Some(earlier) => earlier.resized(level, encoding, rows, columns)?,
+                None => Panel::new(self.plan.parameters(), level, encoding, rows, columns)?,
+            },
+        };
+        let held = expanded(&mut self.held);
+        let before = self.laid_out;
+        lay_out(&mut panel, &held, |at| {
+            let (outer, inner) = ((before + at) / each, (before + at) % each);
+            match upload {
+                Upload::ClippedGradient => (outer, inner),
+                _ => (inner, first + outer),
+            }
+        })?;
+        self.laid_out += held.len();
+        *slot = Some(panel);
+        Ok(())
     }
 
     /// `W x` or `W^T d` of one chunk by integers. Nothing stays: the client keeps the gradient.
@@ -446,75 +521,56 @@ impl StepWork {
         upload: Upload,
         layer: u16,
         chunks: Range<usize>,
-        held: &[Ciphertext],
     ) -> Result<Vec<ToClient>, Error> {
         let (at, forward) = (usize::from(layer), upload == Upload::Activation);
-        let layout = self.plan.layout(upload, at);
-        let passage = self.weights.passage(upload, at);
-        let (inputs, outputs) = (layout.input_tiles(), layout.output_tiles());
-        let (tiles, each) = if forward {
-            (inputs, outputs)
-        } else {
-            (outputs, inputs)
-        };
-        // What stays has columns of its own in the panel of the layer.
-        let (columns, first) = if forward {
-            (layout.chunks(), chunks.start)
-        } else {
-            (chunks.len(), 0)
-        };
-        let mut panel = match self.inputs[at].take_if(|_| forward) {
-            Some(panel) => panel,
-            None => {
-                let (p, encoding) = (self.plan.parameters(), passage.encoding);
-                Panel::new(p, passage.level, encoding, tiles, columns)?
-            }
-        };
-        lay_out(&mut panel, held, |at| (at % tiles, first + at / tiles))?;
         if self.plan.is_local(upload, at) {
-            self.inputs[at] = Some(panel);
             return Ok(Vec::new());
         }
-        let weights = match upload {
-            Upload::Activation => self.weights.forward(at)?,
-            _ => self.weights.backward(at)?,
+        let layout = self.plan.layout(upload, at);
+        let (panel, weights, each, columns) = if forward {
+            let weights = self.weights.forward(at)?;
+            let each = layout.output_tiles();
+            (&self.inputs[at], weights, each, chunks.clone())
+        } else {
+            let weights = self.weights.backward(at)?;
+            (&self.group, weights, layout.input_tiles(), 0..chunks.len())
         };
-        let products = Products::weighted(weights, &panel, first..first + chunks.len())?;
-        let results = results(&products, &mut self.room, passage.returned, |sum| {
+        let panel = panel.as_ref().ok_or_else(|| missing("uploads"))?;
+        let form = self.weights.passage(upload, at).returned;
+        let products = Products::weighted(weights, panel, columns)?;
+        let results = results(&products, &mut self.memory.sums, form, |sum| {
             let at = place(layer, chunks.start + sum / each, sum % each);
             (upload, at, positions(layout, upload, at))
         });
-        if forward {
-            self.inputs[at] = Some(panel);
+        if !forward {
+            self.memory.group = self.group.take();
         }
         results
     }
 
     /// `sum d x^T` of some output tiles.
-    fn sums(
-        &mut self,
-        layer: u16,
-        tiles: Range<usize>,
-        held: &[Ciphertext],
-    ) -> Result<Vec<ToClient>, Error> {
+    fn sums(&mut self, layer: u16, tiles: Range<usize>) -> Result<Vec<ToClient>, Error> {
         let (at, upload) = (usize::from(layer), Upload::ClippedGradient);
         let (layout, passage) = (&self.plan.layouts()[at], self.weights.passage(upload, at));
-        let (chunks, inputs) = (layout.chunks(), layout.input_tiles());
-        let (p, encoding) = (self.plan.parameters(), passage.encoding);
-        let mut panel = Panel::new(p, passage.level, encoding, tiles.len(), chunks)?;
-        lay_out(&mut panel, held, |at| (at / chunks, at % chunks))?;
-        let Some(kept) = &self.inputs[at] else {
-            return Err(Error::Unexpected {
-                expected: "inputs before output gradients".into(),
-                got: "none".into(),
-            });
-        };
-        let products = Products::of(&panel, kept)?;
-        results(&products, &mut self.room, passage.returned, |sum| {
+        let inputs = layout.input_tiles();
+        let kept = self.inputs[at].as_ref().ok_or_else(|| missing("inputs"))?;
+        let group = self.group.as_ref().ok_or_else(|| missing("uploads"))?;
+        let products = Products::of(group, kept)?;
+        let results = results(&products, &mut self.memory.sums, passage.returned, |sum| {
             // The input tile stands in `chunk`.
             let at = place(layer, sum % inputs, tiles.start + sum / inputs);
             (upload, at, positions(layout, upload, at))
-        })
+        });
+        self.memory.group = self.group.take();
+        results
+    }
+}
+
+/// What the order of the script makes impossible.
+fn missing(what: &str) -> Error {
+    Error::Unexpected {
+        expected: format!("{what} before their products"),
+        got: "none".into(),
     }
 }
 

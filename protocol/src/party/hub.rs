@@ -10,7 +10,7 @@ use super::tenant::{Tickets, open_bias};
 use crate::error::{Error, Malformed};
 use crate::message::{ModelId, Refusal, Released, Sealed, TicketId, ToClient};
 use crate::model::{ModelVersion, PublicModel, ReleasedModel};
-use crate::packed::{Prepared, ServerSeconds, finish};
+use crate::packed::{Memory, Prepared, ServerSeconds, finish};
 use crate::plan::{Limits, Plan, PlanLiteral};
 use sphinx_he::exact::Ciphertext;
 
@@ -159,7 +159,10 @@ impl Hub {
             held.phases.clear();
             opened_at = held.public.step();
         }
-        let trainer = Some(Arc::new(Trainer(Arc::clone(&model))));
+        let trainer = Some(Arc::new(Trainer {
+            model: Arc::clone(&model),
+            memory: Mutex::default(),
+        }));
         Ok(Lease {
             plan,
             model,
@@ -255,11 +258,15 @@ impl Model {
 
 /// Ends a model's training state with the last lease that holds it.
 #[derive(Debug)]
-struct Trainer(Arc<Mutex<Model>>);
+struct Trainer {
+    model: Arc<Mutex<Model>>,
+    /// Between steps: memory for the next.
+    memory: Mutex<Memory>,
+}
 
 impl Drop for Trainer {
     fn drop(&mut self) {
-        lock(&self.0).training = false;
+        lock(&self.model).training = false;
     }
 }
 
@@ -388,6 +395,18 @@ impl Lease {
 
     pub(super) fn keep_phases(&self, phases: Vec<ServerSeconds>) {
         lock(&self.model).phases = phases;
+    }
+
+    /// The memory of the step before, if there was one.
+    pub(super) fn memory(&self) -> Memory {
+        let trainer = self.trainer.as_ref();
+        trainer.map_or_else(Memory::default, |t| std::mem::take(&mut *lock(&t.memory)))
+    }
+
+    pub(super) fn keep_memory(&self, memory: Memory) {
+        if let Some(trainer) = &self.trainer {
+            *lock(&trainer.memory) = memory;
+        }
     }
 
     pub(super) fn register(&self, batch: [u8; 16]) -> Result<(), Error> {

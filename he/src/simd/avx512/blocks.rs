@@ -6,6 +6,25 @@ use super::super::blocks::BLOCK;
 use super::{DOT_ROOM, Lanes, Sums, add_low, load, store};
 use crate::zq::Modulus;
 
+/// See [`super::super::Kernels::cut`]; `block` and `pitch` are multiples of eight words.
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+pub(crate) fn cut(out: &mut [u64], pitch: usize, from: &[u64], block: usize) {
+    let aligned = out.as_ptr().addr().is_multiple_of(size_of::<Lanes>());
+    for (out, from) in out.chunks_mut(pitch).zip(from.chunks_exact(block)) {
+        let (lines, from) = (out.as_chunks_mut().0, from.as_chunks().0);
+        for (line, from) in lines.iter_mut().zip(from) {
+            if aligned {
+                // SAFETY: a line is eight words, at a multiple of 64 bytes
+                unsafe { _mm512_stream_si512(line.as_mut_ptr().cast(), load(from)) };
+            } else {
+                store(line, load(from));
+            }
+        }
+    }
+    // Such stores are in no order with others: whoever is told that they are done must see them.
+    _mm_sfence();
+}
+
 /// Registers of a place of two blocks.
 const PLACE: usize = BLOCK / 4;
 
