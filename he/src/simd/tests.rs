@@ -1,5 +1,6 @@
 use super::*;
 use crate::ntt::{NttTable, reference};
+use crate::ring::Aligned;
 use crate::zq::prime::transform_primes;
 
 mod slots;
@@ -71,6 +72,37 @@ fn sums_of_many_products_do_not_overflow() {
             .iter()
             .for_each(|(a, b)| mul_add_assign(&q, &mut slow, a, b));
         assert_eq!(fast, slow);
+    }
+}
+
+#[test]
+fn back_ends_agree_on_cuts() {
+    let from: Vec<u64> = (1..=128).collect();
+    // the second pitch is no whole line, and neither is a start at an odd word
+    for (block, pitch, start) in [
+        (16, 48, 0),
+        (16, 17, 0),
+        (16, 48, 3),
+        (64, 128, 8),
+        (8, 8, 0),
+    ] {
+        let cut = |kernels: Kernels| {
+            let mut out = Aligned::zeros(start + from.len() / block * pitch);
+            kernels.cut(&mut out[start..], pitch, &from, block);
+            out.to_vec()
+        };
+        let expected = cut(scalar_kernels());
+        for (at, from) in from.chunks(block).enumerate() {
+            assert_eq!(expected[start + at * pitch..][..block], *from);
+        }
+        assert_eq!(expected.iter().filter(|&&x| x != 0).count(), from.len());
+        for kernels in vector_kernels() {
+            assert_eq!(
+                cut(kernels),
+                expected,
+                "{kernels:?} {block} {pitch} {start}"
+            );
+        }
     }
 }
 

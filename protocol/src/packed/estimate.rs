@@ -53,9 +53,6 @@ pub struct PhaseCounts {
     pub scalar: bool,
     /// Weight polynomials prepared at the server.
     pub weights: usize,
-    /// Bytes that the server takes to lay ciphertexts out and for sums.
-    #[serde(default)]
-    pub held: usize,
     /// Bytes sent up.
     pub bytes_up: usize,
     /// Bytes sent down.
@@ -78,23 +75,9 @@ pub fn counts(plan: &Plan, tightness: &[Tightness]) -> Vec<PhaseCounts> {
     let backward = (1..layers).rev().map(|l| (Upload::OutputGradient, l));
     let gradient = (0..layers).rev().map(|l| (Upload::ClippedGradient, l));
     let phases = forward.chain(backward).chain(gradient);
-    // The memory of sums serves those that come after, where it is large enough.
-    let mut room = 0;
-    let mut counts: Vec<PhaseCounts> = phases
+    phases
         .map(|(upload, layer)| phase(plan, upload, layer, tightness[layer]))
-        .collect();
-    for counts in &mut counts {
-        let layout = plan.layout(counts.upload, counts.layer);
-        let words = plan.parameters().degree() * (counts.level + 1);
-        let bytes = size_of::<u64>() * words;
-        let sums = match counts.local {
-            true => 0,
-            false => layout.sums(counts.upload) * bytes,
-        };
-        counts.held = 2 * counts.uploads * bytes + if sums > room { sums } else { 0 };
-        room = room.max(sums);
-    }
-    counts
+        .collect()
 }
 
 fn phase(plan: &Plan, upload: Upload, layer: usize, tightness: Tightness) -> PhaseCounts {
@@ -135,7 +118,6 @@ fn phase(plan: &Plan, upload: Upload, layer: usize, tightness: Tightness) -> Pha
         downloads: replies.len(),
         products: if local { 0 } else { products },
         scalar,
-        held: 0,
         weights: if local || scalar || form.degree != 1 {
             0
         } else {

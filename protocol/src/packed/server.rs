@@ -239,7 +239,7 @@ fn lay_out_weights(
 }
 
 /// Lays ciphertexts out at the rows and columns that `place` gives.
-fn lay_out(
+pub(super) fn lay_out(
     panel: &mut Panel,
     ciphertexts: &[Ciphertext],
     place: impl Fn(usize) -> (usize, usize) + Sync,

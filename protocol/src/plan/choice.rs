@@ -659,7 +659,6 @@ fn rough(
         products,
         scalar: linear && layout.tiling() == Tiling::Scalar,
         weights: if prepared { k * i } else { 0 },
-        held: 2 * uploads * (level + 1) * question.degree * size_of::<u64>(),
         bytes_up: uploads * question.degree * UP_BITS[level] / 8,
         bytes_down: (words * bits[1] + down * bits[0]) / 8,
         values_up: packed,

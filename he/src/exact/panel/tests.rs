@@ -47,12 +47,17 @@ impl Case {
     fn panel(&self, ciphertexts: &[Ciphertext], rows: usize) -> Panel {
         let columns = ciphertexts.len() / rows;
         let mut panel = Panel::new(&self.parameters, self.level, ENCODING, rows, columns).unwrap();
+        Self::fill(&mut panel, ciphertexts);
+        panel
+    }
+
+    fn fill(panel: &mut Panel, ciphertexts: &[Ciphertext]) {
+        let columns = panel.columns();
         for mut part in panel.parts_mut() {
             for (at, c) in ciphertexts.iter().enumerate() {
                 part.put(at / columns, at % columns, c);
             }
         }
-        panel
     }
 }
 
@@ -123,6 +128,28 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// In the memory of another panel, larger or smaller, sums are the same.
+    #[test]
+    fn memory_of_an_earlier_panel_says_nothing(log_n in 3_u32..9, before in 0_usize..2, level in 0_usize..2,
+        earlier in (1_usize..5, 1_usize..5), rows in 1_usize..5, columns in 1_usize..5) {
+        let (parameters, secret, rng) = toy(log_n, &[47, 42]);
+        let mut case = Case { parameters, level: before, secret, rng };
+        let old = case.uploads(earlier.0 * earlier.1);
+        let old = case.panel(&old, earlier.0);
+        case.level = level;
+        let x = case.uploads(rows * columns);
+        let fresh = case.panel(&x, rows);
+        let mut again = old.resized(level, ENCODING, rows, columns).unwrap();
+        prop_assert_eq!((again.rows(), again.columns()), (rows, columns));
+        again.check(&x[0]).unwrap();
+        Case::fill(&mut again, &x);
+        let expected = compute(&Products::of(&fresh, &fresh).unwrap());
+        prop_assert_eq!(compute(&Products::of(&again, &again).unwrap()), expected);
+        let op = "panel of ciphertexts";
+        let refused = again.resized(2, ENCODING, 1, 1).unwrap_err();
+        prop_assert_eq!(refused, Error::NoSuchLevel { op, got: 2, max: 1 });
+    }
 
     /// An integer is a polynomial of degree zero; absent terms are zeros.
     #[test]

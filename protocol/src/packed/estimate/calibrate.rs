@@ -13,7 +13,7 @@ use cpu_time::{ProcessTime, ThreadTime};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use rayon::prelude::*;
-use sphinx_he::exact::{Ciphertext, Encoding, SeededCiphertext, Sums};
+use sphinx_he::exact::{Ciphertext, Encoding, Sums};
 use sphinx_he::exact::{Features, IntegerPoly, Panel, Products, Scalars, WeightPanel};
 use sphinx_he::rlwe::{Parameters, ParametersLiteral, SecretKey, Security};
 
@@ -24,13 +24,15 @@ use crate::format::Integers;
 use crate::message::{Place, Sealed, ToServer};
 use crate::packed::Upload;
 use crate::packed::client::{BATCH, encrypt_level, open_result, positions, replies};
-use crate::packed::layout::{Held, Layout};
-use crate::packed::server::{compute, finish, open_at};
+use crate::packed::layout::Layout;
+use crate::packed::server::{LAID_OUT_AT_ONCE, compute, expanded, finish, lay_out, open_at};
 use crate::plan::{Passage, Plan, Return, Tightness};
 use crate::transport::{LONGEST_FRAME, connect, wrap};
 
 /// Ciphertexts that are encrypted, taken, finished and decrypted.
 const SAMPLES: usize = 128;
+/// Rows and columns of the panel that they are laid out in: no cache holds it.
+const PANEL: [usize; 2] = [16, 64];
 /// Most rows, columns and terms of the products that are timed.
 const WIDEST: usize = 128;
 /// Uploads that are packed and results that are placed, of each phase, and the fewest numbers of
@@ -38,8 +40,6 @@ const WIDEST: usize = 128;
 const PACKED: usize = 32;
 const PLACED: usize = 128;
 const ENTRIES: usize = 4 << 20;
-/// Fewest bytes that are taken to see how long that takes.
-const LEAST_HELD: usize = 4 << 20;
 /// Most bytes of their operands.
 const OPERANDS: usize = 96 << 20;
 /// Terms and sums of the products with integers that are timed.
@@ -100,20 +100,6 @@ fn batches(
     Ok((start.elapsed().as_secs_f64() / SAMPLES as f64, all))
 }
 
-/// Processor seconds of putting ciphertexts side by side, sixteen to a column.
-fn put_all(panel: &mut Panel, all: &[Ciphertext]) -> Result<f64, Error> {
-    let parts: Vec<_> = panel.parts_mut().collect();
-    let placed = parts.into_par_iter().map(|mut part| {
-        timed(|| {
-            let all = all.iter().enumerate();
-            all.for_each(|(at, c)| part.put(at % 16, at / 16, c));
-            Ok(())
-        })
-    });
-    let placed = placed.collect::<Result<Vec<_>, _>>()?;
-    Ok(placed.iter().map(|(seconds, ())| seconds).sum())
-}
-
 /// Small numbers of both signs, in no order that a processor could learn.
 fn scattered(count: usize) -> Vec<i64> {
     let numbers = (0..count as u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40);
@@ -141,7 +127,6 @@ impl Calibration {
         crate::packed::keep_freed_memory();
         bench.ciphertexts(&mut units, &phases)?;
         units.byte = socket(phases.iter().map(PhaseCounts::upload_bytes).max())?;
-        units.hold = bench.held(&phases)?;
         units.scale = [bench.scaled(0)?, bench.scaled(1)?];
         let mut each: Vec<PhaseUnits> = Vec::with_capacity(phases.len());
         for phase in &phases {
@@ -248,7 +233,6 @@ impl<'a> Bench<'a> {
             units.prepare[level] = self.weight(level, form.factor)?;
             let sums = self.sums(&taken, (level, form.factor), passage.encoding)?;
             (units.finish[level], units.decrypt[0]) = self.results(&sums, form, &[0])?;
-            units.release = released(self.parameters(), level, &taken)?.max(units.release);
         }
         let gradient = phases.iter().find(|p| p.upload == Upload::ClippedGradient);
         if let Some(phase) = gradient {
@@ -280,17 +264,27 @@ impl<'a> Bench<'a> {
         let encrypt = |at| encrypt_level(p, secret, &values, form, seed(at));
         spread(SAMPLES / 8, encrypt)?;
         let (encrypting, sealed) = batches(encrypt)?;
-        let (parsing, opened) = spread(SAMPLES, |at| open_at(p, &sealed[at], form))?;
-        let opened: Vec<SeededCiphertext> = opened;
-        // Once before: a run finds the memory that it freed, and room for panels has a time of its own.
-        let expand = || spread(SAMPLES, |at| Ok(opened[at].clone().expand()));
-        drop(expand()?);
-        let (expanding, taken) = expand()?;
-        let mut panel = Panel::new(p, level, encoding, 16, SAMPLES / 16)?;
-        put_all(&mut panel, &taken)?;
-        let placing = put_all(&mut panel, &taken)?;
+        let [rows, columns] = PANEL;
+        let mut panel = Panel::new(p, level, encoding, rows, columns)?;
+        let mut taken = Vec::new();
         units.encrypt[level] = encrypting;
-        units.take[level] = parsing + expanding + placing / SAMPLES as f64;
+        // Once before: a run has its memory from the step before.
+        for _ in 0..2 {
+            let start = ProcessTime::now();
+            taken.clear();
+            for first in (0..SAMPLES).step_by(LAID_OUT_AT_ONCE) {
+                let batch = sealed[first..].iter().take(LAID_OUT_AT_ONCE);
+                let opened = batch.map(|sealed| open_at(p, sealed, form));
+                let mut held = opened.collect::<Result<Vec<_>, _>>()?;
+                let all = expanded(&mut held);
+                lay_out(&mut panel, &all, |at| {
+                    let (row, column) = ((first + at) % rows, (first + at) / rows);
+                    (row, column * rows * columns / SAMPLES)
+                })?;
+                taken.extend(all);
+            }
+            units.take[level] = start.elapsed().as_secs_f64() / SAMPLES as f64;
+        }
         Ok(taken)
     }
 
@@ -460,31 +454,6 @@ impl<'a> Bench<'a> {
         Ok(seconds * longer / (terms * sums) as f64)
     }
 
-    /// Seconds to take a byte for ciphertexts side by side or for sums, and to touch it: once the
-    /// allocator knows the size, as in a run.
-    fn held(&self, phases: &[PhaseCounts]) -> Result<f64, Error> {
-        let taken: usize = phases.iter().map(|p| p.held).sum();
-        let mean = taken / phases.len().max(1);
-        let each = 2 * size_of::<u64>() * self.parameters().degree();
-        // A row of sixteen places begins on another page than the one before.
-        let rows = mean.clamp(LEAST_HELD, OPERANDS) / each / 16;
-        let (p, encoding) = (self.parameters(), self.plan.input_encoding());
-        let zero = Ciphertext::zero(p, 0, 1, encoding);
-        let mut seconds = f64::INFINITY;
-        for _ in 0..3 {
-            let (spent, panel) = timed(|| {
-                let mut panel = Panel::new(p, 0, encoding, rows, 16)?;
-                panel
-                    .parts_mut()
-                    .for_each(|mut part| (0..rows).for_each(|row| part.put(row, 0, &zero)));
-                Ok(panel)
-            })?;
-            seconds = seconds.min(spent);
-            drop(panel);
-        }
-        Ok(seconds / (rows * 16 * each) as f64)
-    }
-
     /// A ring in which so many polynomials take no more than [`OPERANDS`] bytes.
     fn short_ring(&self, polynomials: usize) -> Result<Parameters, Error> {
         let literal = &self.plan.literal().he;
@@ -572,26 +541,6 @@ fn fill(products: &Products<'_>) -> Result<f64, Error> {
         earlier = Some(sums);
     }
     Ok(seconds)
-}
-
-/// Seconds to give back a byte of a panel.
-fn released(p: &Parameters, level: usize, taken: &[Ciphertext]) -> Result<f64, Error> {
-    let Some(first) = taken.first() else {
-        return Ok(0.0);
-    };
-    let (rows, columns) = (16, 64);
-    let panel = filled(p, (level, first.encoding()), (rows, columns))?;
-    let (seconds, ()) = timed(|| {
-        drop(panel);
-        Ok(())
-    })?;
-    let held = Held {
-        kept: 2 * rows * columns,
-        uploads: 0,
-        sums: 0,
-    };
-    let bytes = Held::bytes([held], p.degree()) / if level == 0 { 2 } else { 1 };
-    Ok(seconds / bytes as f64)
 }
 
 /// Seconds of a byte written to a socket and of one read, with parsing, for messages like ours.

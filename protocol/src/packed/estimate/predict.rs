@@ -155,14 +155,12 @@ impl Hosts {
     }
 }
 
-/// The released update, the biases, and what the server then gives back.
+/// The released update and the biases.
 fn update(plan: &Plan, machine: &Calibration) -> PhaseTime {
     let units = &machine.units;
     let (parts, bytes) = (plan.bias_parts() as f64, 4.0 * plan.weight_count() as f64);
-    let polynomials: usize = plan.layouts().iter().map(|layout| layout.held().kept).sum();
-    let held = (polynomials * 16 * plan.parameters().degree()) as f64;
     PhaseTime {
-        server: parts * units.take[1] + bytes * units.byte[1] + held * units.release,
+        server: parts * units.take[1] + bytes * units.byte[1],
         client: parts * units.encrypt[1] + bytes * units.byte[0],
     }
 }
@@ -175,15 +173,13 @@ fn exchange(
     hosts: Hosts,
 ) -> f64 {
     let opening = machine.units.opening(counts, machine.each(at, counts));
-    let holding = counts.held as f64 * machine.units.hold;
     // One thread reads all results, one after the other.
     let reading = counts.downloads as f64 * opening;
     let tail = counts.last as f64 * opening;
     match hosts {
         Hosts::Shared { cores } => {
             // The server sends the results of a group before it takes more uploads.
-            let alone = reading + holding;
-            (cpu.client + cpu.server - alone).max(0.0) / cores as f64 + alone
+            (cpu.client + cpu.server - reading).max(0.0) / cores as f64 + reading
         }
         Hosts::Apart {
             cores,
@@ -193,7 +189,7 @@ fn exchange(
             let cores = cores as f64;
             let wire = |bytes: usize| 8.0 * bytes as f64 / bits_per_second;
             let slowest = (cpu.client / cores)
-                .max((cpu.server - holding) / cores + holding)
+                .max(cpu.server / cores)
                 .max(wire(counts.bytes_up))
                 .max(wire(counts.bytes_down));
             // The first group goes up before anything is computed, the last comes down after.

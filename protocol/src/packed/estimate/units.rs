@@ -37,10 +37,6 @@ pub struct UnitTimes {
     pub select: f64,
     /// A byte of a message written to a socket, and one read from it.
     pub byte: [f64; 2],
-    /// Server: a byte of room for ciphertexts side by side, or for sums; the work of one thread.
-    pub hold: f64,
-    /// Server: a byte that was held during the step, given back.
-    pub release: f64,
     /// Client: a multiplication of a product that it keeps to itself.
     pub own: f64,
 }
@@ -92,8 +88,6 @@ impl UnitTimes {
         finish: [20e-6, 36e-6, 60e-6],
         select: 4e-9,
         byte: [0.11e-9, 0.3e-9],
-        hold: 0.0,
-        release: 0.1e-9,
         own: 0.15e-9,
     };
 
@@ -158,7 +152,6 @@ impl UnitTimes {
                 + up * received
                 + phase.weights as f64 * self.prepare[level]
                 + phase.products as f64 * each.product
-                + phase.held as f64 * self.hold
                 + downloads * finish
                 + read * each.select
                 + down * sent,

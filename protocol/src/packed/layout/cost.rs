@@ -86,17 +86,6 @@ impl Layout {
         ((all - 1) % size + 1) * results
     }
 
-    /// Polynomials of the sums that one group of uploads gives at most.
-    pub(crate) fn sums(&self, upload: Upload) -> usize {
-        let (k, i, c) = (self.input_tiles(), self.output_tiles(), self.chunks());
-        let (each, all, results, polynomials) = match upload {
-            Upload::Activation => (k, c, i, 2),
-            Upload::OutputGradient => (i, c, k, 2),
-            Upload::ClippedGradient => (c, i, k, 3),
-        };
-        self.group(each).min(all) * results * polynomials
-    }
-
     /// What a server holds for this layer in a training step.
     #[must_use]
     pub fn held(&self) -> Held {
