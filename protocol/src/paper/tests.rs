@@ -305,25 +305,6 @@ fn uploads_come_back_from_memory_and_from_disk() {
 }
 
 #[test]
-fn zeros_are_refilled_and_made_on_the_spot() {
-    use sphinx_he::rlwe::Parameters;
-    let parameters = Parameters::new(&toy(6)).unwrap();
-    let mut rng = ChaCha20Rng::seed_from_u64(3);
-    let secret = Arc::new(SecretKey::generate(&parameters, &mut rng));
-    let mut zeros = Zeros::new(&secret, 4, &mut rng);
-    zeros.take().unwrap();
-    assert_eq!((zeros.ready(), zeros.made_on_the_spot()), (0, 1));
-    zeros.fill().unwrap();
-    assert_eq!(zeros.ready(), 4);
-    for _ in 0..4 {
-        zeros.take().unwrap();
-    }
-    while zeros.ready() < 4 {
-        std::thread::yield_now();
-    }
-}
-
-#[test]
 fn counts_of_the_paper_network_are_its_sizes() {
     let input = ImageShape {
         channels: 1,
