@@ -55,3 +55,6 @@ pub mod work;
 pub mod zeros;
 
 pub use error::Error;
+
+#[cfg(test)]
+pub(crate) mod fixture;

@@ -260,18 +260,14 @@ impl Drop for Zeros {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use sphinx_he::rlwe::{Parameters, ParametersLiteral, Security};
+    use sphinx_he::rlwe::Parameters;
 
     use super::*;
+    use crate::fixture::toy;
     use crate::paper::standard_parameters;
 
     fn pool(level: Level, most: usize, seed: u64) -> Zeros {
-        let literal = ParametersLiteral {
-            log_n: 6,
-            security: Security::Toy,
-            ..standard_parameters()
-        };
-        let parameters = Parameters::new(&literal).unwrap();
+        let parameters = Parameters::new(&toy(standard_parameters(), 6)).unwrap();
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let secret = Arc::new(SecretKey::generate(&parameters, &mut rng));
         Zeros::new(&secret, level, most, &mut rng)
