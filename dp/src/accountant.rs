@@ -97,7 +97,9 @@ pub enum AccountError {
     #[error(transparent)]
     TooFar(#[from] TooFar),
     /// A bound was asked of an accountant that has none.
-    #[error("the accountant {0} gives an estimate, which may lie below the truth, and no bound")]
+    #[error(
+        "the accountant {0} gives an estimate, which may lie below the truth, and no bound; use rdp, moments or pld"
+    )]
     NoBound(AccountantKind),
 }
 
@@ -136,10 +138,12 @@ pub enum Reason {
     #[error("a sampled batch may only hold unsampled releases; multiply nested rates yourself")]
     NestedSampling,
     /// More than 2^64 repetitions.
-    #[error("the number of repetitions does not fit in 64 bits")]
+    #[error("the number of repetitions does not fit in 64 bits; account fewer")]
     TooMany,
     /// The Gaussians of one batch add up to less noise than can be accounted.
-    #[error("the joint noise multiplier of the releases of one batch is below 1e-6")]
+    #[error(
+        "the joint noise multiplier of the releases of one batch is below 1e-6; use more noise"
+    )]
     TooLittleNoise,
     /// Several releases on one batch that do not add up to one Gaussian.
     #[error(
@@ -183,7 +187,7 @@ pub enum Reason {
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 #[error(
     "the accountant found no finite epsilon at delta {delta} and order {order}; \
-     the composed events are too many or their noise is too small"
+     the composed events are too many or their noise is too small: use more noise or fewer steps"
 )]
 pub struct NotFinite {
     /// The delta that was asked for.

@@ -87,7 +87,7 @@ pub enum AuditError {
         canaries: usize,
     },
     /// A score cannot be ranked.
-    #[error("the score of canary {canary} is not a number")]
+    #[error("the score of canary {canary} is not a number; give a finite one or an infinity")]
     NotANumber {
         /// Which canary.
         canary: usize,

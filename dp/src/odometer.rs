@@ -48,22 +48,28 @@ const VERSION: u32 = 1;
 #[non_exhaustive]
 pub enum OdometerError {
     /// Another format.
-    #[error("the odometer was saved in format {found}, this build reads format {VERSION}")]
+    #[error(
+        "the odometer was saved in format {found}, this build reads format {VERSION}: use the version that wrote it"
+    )]
     Version {
         /// The format found.
         found: u32,
     },
     /// The sums are not those that were saved.
-    #[error("the saved odometer does not agree with its digest: it was damaged or changed")]
+    #[error(
+        "the saved odometer does not agree with its digest: it was damaged or changed; replay the events instead"
+    )]
     Damaged,
     /// A sum is missing, negative or not a number.
-    #[error("the saved odometer holds {found} sums, some perhaps invalid: expected {} at least 0", LAMBDAS.len())]
+    #[error("the saved odometer holds {found} sums, some perhaps invalid: expected {}, each at least 0", LAMBDAS.len())]
     Sums {
         /// How many sums there are.
         found: usize,
     },
     /// The odometer has not seen exactly these events.
-    #[error("the odometer saw {charges} charges that are not these {found} events in this order")]
+    #[error(
+        "the odometer saw {charges} charges that are not these {found} events in this order: give it those of its own ledger"
+    )]
     OtherEvents {
         /// What the odometer saw.
         charges: u64,

@@ -19,9 +19,10 @@ pub use training::{
 
 const EXAMPLES: &str = "\
 Examples:
-  sphinx demo                                    the whole story in about a minute
-  sphinx train --epsilon 2 --steps 100           private training under encryption
-  sphinx train --engine clear --grid --steps 100 the same trajectory without encryption
+  sphinx demo                             the whole story in half a minute
+  sphinx train --epsilon 2 --steps 100    private training under encryption
+  sphinx train --engine clear --grid --epsilon 2 --steps 100
+                                          the same integers without encryption
   sphinx infer --run runs/2026-01-31T12-00-00Z-train-packed
   sphinx run experiments/definitions/mnist-scatter.toml --data DIR
   sphinx account --sampling-rate 0.01 --noise-multiplier 1.1 --steps 3000 --delta 1e-5

@@ -177,8 +177,8 @@ fn is_renyi(kind: &AccountantKind) -> bool {
     *kind == renyi()
 }
 
-/// The rule of biases when nothing else is said.
-const fn noised() -> BiasRule {
+/// The rule of biases when nothing else is said; left out of files.
+pub(crate) const fn noised() -> BiasRule {
     BiasRule::Private
 }
 
@@ -186,7 +186,7 @@ const fn noised() -> BiasRule {
     clippy::trivially_copy_pass_by_ref,
     reason = "the signature serde asks for"
 )]
-fn is_noised(rule: &BiasRule) -> bool {
+pub(crate) fn is_noised(rule: &BiasRule) -> bool {
     *rule == noised()
 }
 

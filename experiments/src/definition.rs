@@ -52,9 +52,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use sphinx_dp::AccountantKind;
+use sphinx_dp::{AccountantKind, BiasRule};
 
-use crate::config::{Config, Engine};
+use crate::config::{Config, Engine, is_noised, noised};
 use crate::inputs::Inputs;
 use crate::learning::{Augmentation, Clipping, Learning};
 use crate::report;
@@ -145,6 +145,9 @@ pub struct EnginePart {
     /// With `clear`: integers, exactly the trajectory of the encrypted engine.
     #[serde(default)]
     pub grid: bool,
+    /// With `clear` and `paper`: how biases learn; by the published rule no epsilon is proven.
+    #[serde(default = "noised", skip_serializing_if = "is_noised")]
+    pub bias: BiasRule,
 }
 
 /// How an experiment learns.
@@ -337,6 +340,12 @@ impl Definition {
                 "must not be named like a label that every record has, such as `accountant`",
             ),
             (
+                "engine.bias",
+                is_noised(&self.engine.bias)
+                    || matches!(self.engine.name, Engine::Clear | Engine::Paper),
+                "by the published rule is for the engines `paper` and `clear`",
+            ),
+            (
                 "requests",
                 (self.kind == Kind::Latency) == self.requests.is_some(),
                 "belongs to kind = \"latency\", and only there",
@@ -415,10 +424,13 @@ impl Definition {
     /// [`UsageError`] for what does not fit together.
     pub fn cell(&self, epsilon: f64, seed: u64, train: usize, test: usize) -> Result<Config> {
         let private = epsilon.is_finite();
+        let grid = self.engine.grid || self.engine.name.is_encrypted();
+        let published = !is_noised(&self.engine.bias);
         let config = Config {
             engine: self.engine.name,
-            grid: self.engine.grid || self.engine.name.is_encrypted(),
-            clip_samples: self.engine.name == Engine::Paper,
+            grid,
+            clip_samples: self.engine.name == Engine::Paper || (published && grid),
+            bias: self.engine.bias,
             dataset: self.data.set.clone(),
             data: None,
             train_size: train,

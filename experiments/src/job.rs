@@ -32,7 +32,7 @@ use sphinx_nn::clear::{Clear, ClearConfig};
 use sphinx_nn::data::{Dataset, Split};
 use sphinx_nn::engine::Infer;
 use sphinx_nn::{Network, init, metrics, pass};
-use sphinx_protocol::grid::{Engine, Frozen, Local};
+use sphinx_protocol::grid::{self, Frozen, Local};
 use sphinx_protocol::message::ModelId;
 use sphinx_protocol::model::{FrozenReplica, Replica};
 use sphinx_protocol::packed::PhaseWork;
@@ -46,7 +46,7 @@ use sphinx_protocol::train::{
 };
 use sphinx_protocol::transport::Traffic;
 
-use crate::config::{Config, Engine as Kind};
+use crate::config::{Config, Engine};
 use crate::learning::Clipping;
 use crate::privacy::Terms;
 use crate::start::Found;
@@ -197,15 +197,15 @@ impl Job {
             .transpose()?;
         let has_layouts = grid.is_some() && sphinx_protocol::plan::has_layouts(&network);
         let plan = match config.engine {
-            Kind::Packed => Some(design(&config, &network, &terms)?),
+            Engine::Packed => Some(design(&config, &network, &terms)?),
             // Only for requests to the model that is saved: training goes on without.
             _ if has_layouts => design(&config, &network, &terms).ok(),
             _ => None,
         };
-        let paper = (config.engine == Kind::Paper)
+        let paper = (config.engine == Engine::Paper)
             .then(|| design_paper(&config, &network, &terms))
             .transpose()?;
-        let pure_he = (config.engine == Kind::PureHe)
+        let pure_he = (config.engine == Engine::PureHe)
             .then(|| design_pure_he(&config, &network, &terms))
             .transpose()?;
         Ok(Self {
@@ -326,9 +326,9 @@ impl Job {
         watch: &mut dyn Watch,
     ) -> Result<Trained> {
         let (history, model) = if let Some(grid) = &self.grid {
-            let engine = Engine::new(Local::new(self.replica(grid, begun)?));
+            let engine = grid::Engine::new(Local::new(self.replica(grid, begun)?));
             let (engine, history) = drive::drive(self, engine, randomness, begun, watch)?;
-            let replica = sphinx_protocol::grid::Multiplier::replica(engine.multiplier()).clone();
+            let replica = grid::Multiplier::replica(engine.multiplier()).clone();
             (history, Model::Grid(Box::new(replica)))
         } else {
             let mut engine = self.float_engine()?;
@@ -389,7 +389,7 @@ impl Job {
     fn accuracy_frozen(&self, model: &Arc<FrozenReplica>) -> Result<f64> {
         let grid = self.grid.as_ref();
         let grid = grid.context("this run is not on the integer grid")?;
-        let mut engine = Engine::new(Frozen::new(grid.clone(), Arc::clone(model)));
+        let mut engine = grid::Engine::new(Frozen::new(grid.clone(), Arc::clone(model)));
         Ok(accuracy(&mut engine, &self.network, &self.split.test)?)
     }
 }

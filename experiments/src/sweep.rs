@@ -220,6 +220,7 @@ fn from_flags(name: &str, model: &str, args: &SweepArgs) -> Definition {
         engine: EnginePart {
             name: args.engine.into(),
             grid: true,
+            bias: crate::config::noised(),
         },
         optimiser: OptimiserPart {
             batch: if args.quick { 128.0 } else { default.batch },

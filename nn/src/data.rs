@@ -153,7 +153,7 @@ pub enum DataError {
         subfolder: String,
     },
     /// The operating system or the decompressor refused.
-    #[error("{path}: cannot be read as {what}")]
+    #[error("{path}: cannot be read as {what}; put the file there, whole and readable")]
     Read {
         /// The file.
         path: PathBuf,
@@ -263,7 +263,7 @@ pub enum DataError {
         found: &'static str,
     },
     /// More records asked for than there are.
-    #[error("{path}: {asked} records asked for, it holds {available}")]
+    #[error("{path}: {asked} records asked for, it holds {available}; ask for no more")]
     TooFew {
         /// The file.
         path: PathBuf,

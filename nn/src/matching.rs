@@ -88,7 +88,9 @@ pub enum MatchingError {
         expected: usize,
     },
     /// A label beyond the classes.
-    #[error("gradient matching: label {label} in a network of {classes} classes")]
+    #[error(
+        "gradient matching: label {label} in a network of {classes} classes; labels must be below that"
+    )]
     Label {
         /// The label.
         label: u8,

@@ -96,7 +96,7 @@ impl ScatterSettings {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ScatterError {
     /// Scales or angles out of range.
-    #[error("scattering with {} scales and {} angles; between 1 and {MAX_SCALES} scales and 1 and {MAX_ANGLES} angles", .0.scales, .0.angles)]
+    #[error("scattering with {} scales and {} angles; must be between 1 and {MAX_SCALES} scales and 1 and {MAX_ANGLES} angles", .0.scales, .0.angles)]
     Settings(ScatterSettings),
     /// An image side that the wavelets do not fit into, or that pads to an unsuited length.
     #[error(
@@ -113,10 +113,12 @@ pub enum ScatterError {
         least: usize,
     },
     /// No colour channels.
-    #[error("scattering images with no channels")]
+    #[error("scattering images with no channels; expected at least one")]
     Channels,
     /// Rows of another length than the images have.
-    #[error("scattering rows of {found} values; the images have {expected}")]
+    #[error(
+        "scattering rows of {found} values; the images have {expected}: give one row per image"
+    )]
     Columns {
         /// Values per row given.
         found: usize,

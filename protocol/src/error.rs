@@ -90,7 +90,7 @@ pub enum Error {
         tickets: usize,
     },
     /// A number is outside what this implementation accepts.
-    #[error("{what}: {got} is outside 1..={limit}")]
+    #[error("{what}: {got}, expected between 1 and {limit}; {}", remedy(what))]
     Limit {
         /// What is limited.
         what: &'static str,
@@ -112,7 +112,9 @@ pub enum Error {
         limit: usize,
     },
     /// Wrong number of primes for this engine.
-    #[error("this engine needs {expected} primes (one kept, one dropped), the plan has {got}")]
+    #[error(
+        "this engine needs {expected} primes (one kept, one dropped), the plan has {got}; give `log_q` that many"
+    )]
     PrimeCount {
         /// Number of primes.
         got: usize,
@@ -131,7 +133,9 @@ pub enum Error {
         degree: usize,
     },
     /// Not one tiling per layer.
-    #[error("the network has {expected} linear layers, the plan has {got} tilings")]
+    #[error(
+        "the network has {expected} linear layers, the plan has {got} tilings; give one per layer"
+    )]
     TilingCount {
         /// Number of linear layers.
         expected: usize,
@@ -139,7 +143,9 @@ pub enum Error {
         got: usize,
     },
     /// A tile does not fit the ring.
-    #[error("layer {layer}: tile {tiling:?} does not fit into {degree} coefficients")]
+    #[error(
+        "layer {layer}: tile {tiling:?} does not fit into {degree} coefficients; take smaller tiles"
+    )]
     TilingTooLarge {
         /// Index of the linear layer.
         layer: usize,
@@ -182,7 +188,9 @@ pub enum Error {
         log2_bound: f64,
     },
     /// The gradient grid is coarser than an input grid.
-    #[error("the gradient grid has {got} fraction bits, at least {least} are needed")]
+    #[error(
+        "the gradient grid has {got} fraction bits, expected at least {least}; take a smaller clip bound or batch"
+    )]
     GradientGrid {
         /// Fraction bits of the plan.
         got: u32,
@@ -200,20 +208,20 @@ pub enum Error {
     /// A product would not decode exactly.
     #[error(
         "layer {}: the {} product would not decode exactly: log2 of the failure probability {:.1} \
-         (at most -128 accepted), headroom {:.1} bits (must be positive)",
+         (at most -128 accepted), headroom {:.1} bits (must be positive); take longer primes, a smaller batch or a narrower layer",
         .0.layer, .0.phase, .0.log2_failure, .0.log2_headroom
     )]
     Inexact(Exactness),
     /// Inexact plans exist only to observe failures.
-    #[error("a plan that may decode wrongly needs Toy parameters")]
+    #[error("a plan that may decode wrongly needs Toy parameters; build a real one with `new`")]
     InexactNeedsToy,
     /// The literal has no canonical text.
-    #[error("the plan has no canonical text (a number is not finite)")]
+    #[error("the plan has no canonical text: one of its numbers is not finite; give finite ones")]
     PlanText,
 
     // ---- our caller ----------------------------------------------------------------------
     /// Wrong number of columns.
-    #[error("layer {layer} takes {expected} inputs, got {got}")]
+    #[error("layer {layer} takes {expected} inputs, got {got}; give one column per input")]
     Columns {
         /// Index of the linear layer.
         layer: usize,
@@ -223,7 +231,7 @@ pub enum Error {
         got: usize,
     },
     /// Wrong number of rows.
-    #[error("every batch has {expected} rows (padded), got {got}")]
+    #[error("every batch has {expected} rows, got {got}; pad it to the capacity of the plan")]
     Capacity {
         /// Rows of the plan.
         expected: usize,
@@ -231,7 +239,9 @@ pub enum Error {
         got: usize,
     },
     /// A gradient with the inputs of another layer.
-    #[error("the held inputs belong to layer {expected}, the gradient to layer {got}")]
+    #[error(
+        "the held inputs belong to layer {expected}, the gradient to layer {got}; give both of the same"
+    )]
     HeldLayer {
         /// Layer of the inputs.
         expected: usize,
@@ -254,7 +264,7 @@ pub enum Error {
         layer: usize,
     },
     /// A step out of order.
-    #[error("the model's next step is {expected}, got {got}")]
+    #[error("the model's next step is {expected}, got {got}; take the steps in order, each once")]
     StepOrder {
         /// Next step.
         expected: u64,
@@ -262,7 +272,9 @@ pub enum Error {
         got: u64,
     },
     /// An update or model of the wrong length.
-    #[error("expected {expected} values for this network, got {got}")]
+    #[error(
+        "expected {expected} values for this network, got {got}; give one per parameter of its layout"
+    )]
     UpdateLength {
         /// Values expected.
         expected: usize,
@@ -270,7 +282,9 @@ pub enum Error {
         got: usize,
     },
     /// An imported weight beyond its grid.
-    #[error("weight {weight} is beyond the grid's limit {limit}")]
+    #[error(
+        "weight {weight} is beyond the grid's limit: expected -{limit} to {limit}; use weights of this plan"
+    )]
     WeightOutOfRange {
         /// The weight.
         weight: i32,
@@ -293,7 +307,9 @@ pub enum Error {
         most: i128,
     },
     /// A kept bias beyond its limit.
-    #[error("bias {bias} is beyond the limit {limit}")]
+    #[error(
+        "bias {bias} is beyond the limit: expected -{limit} to {limit}; use a smaller learning rate or smaller first biases"
+    )]
     BiasOutOfRange {
         /// The bias.
         bias: f64,
@@ -301,7 +317,7 @@ pub enum Error {
         limit: f64,
     },
     /// Keys of rotations other than those of the plan.
-    #[error("keys of rotations: expected {expected}, got {got}")]
+    #[error("keys of rotations: expected {expected}, got {got}; make those that the plan names")]
     RotationKeys {
         /// What the plan asks for.
         expected: String,
@@ -309,7 +325,9 @@ pub enum Error {
         got: String,
     },
     /// More updates than the encrypted biases can take.
-    #[error("step {step} is beyond the {limit} updates that keep the encrypted biases exact")]
+    #[error(
+        "step {step} is beyond the {limit} updates that keep the encrypted biases exact; plan fewer, take the larger ring, or connect anew under a new key"
+    )]
     TooManySteps {
         /// The step.
         step: u64,
@@ -320,13 +338,15 @@ pub enum Error {
     #[error("no inference ticket is left: prepare more before asking")]
     NoTicket,
     /// A request with another shape than one row.
-    #[error("an inference request has one row, got {got}")]
+    #[error("an inference request has one row, got {got}; ask for one record at a time")]
     RequestRows {
         /// Rows given.
         got: usize,
     },
     /// Engine and mechanism clip differently.
-    #[error("the engine clips to {engine} grid units, the mechanism accounts for {mechanism}")]
+    #[error(
+        "the engine clips to {engine} grid units, the mechanism accounts for {mechanism}; give both the same bound"
+    )]
     ClipMismatch {
         /// The engine's bound.
         engine: u64,
@@ -334,7 +354,7 @@ pub enum Error {
         mechanism: u64,
     },
     /// Sampler and mechanism, or sampler and batch, do not belong together.
-    #[error("{what}: the sampler has {sampler}, the run {run}")]
+    #[error("{what}: the sampler has {sampler}, the run {run}; give both the same")]
     SamplerMismatch {
         /// What differs.
         what: &'static str,
@@ -344,7 +364,9 @@ pub enum Error {
         run: f64,
     },
     /// A label that the network has no class for.
-    #[error("the data has a label {label}, the network {classes} classes")]
+    #[error(
+        "the data has a label {label}, the network {classes} classes; labels must be below that"
+    )]
     Label {
         /// The label.
         label: u8,
@@ -352,7 +374,9 @@ pub enum Error {
         classes: usize,
     },
     /// A network and a data set that do not fit.
-    #[error("the network takes {expected} pixels, the data set has {got}")]
+    #[error(
+        "the network takes {expected} values per record, the data set has {got}; use a network made for it"
+    )]
     DataShape {
         /// Inputs of the network.
         expected: usize,
@@ -408,7 +432,9 @@ pub enum Error {
         detail: String,
     },
     /// Client and server do not have the same weights.
-    #[error("model versions differ: ours {ours}, theirs {theirs}")]
+    #[error(
+        "model versions differ: ours {ours}, theirs {theirs}; go on from the newest checkpoint, or open a new model"
+    )]
     VersionMismatch {
         /// Our version.
         ours: ModelVersion,
@@ -419,7 +445,7 @@ pub enum Error {
     #[error("connection: {0}")]
     Transport(#[from] io::Error),
     /// The peer closed the connection.
-    #[error("the peer closed the connection while {0}")]
+    #[error("the peer closed the connection while {0}; look for its error, then connect again")]
     Disconnected(&'static str),
 
     // ---- the layers below ------------------------------------------------------------------
@@ -440,6 +466,21 @@ pub enum Error {
     Range(#[from] sphinx_dp::RangeError),
 }
 
+/// What to do about a quantity that is outside its limits.
+fn remedy(what: &str) -> &'static str {
+    match what {
+        "bytes held by the server" => "take a smaller batch, fewer tickets or narrower layers",
+        "models held by the server" => "wait until another client leaves",
+        "ring degree" => "take a smaller `log_n`",
+        "batch capacity" | "rows of a batch" => "take another batch size",
+        "tickets prepared at once" => "prepare another number at once",
+        "parameters" | "parameters of the network" => "take a smaller network",
+        "ciphertexts in one sum of products" => "take narrower layers",
+        "gradient fraction bits" | "clip bound" => "take another clip bound or batch size",
+        _ => "take a value in that range",
+    }
+}
+
 impl Error {
     /// Whether a check of the server's results failed: what it belongs to must never go on.
     #[must_use]
@@ -456,7 +497,7 @@ impl Error {
 #[non_exhaustive]
 pub enum Malformed {
     /// The frame ends too early.
-    #[error("{field} needs {needed} bytes, {left} are left")]
+    #[error("{field}: expected {needed} more bytes, {left} are left")]
     Truncated {
         /// Field being read.
         field: &'static str,
@@ -466,13 +507,13 @@ pub enum Malformed {
         left: usize,
     },
     /// The frame goes on after the message.
-    #[error("{0} bytes follow the message")]
+    #[error("{0} bytes follow the message, expected none")]
     Trailing(usize),
     /// No such kind of message.
-    #[error("unknown kind {0:#04x}")]
+    #[error("unknown kind of message {0:#04x}; both parties must have the same version")]
     Kind(u8),
     /// A text that is not UTF-8, or too long.
-    #[error("{0} is not a short UTF-8 text")]
+    #[error("{0} is not a UTF-8 text of the length allowed")]
     Text(&'static str),
     /// A frame longer than allowed now.
     #[error("a frame of {got} bytes exceeds the limit of {limit} at this point")]
@@ -493,7 +534,9 @@ pub enum Malformed {
         limit: u64,
     },
     /// The plan is not the JSON of a plan.
-    #[error("the plan is not a plan in JSON (line {line}, column {column})")]
+    #[error(
+        "the plan is not a plan in JSON (line {line}, column {column}); both parties must have the same version"
+    )]
     PlanJson {
         /// Line of the problem.
         line: usize,

@@ -20,6 +20,7 @@
 //! - [`paper`] a multiplier for the published protocol, one ciphertext per feature.
 //! - [`pure_he`] the baseline with encrypted weights, no privacy budget and no plaintext release.
 //! - [`shared`] private inference: masks prepared under encryption, an online phase without it.
+//! - [`zeros`] encryptions of zero that clients make ahead.
 //! - [`message`], [`codec`], [`transport`] what crosses the wire, its bytes, and the wire.
 //! - [`party`] the server as a state machine without IO; [`link`] the client's end of the wire.
 //! - [`serve`] sockets and threads around the state machine; [`train`] the one private loop.
@@ -51,5 +52,9 @@ pub mod train;
 pub mod transport;
 pub mod view;
 pub mod work;
+pub mod zeros;
 
 pub use error::Error;
+
+#[cfg(test)]
+pub(crate) mod fixture;

@@ -11,7 +11,7 @@
 //!
 //! - **Forward cache.** The client keeps the local derivatives of its non-linear steps (`sphinx_nn::pass`).
 //! - **Zero encryption.** Uploads are plaintexts added to encryptions of zero that were prepared ahead and are
-//!   refilled in the background ([`Zeros`]).
+//!   refilled in the background ([`crate::zeros`]).
 //! - **Zero decryption.** Results go down at the lowest level, one prime. **Deviation**: one division by the
 //!   dropped prime stands before each download, because at one prime below 2^50 a product of two ciphertexts
 //!   has no room for its scale; no operation follows it.
@@ -43,14 +43,12 @@ mod plan;
 mod products;
 mod server;
 mod store;
-mod zeros;
 
 pub use crate::work::StepCounts;
 pub use client::Paper;
 pub use plan::{PaperLiteral, PaperPlan, published_parameters, standard_parameters};
 pub(crate) use products::Products;
 pub(crate) use server::Session;
-pub use zeros::Zeros;
 
 /// The level of all uploads: both primes.
 const TOP: sphinx_he::ckks::Level = sphinx_he::ckks::Level(1);

@@ -59,6 +59,36 @@ pub fn architecture(inputs: usize, hidden: &[(usize, LayerSpec)], classes: usize
     }
 }
 
+/// A convolutional network over two channels: `first`, ReLU, `pool` if any, another convolution, tanh, dense.
+#[must_use]
+pub fn convolutional(
+    [height, width]: [usize; 2],
+    first: LayerSpec,
+    pool: Option<LayerSpec>,
+) -> Architecture {
+    let mut layers = vec![first, LayerSpec::Relu];
+    layers.extend(pool);
+    layers.extend([
+        LayerSpec::Conv {
+            channels: 2,
+            kernel: 2,
+            stride: 1,
+            padding: 1,
+        },
+        LayerSpec::Tanh,
+        LayerSpec::Dense { outputs: 3 },
+    ]);
+    Architecture {
+        name: "conv".into(),
+        input: ImageShape {
+            channels: 2,
+            height,
+            width,
+        },
+        layers,
+    }
+}
+
 /// The usual choices for a test run.
 #[must_use]
 pub fn choices(architecture: Architecture, capacity: usize) -> PlanChoices {

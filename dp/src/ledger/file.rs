@@ -47,7 +47,9 @@ pub enum LedgerError {
         steps: u64,
     },
     /// A release that the fixed plan does not cover. Nothing was charged.
-    #[error("the fixed plan is {planned}; it does not cover {event}")]
+    #[error(
+        "the fixed plan is {planned}; it does not cover {event}: release only what was planned, or plan a new run"
+    )]
     OffPlan {
         /// The step that was planned.
         planned: Box<DpEvent>,
@@ -55,7 +57,9 @@ pub enum LedgerError {
         event: Box<DpEvent>,
     },
     /// The fixed plan cannot be kept within the budget, or not priced at all.
-    #[error("the fixed plan {plan} costs epsilon {would_be}, above the budget of {epsilon}")]
+    #[error(
+        "the fixed plan {plan} costs epsilon {would_be}, above the budget of {epsilon}: plan fewer steps or more noise"
+    )]
     PlanTooDear {
         /// The plan.
         plan: FixedPlan,
@@ -115,7 +119,9 @@ pub enum LedgerError {
         path: PathBuf,
     },
     /// The file is of another version of the format.
-    #[error("the ledger {path} has format {found}, this build reads format {VERSION}")]
+    #[error(
+        "the ledger {path} has format {found}, this build reads format {VERSION}: use the version that wrote it"
+    )]
     Version {
         /// The path.
         path: PathBuf,
@@ -123,7 +129,9 @@ pub enum LedgerError {
         found: u32,
     },
     /// Entries are not numbered one after the other: lines are missing or repeated.
-    #[error("entry {found} of the ledger {path} stands where entry {expected} belongs")]
+    #[error(
+        "entry {found} of the ledger {path} stands where entry {expected} belongs: restore it from a backup"
+    )]
     Sequence {
         /// The path.
         path: PathBuf,

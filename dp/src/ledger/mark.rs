@@ -41,13 +41,15 @@ pub enum MarkError {
         marked: u64,
     },
     /// The first charges, or the settings, are not those that were marked.
-    #[error("the first {marked} charges or the settings are not those of this run's ledger")]
+    #[error(
+        "the first {marked} charges or the settings are not those of this run's ledger: put the run's own back"
+    )]
     AnotherLedger {
         /// Charges when it was marked.
         marked: u64,
     },
     /// The settings could not be encoded.
-    #[error("the ledger could not be encoded for its digest")]
+    #[error("the ledger could not be encoded for its digest: one of its numbers is not finite")]
     Encoding,
 }
 

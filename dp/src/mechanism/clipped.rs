@@ -70,7 +70,7 @@ pub enum ClipError {
         bound: u64,
     },
     /// A row has another number of coordinates than the sum.
-    #[error("row {row} has {found} coordinates, the sum has {len}")]
+    #[error("row {row} has {found} coordinates, the sum has {len}: give all rows the same length")]
     RowLength {
         /// Which row.
         row: usize,

@@ -38,7 +38,7 @@ pub enum MechanismError {
     },
     /// There is no sampler for batches of fixed size.
     #[error(
-        "the mechanism releases sums of Poisson batches; batches of fixed size are accounted only"
+        "the mechanism releases sums of Poisson batches; batches of fixed size are accounted only: draw Poisson batches"
     )]
     FixedSize,
     /// A derived quantity was out of range.
@@ -59,7 +59,9 @@ pub enum ReleaseError {
         noise: usize,
     },
     /// The sum was clipped to another bound.
-    #[error("the sum was clipped to {sum} grid units, the mechanism is for {mechanism}")]
+    #[error(
+        "the sum was clipped to {sum} grid units, the mechanism is for {mechanism}: give both the same bound"
+    )]
     BoundMismatch {
         /// The bound of the sum.
         sum: u64,
@@ -67,7 +69,9 @@ pub enum ReleaseError {
         mechanism: u64,
     },
     /// The ledger protects other neighbours than the mechanism was made for.
-    #[error("the mechanism is for adjacency `{mechanism}`, the ledger charges for `{ledger}`")]
+    #[error(
+        "the mechanism is for adjacency `{mechanism}`, the ledger charges for `{ledger}`: open both with the same"
+    )]
     AdjacencyMismatch {
         /// The neighbours of the mechanism.
         mechanism: Adjacency,
@@ -75,7 +79,9 @@ pub enum ReleaseError {
         ledger: Adjacency,
     },
     /// The noise was drawn for another standard deviation.
-    #[error("the noise has standard deviation {noise}, the mechanism is for {mechanism}")]
+    #[error(
+        "the noise has standard deviation {noise}, the mechanism is for {mechanism}: prepare it with this mechanism"
+    )]
     NoiseMismatch {
         /// Standard deviation of the noise.
         noise: f64,

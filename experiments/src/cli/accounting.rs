@@ -54,12 +54,13 @@ impl From<AdjacencyName> for Adjacency {
 #[command(after_help = "\
 Examples:
   sphinx account --sampling-rate 0.00833 --noise-multiplier 1.224 --steps 3000 --delta 1e-5
-  sphinx account --sampling-rate 0.00833 --noise-multiplier 1 --steps 3000 --delta 1e-5 --accountant rdp --json
-  sphinx account --sampling-rate 0.00833 --noise-multiplier 1 --steps 10000 --delta 1e-5 --over-steps runs/account
+  sphinx account --sampling-rate 0.01 --noise-multiplier 1 --steps 3000 --delta 1e-5 --json
+  sphinx account --sampling-rate 0.01 --noise-multiplier 1 --steps 9000 --delta 1e-5 \\
+    --over-steps runs/account
 
-With --json: epsilon (an upper bound; null for gdp, which has none), lower and estimate (null where
-the accountant has none), order (the Renyi order used, null where there is none), accountant, and rdp
-with --order.")]
+With --json: epsilon (an upper bound; null for gdp, which has none), lower and estimate (null
+where the accountant has none), order (the Renyi order used, null where there is none),
+accountant, and rdp with --order.")]
 pub struct AccountArgs {
     /// The probability with which each record joins a batch
     #[arg(long, allow_negative_numbers = true, value_name = "Q")]
@@ -96,8 +97,8 @@ pub struct AccountArgs {
 #[command(after_help = "\
 Examples:
   sphinx calibrate --epsilon 2 --delta 1e-5 --sampling-rate 0.00833 --steps 3000
-  sphinx calibrate --epsilon 2 --delta 1e-5 --sampling-rate 0.00833 --noise-multiplier 1.3   how many steps
-  sphinx calibrate --epsilon 2 --delta 1e-5 --steps 3000 --noise-multiplier 1.3              which rate
+  sphinx calibrate --epsilon 2 --delta 1e-5 --sampling-rate 0.00833 --noise-multiplier 1.3
+  sphinx calibrate --epsilon 2 --delta 1e-5 --steps 3000 --noise-multiplier 1.3
 
 Two of sampling rate, steps and noise multiplier are given; the third is found, on the safe side of
 the budget to one part in a million.")]

@@ -16,8 +16,8 @@ Examples:
   sphinx run experiments/definitions/mnist-scatter.toml --dry-run
   sphinx run my.toml --validate 10000                choose hyper-parameters without the test set
 
-Cells that are recorded in the folder are skipped, an interrupted one goes on from its checkpoint; the
-same command again does what is left.")]
+Cells (one budget and one seed each) that are recorded in the folder are skipped, an interrupted
+one goes on from its checkpoint; the same command again does what is left.")]
 pub struct RunArgs {
     /// The definition, a TOML file
     #[arg(value_name = "DEFINITION")]
@@ -42,8 +42,9 @@ pub struct RunArgs {
 Example:
   sphinx report experiments/recorded/2026-11-22-mnist-scatter
 
-One row per network, engine and budget: mean, worst and best accuracy over the seeds, mean seconds. Then
-one column per run at a server: what a step took, beside the client that trains alone.")]
+One row per network, engine and budget: mean, worst and best accuracy over the seeds, mean
+seconds. Then one column per run at a server: what a step took, beside the client that trains
+alone.")]
 pub struct ReportArgs {
     /// Run directories; their records are put together
     #[arg(required = true, value_name = "RUN")]
@@ -58,10 +59,10 @@ pub struct ReportArgs {
 #[command(after_help = "\
 Examples:
   sphinx bench --json
-  sphinx bench --pure-he --json > pure-he.json       the baseline beside paper, about four minutes
+  sphinx bench --pure-he --json > pure-he.json       the baseline beside paper, about a minute
   sphinx bench --pure-he --from pure-he.json         its tables again
   sphinx bench --ablation                            the paper's optimisations, one by one
-  sphinx bench --full-slots                          a step of minionn-cifar10 with all 2048 slots in use
+  sphinx bench --full-slots                          a step of minionn-cifar10 with all slots in use
   sphinx bench --widths --run-dir widths             from which widths on outsourcing pays
 
 About ten seconds. Each line is a median; ratios are against the plain reference of the same

@@ -68,8 +68,8 @@ pub enum EngineName {
     Packed,
     /// The published protocol: at the server, in slots
     Paper,
-    /// The baseline: at the server, weights encrypted as well; no privacy budget, networks of a few hundred
-    /// weights
+    /// The baseline: at the server, weights encrypted as well; no privacy budget, networks of a few
+    /// thousand weights
     PureHe,
 }
 
@@ -126,7 +126,7 @@ pub struct DataArgs {
     /// Which data set
     #[arg(long, value_enum, default_value = "synth-digits")]
     pub dataset: Dataset,
-    /// The folder with the data files (not for synth-digits)
+    /// The folder with the data files (not for synth-digits and synth-shapes)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Use only the first N training records
@@ -191,7 +191,7 @@ pub struct TrainingArgs {
         default_value_t = 1e-5
     )]
     pub delta: f64,
-    /// Who prices the run: rdp at every step; pld and moments a plan fixed before the first
+    /// Who prices the run: rdp at every step; pld and moments a plan fixed before the first; gdp gives no bound and is refused
     #[arg(long, value_enum, default_value = "rdp")]
     pub accountant: AccountantName,
     /// With rdp: spend at one order fixed in advance, a filter that covers adaptive runs as well
@@ -372,7 +372,7 @@ Examples:
   sphinx train --dataset mnist --data ~/data/mnist --epsilon 2 --epochs 5 --json
   sphinx train --engine clear --grid --seed 1        the oracle of the encrypted engine
   sphinx train --engine paper --steps 3              the published protocol, step by step
-  sphinx train --engine paper --bias paper --steps 3 the same with the published rule of biases: no epsilon
+  sphinx train --engine paper --bias paper --steps 3 the same, biases as published: no epsilon
   sphinx train --engine pure-he --model linear --batch 64 --train-size 600 --steps 1
   sphinx train --connect 127.0.0.1:7878              with a server started by `sphinx serve`
   sphinx train --engine clear --model scatter-linear --batch 8192 --epochs 60 --lr 8 --clip 0.1

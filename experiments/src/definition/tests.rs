@@ -180,6 +180,55 @@ fn refused_by_name(cases: &[(&str, &str, &str, &str)]) {
     }
 }
 
+/// `bias = "paper"` reaches the cell, makes it another trial and survives being written, in the definition and in the
+/// configuration of a run; the default leaves no trace in either.
+#[test]
+fn the_rule_of_biases_is_part_of_a_trial() {
+    let with = |engine: &str| QUICK.replacen("name = \"clear\"", engine, 1);
+    let cell = |text: &str| {
+        let definition = Definition::parse("bias", text).unwrap();
+        let written = toml::to_string_pretty(&definition).unwrap();
+        assert_eq!(Definition::parse("again", &written).unwrap(), definition);
+        let cell = definition.cell(4.0, 1, 2000, 500).unwrap();
+        let kept = toml::to_string(&cell).unwrap();
+        assert_eq!(toml::from_str::<Config>(&kept).unwrap(), cell);
+        for text in [&written, &kept] {
+            assert_eq!(
+                text.contains("bias = \"paper\""),
+                cell.bias == BiasRule::Paper
+            );
+            assert!(!text.contains("bias = \"private\""));
+        }
+        cell
+    };
+    let (default, said) = (
+        cell(QUICK),
+        cell(&with("name = \"clear\"\nbias = \"private\"")),
+    );
+    assert_eq!(default.trial_id(), said.trial_id());
+    let published = cell(&with("name = \"clear\"\nbias = \"paper\""));
+    assert_eq!(published.bias, BiasRule::Paper);
+    assert_ne!(published.trial_id(), default.trial_id());
+    // The twin on the grid clips what `paper` clips.
+    let twin = cell(&with("name = \"clear\"\ngrid = true\nbias = \"paper\""));
+    let paper = cell(&with("name = \"paper\"\nbias = \"paper\""));
+    assert!(twin.clip_samples && paper.clip_samples && !published.clip_samples);
+    refused_by_name(&[
+        (
+            "name = \"clear\"",
+            "name = \"packed\"\nbias = \"paper\"",
+            "engine.bias",
+            "`clear`",
+        ),
+        (
+            "name = \"clear\"",
+            "name = \"clear\"\nbias = \"none\"",
+            "unknown variant `none`",
+            "`paper`",
+        ),
+    ]);
+}
+
 #[test]
 fn labels_are_kept_and_may_not_hide_what_every_record_says() {
     let labelled = format!("labels = {{ epochs = \"60\" }}\n{QUICK}");

@@ -72,13 +72,15 @@ pub enum ClearError {
         expected: &'static str,
     },
     /// A grid finer than `f64` resolves.
-    #[error("shift {shift}; at most {MAX_SHIFT}")]
+    #[error("shift {shift}; must be at most {MAX_SHIFT}")]
     Shift {
         /// The shift given.
         shift: u32,
     },
     /// A linear layer that does not exist.
-    #[error("{operation}: layer {layer} of a network with {layers} linear layers")]
+    #[error(
+        "{operation}: layer {layer}, expected one below the {layers} linear layers of the network"
+    )]
     Layer {
         /// What was asked for.
         operation: &'static str,
@@ -108,7 +110,9 @@ pub enum ClearError {
         operation: &'static str,
     },
     /// More rows than the step's capacity.
-    #[error("forward at layer {layer}: {rows} rows in a step of capacity {capacity}")]
+    #[error(
+        "forward at layer {layer}: {rows} rows in a step of capacity {capacity}; begin it with more"
+    )]
     Capacity {
         /// At which layer.
         layer: usize,

@@ -21,7 +21,8 @@ fn small(hidden: LayerSpec) -> Network {
     .unwrap()
 }
 
-fn sum_of(
+/// The gradients of one batch.
+pub(super) fn sum_of(
     network: &Network,
     parameters: &[f32],
     config: ClearConfig,
@@ -34,18 +35,14 @@ fn sum_of(
     engine.collect(pass.pending).unwrap()
 }
 
-/// The 784-32-10 network and a batch of synth-digits.
-fn digits(rows: usize) -> (Network, Vec<f32>, Tensor, Vec<Option<u8>>) {
+/// A built-in network and a batch of synth-digits.
+pub(super) fn digits(name: &str, rows: usize) -> (Network, Vec<f32>, Tensor, Vec<Option<u8>>) {
     let set = synth_digits::generate(5, rows);
-    let architecture = architectures::by_name("mlp", set.shape, set.classes).unwrap();
+    let architecture = architectures::by_name(name, set.shape, set.classes).unwrap();
     let network = Network::new(&architecture).unwrap();
     let parameters = init::glorot(&network, 5);
-    (
-        network,
-        parameters,
-        set.images,
-        set.labels.into_iter().map(Some).collect(),
-    )
+    let labels = set.labels.into_iter().map(Some).collect();
+    (network, parameters, set.images, labels)
 }
 
 #[test]
@@ -115,7 +112,7 @@ fn apply_is_sgd_on_the_divided_sum() {
 #[test]
 fn clipped_sum_is_the_sum_of_clipped_gradients() {
     let rows = 40;
-    let (network, parameters, x, labels) = digits(rows);
+    let (network, parameters, x, labels) = digits("mlp", rows);
     let free = ClearConfig {
         shift: 40,
         ..ClearConfig::default()
@@ -163,7 +160,7 @@ fn clipped_sum_is_the_sum_of_clipped_gradients() {
 
 #[test]
 fn padding_adds_nothing() {
-    let (network, parameters, x, labels) = digits(200);
+    let (network, parameters, x, labels) = digits("mlp", 200);
     let config = ClearConfig {
         clip_bound: Some(1.0),
         ..ClearConfig::default()
@@ -186,7 +183,7 @@ fn padding_adds_nothing() {
 
 #[test]
 fn empty_batches_are_steps_too() {
-    let (network, parameters, x, _) = digits(1);
+    let (network, parameters, x, _) = digits("mlp", 1);
     let config = ClearConfig {
         clip_bound: Some(1.0),
         ..ClearConfig::default()
@@ -205,7 +202,7 @@ fn nothing_depends_on_the_number_of_threads() {
             .build()
             .unwrap();
         pool.install(|| {
-            let (network, parameters, x, labels) = digits(333);
+            let (network, parameters, x, labels) = digits("mlp", 333);
             let config = ClearConfig {
                 clip_bound: Some(1.0),
                 learning_rate: 0.5,

@@ -28,7 +28,7 @@ pub enum PredictorError {
         expected: usize,
     },
     /// An image of the wrong size.
-    #[error("an image of {found} values for a network of {expected} inputs")]
+    #[error("an image of {found} values for a network of {expected} inputs; give one per input")]
     Image {
         /// Length given.
         found: usize,

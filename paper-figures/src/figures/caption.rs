@@ -1,6 +1,6 @@
 //! The caption under every figure: on what, with which parameters, where it was measured.
 //!
-//! What must be true: data set, networks, engines, security, delta and machine of every record in
+//! What must be true: data set, networks, engines, security, delta, accountant and machine of every record in
 //! the picture are named, or said to be not recorded.
 
 use std::collections::BTreeSet;
@@ -25,6 +25,10 @@ pub(crate) fn facts(dataset: &str, records: &[&Record]) -> String {
     ];
     if !deltas.is_empty() {
         facts.push(format!("delta {}", join(&deltas)));
+        let priced = named(["accountant", "accountants"], records, |r| {
+            r.labels.get(label::ACCOUNTANT)
+        });
+        facts.extend(Some(priced).filter(|priced| !priced.is_empty()));
     }
     let machine = named(["machine", "machines"], records, |r| {
         r.labels.get(label::MACHINE)

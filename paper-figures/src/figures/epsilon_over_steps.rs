@@ -65,7 +65,11 @@ fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure,
     let heading = "What a run of sampled Gaussian steps costs";
     let title = series::title(FIGURE, heading, records, options)?;
     let engines: Vec<&str> = records.iter().map(|r| r.engine.as_str()).collect();
-    let looks = palette::looks(&engines);
+    let mut looks = palette::looks(&engines);
+    // Every second line is broken, so that bounds that agree can both be seen.
+    for look in looks.iter_mut().skip(1).step_by(2) {
+        look.dashes = palette::BROKEN;
+    }
     let legend = records.iter().zip(&looks).map(|(record, look)| Entry {
         key: Key::Series {
             look: look.clone(),
@@ -83,9 +87,9 @@ fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure,
     let all = || records.iter().flat_map(|record| curve(record));
     let axes = Axes {
         x: Axis::logarithmic(all().map(|(steps, _)| steps)),
-        x_label: "steps",
+        x_label: "steps (logarithmic)",
         y: Axis::logarithmic(all().map(|(_, epsilon)| epsilon)),
-        y_label: "epsilon",
+        y_label: "epsilon (logarithmic)",
         ends: (0.0, 0.0),
         gutter: 0.0,
     };
@@ -116,7 +120,7 @@ fn draw(dataset: &str, records: &[&Record], options: &Options) -> Result<Figure,
 fn parameters(records: &[&Record]) -> String {
     let values = |name: &str| -> String {
         let found = records.iter().filter_map(|r| r.metrics.get(name));
-        let found: BTreeSet<String> = found.map(f64::to_string).collect();
+        let found: BTreeSet<String> = found.map(|&value| short(value)).collect();
         caption::join(&found)
     };
     format!(
@@ -127,6 +131,12 @@ fn parameters(records: &[&Record]) -> String {
         values("noise_multiplier"),
         values(metric::DELTA),
     )
+}
+
+/// Three significant digits, or all where there are fewer.
+fn short(value: f64) -> String {
+    let digits = format!("{value:.2e}").parse().unwrap_or(value);
+    f64::to_string(&digits)
 }
 
 fn machine(records: &[&Record]) -> String {

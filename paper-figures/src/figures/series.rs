@@ -2,7 +2,8 @@
 //!
 //! **What must be true.** One picture, one data set. Two records are of one series if engine,
 //! network and every label but those of provenance agree; what differs within the picture, and only that,
-//! stands in the name. The result does not depend on the order of the records.
+//! stands in the name, [how it was computed](NEEDLESS) only where the name would stand twice without it. The result
+//! does not depend on the order of the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,12 +38,15 @@ pub(crate) fn by_dataset<'a>(
     sets
 }
 
+/// The network, among the [parts](Parts).
+const MODEL: &str = "model";
+
 /// A fact that tells series apart, and how it is put in a name.
 type Parts = BTreeMap<String, String>;
 
 fn parts(record: &Record, extra: fn(&Record) -> Parts) -> Parts {
     let mut parts = extra(record);
-    parts.insert("model".into(), record.model.clone());
+    parts.insert(MODEL.into(), record.model.clone());
     if record.is_toy() {
         parts.insert("security".into(), TOY_NOTE.into());
     }
@@ -72,29 +76,60 @@ pub(crate) fn series<'a>(
             .or_default()
             .push(record);
     }
-    let names: BTreeSet<&String> = groups.keys().flat_map(|(_, parts)| parts.keys()).collect();
-    let differs = |name: &&&String| {
-        let values: BTreeSet<_> = groups.keys().map(|(_, parts)| parts.get(**name)).collect();
-        values.len() > 1
-    };
-    let told: Vec<String> = names.iter().filter(differs).map(|n| (*n).clone()).collect();
-    groups
-        .iter()
-        .map(|((engine, parts), records)| {
-            let mut name = (*engine).to_owned();
-            for part in &told {
-                if let Some(value) = parts.get(part) {
-                    name.push_str(", ");
-                    name.push_str(&in_words(part, value));
-                }
-            }
-            Series {
-                name,
-                engine,
-                records: records.clone(),
-            }
+    let names = names(groups.keys());
+    let named = groups.into_iter().zip(names);
+    named
+        .map(|(((engine, _), records), name)| Series {
+            name,
+            engine,
+            records,
         })
         .collect()
+}
+
+/// What tells series apart, but leaves the name of a series that is told apart without it: whether it is private
+/// (its budget says so), what it was for, who priced it, in which arithmetic.
+const NEEDLESS: [&str; 4] = [
+    label::PRIVATE,
+    label::PURPOSE,
+    label::ACCOUNTANT,
+    "arithmetic",
+];
+
+/// A name for each of these: its engine, its network, then the rest of what differs.
+fn names<'a>(groups: impl Iterator<Item = &'a (&'a str, Parts)> + Clone) -> Vec<String> {
+    let keys: BTreeSet<&String> = groups.clone().flat_map(|(_, parts)| parts.keys()).collect();
+    let mut told: Vec<(&str, Parts)> = groups.cloned().collect();
+    for key in keys {
+        let values: BTreeSet<_> = told.iter().map(|(_, parts)| parts.get(key)).collect();
+        if values.len() == 1 {
+            told.iter_mut().for_each(|(_, parts)| {
+                parts.remove(key);
+            });
+        }
+    }
+    for name in NEEDLESS {
+        let key = format!("label {name}");
+        let without = |(engine, parts): &(&str, Parts)| {
+            let mut parts = parts.clone();
+            // That a run is not private is never left out.
+            parts.retain(|part, value| *part != key || (name == label::PRIVATE && value == "no"));
+            (engine.to_string(), parts)
+        };
+        let shorter: Vec<_> = told.iter().map(without).collect();
+        for (at, short) in shorter.iter().enumerate() {
+            if shorter.iter().filter(|other| *other == short).count() == 1 {
+                told[at].1.clone_from(&short.1);
+            }
+        }
+    }
+    let name = |(engine, mut parts): (&str, Parts)| {
+        let model = parts.remove(MODEL);
+        let rest = parts.iter().map(|(part, value)| in_words(part, value));
+        let words = model.into_iter().chain(rest);
+        words.fold(engine.to_owned(), |name, word| name + ", " + &word)
+    };
+    told.into_iter().map(name).collect()
 }
 
 fn in_words(part: &str, value: &str) -> String {
@@ -102,6 +137,8 @@ fn in_words(part: &str, value: &str) -> String {
         Some(label::SERIES) | None => value.into(),
         Some(label::PRIVATE) if value == "no" => "not private".into(),
         Some(label::PRIVATE) if value == "yes" => "private".into(),
+        Some("arithmetic") => format!("{value} arithmetic"),
+        Some("epochs") => format!("{value} epochs"),
         Some(name) => format!("{name}: {value}"),
     }
 }

@@ -166,7 +166,9 @@ fn series_are_named_by_what_differs() {
     let names = |records: &[Record]| -> Vec<String> {
         let all: Vec<&Record> = records.iter().collect();
         let all = series::series(&all, series::nothing_more, &[]);
-        all.into_iter().map(|s| s.name).collect()
+        let mut names: Vec<String> = all.into_iter().map(|s| s.name).collect();
+        names.sort();
+        names
     };
     let base = full("a", "clear", "d", 1)
         .with_label("machine", "one")
@@ -183,7 +185,28 @@ fn series_are_named_by_what_differs() {
         model: "n".into(),
         ..base.clone()
     };
-    assert_eq!(names(&[base, model]), ["clear, m", "clear, n"]);
+    assert_eq!(
+        names(&[base.clone(), model.clone()]),
+        ["clear, m", "clear, n"]
+    );
+    // How it was computed is said only of series that are told apart by it.
+    let float = |record: &Record| {
+        let record = record.clone().with_label("accountant", "pld");
+        record.with_label("arithmetic", "float")
+    };
+    let grid = base.clone().with_label("accountant", "rdp");
+    let grid = grid.with_label("arithmetic", "grid");
+    let told = ["clear, m", "clear, n"];
+    assert_eq!(names(&[float(&model), grid.clone()]), told);
+    let told = [
+        "clear, m, float arithmetic",
+        "clear, m, grid arithmetic",
+        "clear, n",
+    ];
+    assert_eq!(names(&[float(&model), float(&base), grid]), told);
+    let private = |value| base.clone().with_label("private", value);
+    let told = ["clear", "clear, not private"];
+    assert_eq!(names(&[private("yes"), private("no")]), told);
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn draw(
         .map(|(i, (series, look))| Entry {
             key: Key::Series {
                 look: look.clone(),
-                width: width(i, all.len()),
+                width: palette::width(i, all.len()),
                 marks: false,
             },
             text: series.name.clone(),
@@ -233,7 +233,12 @@ fn draw(
             draw_band(&mut scene, &panel, look, line);
         }
         for (i, ((series, look), line)) in all.iter().zip(&looks).zip(lines).enumerate() {
-            draw_line(&mut scene, &panel, (look, width(i, all.len())), line);
+            draw_line(
+                &mut scene,
+                &panel,
+                (look, palette::width(i, all.len())),
+                line,
+            );
             rows(&mut points, column, &series.name, line);
         }
     }
@@ -298,12 +303,6 @@ fn draw_band(scene: &mut Scene, panel: &Panel, look: &Look, line: &[At]) {
     let high = line.iter().map(|a| at(a.step, a.range.high));
     let low = line.iter().rev().map(|a| at(a.step, a.range.low));
     scene.polygon(high.chain(low).collect(), look.colour, 0.2);
-}
-
-/// Later series are thinner, so that lines which agree, as those of two engines should, can both
-/// be seen.
-fn width(index: usize, series: usize) -> f64 {
-    1.5 + 2.0 * (series - 1 - index) as f64 / (series - 1).max(1) as f64
 }
 
 fn draw_line(scene: &mut Scene, panel: &Panel, (look, width): (&Look, f64), line: &[At]) {

@@ -40,7 +40,9 @@ const COLOURS: [Colour; 7] = [
     REDDISH_PURPLE,
     BLACK,
 ];
-const DASHES: [&[f64]; 3] = [&[], &[7.0, 3.0], &[2.0, 3.0]];
+/// The dashes of a line that lies over another.
+pub(crate) const BROKEN: &[f64] = &[7.0, 3.0];
+const DASHES: [&[f64]; 3] = [&[], BROKEN, &[2.0, 3.0]];
 
 /// The shape of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +133,12 @@ pub(crate) fn looks(engines: &[&str]) -> Vec<Look> {
         });
     }
     looks
+}
+
+/// Later series are thinner, so that lines which agree, as those of two engines should, can both
+/// be seen.
+pub(crate) fn width(index: usize, series: usize) -> f64 {
+    1.5 + 2.0 * (series - 1 - index) as f64 / (series - 1).max(1) as f64
 }
 
 #[cfg(test)]

@@ -223,31 +223,21 @@ fn channel_sums(channels: usize, d: &Integers) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
-    use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
+    use sphinx_nn::network::LayerSpec;
 
     use super::*;
+    use crate::fixture::{choices, image};
     use crate::model::Replica;
     use crate::plan::{GridLiteral, Limits, PlanChoices};
 
     fn plan(learning_rate: f64) -> GridPlan {
-        let input = ImageShape {
-            channels: 1,
-            height: 1,
-            width: 3,
-        };
+        let layers = vec![LayerSpec::Dense { outputs: 2 }];
         let choices = PlanChoices {
-            architecture: Architecture {
-                name: "one".into(),
-                input,
-                layers: vec![LayerSpec::Dense { outputs: 2 }],
-            },
-            capacity: 4,
             clip_bound: 0.5,
             learning_rate,
             momentum: 0.9,
             divisor: 2.0,
-            init_seed: 1,
-            tickets: 1,
+            ..choices(image(1, 1, 3), layers, 4)
         };
         let literal = GridLiteral::design(&choices).unwrap().clipping_samples();
         GridPlan::new(&literal, &Limits::default()).unwrap()

@@ -13,7 +13,7 @@ use sphinx_he::exact::{Encoding, Plaintext, SeededCiphertext};
 use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::layout::Layout;
-use super::offline::{Ahead, Zeros};
+use super::offline::Ahead;
 use super::pace::{PhaseWork, Stopwatch, phases};
 use super::verify::{Linear, Verifier};
 use super::{Upload, places, script, tile_places, transposed};
@@ -24,6 +24,7 @@ use crate::link::{Link, unexpected};
 use crate::message::{ModelId, Place, Returned, Sealed, ToClient, ToServer};
 use crate::model::{Change, Replica, Snapshot};
 use crate::plan::{GridPlan, Phase, Plan, Return, Tightness};
+use crate::zeros::Zeros;
 
 /// The level at which everything is uploaded: both primes.
 pub(super) const TOP: usize = 1;
@@ -67,7 +68,8 @@ type Mark = Box<dyn FnOnce(&Error) + Send>;
 
 /// What decrypts: gone with the first failed check.
 struct Secrets {
-    key: SecretKey,
+    /// Shared with the pool of encryptions of zero alone.
+    key: Arc<SecretKey>,
     seeds: ChaCha20Rng,
 }
 
@@ -122,7 +124,7 @@ impl Packed {
         let work = phases(&plan).into_iter();
         let work = work.map(|(u, layer)| PhaseWork::new(u, layer)).collect();
         let secrets = Secrets {
-            key: SecretKey::generate(plan.parameters(), rng),
+            key: Arc::new(SecretKey::generate(plan.parameters(), rng)),
             seeds: ChaCha20Rng::from_rng(rng),
         };
         let mut packed = Self {
@@ -166,7 +168,9 @@ impl Packed {
     /// Makes up to `most` encryptions of zero while it waits for the server, for uploads to come.
     #[must_use]
     pub fn preparing(mut self, most: usize) -> Self {
-        self.zeros = Ahead::of(most);
+        if let Some(Secrets { key, seeds }) = &mut self.secrets {
+            self.zeros = Ahead::of(most, key, seeds);
+        }
         self
     }
 
@@ -208,7 +212,6 @@ impl Packed {
         };
         let uploads = script(&self.plan).into_iter().filter(over_zero).count();
         let Secrets { key, seeds } = self.secrets.as_mut().ok_or(Error::Stopped)?;
-        let seeds = ChaCha20Rng::from_rng(seeds);
         self.zeros = Ahead::weigh(waited / steps as f64, uploads, key, seeds)?;
         Ok(())
     }
@@ -224,13 +227,13 @@ impl Packed {
         if let Some(mark) = self.mark.take() {
             mark(&error);
         }
-        // The key is erased when dropped. A generator has no such manners: it is written over.
+        // The key is erased when dropped, by the last who holds it. A generator has no such manners: it is written over.
+        self.zeros = Ahead::None;
         if let Some(mut secrets) = self.secrets.take() {
             secrets.seeds = ChaCha20Rng::from_seed([0; 32]);
             std::hint::black_box(&secrets.seeds);
         }
         self.verifier = None;
-        self.zeros = Ahead::None;
         self.link.abandon();
         error
     }
@@ -364,9 +367,8 @@ impl Packed {
         let uploads = places(&self.plan, upload, layer);
         let Secrets { key, seeds } = self.secrets.as_mut().ok_or(Error::Stopped)?;
         let zeros = self.zeros.pool();
-        let mut spare = zeros.map(|zeros| (zeros, ChaCha20Rng::from_rng(seeds)));
         let seeds: Vec<[u8; 32]> = uploads.iter().map(|_| seed(seeds)).collect();
-        let (secret, parameters) = (&*key, self.plan.parameters());
+        let (secret, parameters) = (&**key, self.plan.parameters());
         // Of a product that the client keeps only the uploads are left that another one needs.
         let replies = match self.plan.is_local(upload, layer) {
             true => Vec::new(),
@@ -392,10 +394,8 @@ impl Packed {
                         watch.sending(|| send(&message(at, sealed)))?;
                     }
                 }
-                match &mut spare {
-                    Some((zeros, seeds)) => {
-                        zeros.fill(secret, seeds, || done.load(Ordering::Relaxed))
-                    }
+                match zeros {
+                    Some(zeros) => zeros.fill(BATCH, || done.load(Ordering::Relaxed)),
                     None => Ok(()),
                 }
             },

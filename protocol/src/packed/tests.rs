@@ -1,104 +1,25 @@
-//! The forms in which products travel: who takes the other one is told so. And what the tests of layouts and
-//! checks share: layers by their definition.
+//! The forms in which products travel: who takes the other one is told so.
 
-use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_he::exact::{IntegerPoly, Plaintext, SeededCiphertext};
-use sphinx_he::rlwe::{ParametersLiteral, SecretKey, Security};
-use sphinx_nn::conv::ConvShape;
-use sphinx_nn::network::{Architecture, ImageShape, LayerSpec, LinearKind, LinearShape};
+use sphinx_he::rlwe::SecretKey;
+use sphinx_nn::network::LayerSpec;
 
 use super::*;
 use crate::error::Error;
+use crate::fixture::{choices, image, packed_plan};
 use crate::message::Returned;
-use crate::plan::{Limits, Passage, PlanChoices, PlanLiteral, Tightness};
+use crate::plan::{Passage, Tightness};
 
 /// Two dense layers of sixteen inputs each.
 pub(crate) fn plan() -> Plan {
-    let architecture = Architecture {
-        name: "forms".into(),
-        input: ImageShape {
-            channels: 1,
-            height: 1,
-            width: 16,
-        },
-        layers: vec![
-            LayerSpec::Dense { outputs: 16 },
-            LayerSpec::Tanh,
-            LayerSpec::Dense { outputs: 8 },
-        ],
-    };
-    let choices = PlanChoices {
-        architecture,
-        capacity: 5,
-        clip_bound: 1.0,
-        learning_rate: 1.0,
-        momentum: 0.5,
-        divisor: 4.0,
-        init_seed: 3,
-        tickets: 2,
-    };
-    let he = ParametersLiteral {
-        log_n: 8,
-        log_q: vec![47, 42],
-        log_p: vec![],
-        error_std_dev: 3.2,
-        security: Security::Toy,
-    };
-    let literal = PlanLiteral::design_with(&choices, he).unwrap();
-    Plan::new(&literal, &Limits::default()).unwrap()
-}
-
-/// Convolutions of all strides and paddings.
-pub(crate) fn convolutions() -> impl Strategy<Value = LinearShape> {
-    let sizes = (1_usize..4, 1_usize..7, 1_usize..7);
-    let moves = (1_usize..4, 1_usize..6, 1_usize..4, 0_usize..3);
-    (sizes, moves).prop_filter_map(
-        "a kernel that fits",
-        |((channels, height, width), (out, kernel, stride, padding))| {
-            let input = ImageShape {
-                channels,
-                height,
-                width,
-            };
-            ConvShape::new(input, out, kernel, stride, padding).map(LinearShape::conv)
-        },
-    )
-}
-
-/// Calls `term(weight, output, input)` for every product that the layer's definition names.
-pub(crate) fn terms(shape: &LinearShape, mut term: impl FnMut(usize, usize, usize)) {
-    let conv = match shape.kind {
-        LinearKind::Dense => {
-            for weight in 0..shape.weights() {
-                term(weight, weight / shape.inputs, weight % shape.inputs);
-            }
-            return;
-        }
-        LinearKind::Conv(conv) => conv,
-    };
-    let (input, output, k) = (conv.input(), conv.output(), conv.kernel());
-    for weight in 0..shape.weights() {
-        let (e, a, c) = (
-            weight % k,
-            weight / k % k,
-            weight / (k * k) % input.channels,
-        );
-        let out = weight / (k * k * input.channels);
-        for position in 0..conv.positions() {
-            let (i, j) = (position / output.width, position % output.width);
-            let line = (i * conv.stride() + a).checked_sub(conv.padding());
-            let column = (j * conv.stride() + e).checked_sub(conv.padding());
-            if let (Some(u), Some(v)) = (line, column)
-                && u < input.height
-                && v < input.width
-            {
-                let pixel = (c * input.height + u) * input.width + v;
-                term(weight, out * conv.positions() + position, pixel);
-            }
-        }
-    }
+    let layers = vec![
+        LayerSpec::Dense { outputs: 16 },
+        LayerSpec::Tanh,
+        LayerSpec::Dense { outputs: 8 },
+    ];
+    packed_plan(&choices(image(1, 1, 16), layers, 5), 8)
 }
 
 /// How an upload travels by short weights and by others.

@@ -14,7 +14,7 @@ use sphinx_he::rlwe::{Parameters, SecretKey};
 
 use super::exactness::largest_slot;
 use super::products::Products;
-use super::{PaperPlan, TOP, Zeros, biases};
+use super::{PaperPlan, TOP, biases};
 use crate::error::Error;
 use crate::format::Integers;
 use crate::grid::{ClippedLayer, Forward, Frozen, Multiplier};
@@ -24,6 +24,7 @@ use crate::model::Replica;
 use crate::packed::PhaseTimes;
 use crate::plan::{GridPlan, Phase};
 use crate::work::{StepCounts, Work};
+use crate::zeros::Zeros;
 
 /// Bytes of encryptions of zero that are kept ready, at most.
 const ZEROS: usize = 1 << 30;
@@ -95,7 +96,7 @@ impl Sealer {
         }
         let encoder = &self.encoder;
         encoder.encode_into(plaintext, slots, slots.len(), TOP, scale, scratch)?;
-        let sealed = SeededCiphertext::from_zero(self.zeros.take()?, plaintext)?;
+        let sealed = SeededCiphertext::from_zero(self.zeros.take_or_make()?, plaintext)?;
         Ok(Sealed::slots(&sealed))
     }
 
@@ -222,8 +223,9 @@ impl Paper {
         }
         let each = SeededCiphertext::wire_size(plan.parameters(), TOP.0).max(1);
         let wanted = Self::counts_of(plan).uploads.min((ZEROS / each) as u64);
-        let mut zeros = Zeros::new(&secret, wanted as usize, rng);
-        zeros.fill()?;
+        let mut zeros = Zeros::new(&secret, TOP, wanted as usize, rng);
+        zeros.fill(BATCH, || false)?;
+        zeros.keep_full()?;
         let sealer = Sealer {
             plan: plan.clone(),
             encoder: Encoder::new(plan.parameters()),

@@ -1,56 +1,44 @@
 //! The encrypted run against integer DP-SGD in the clear; failures where the plan says so.
 
-use std::sync::Arc;
-
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sphinx_he::ckks::{Bank, Decryptor, Encoder, Encryptor, Evaluator};
-use sphinx_he::rlwe::{ParametersLiteral, SecretKey, Security};
+use sphinx_he::rlwe::{ParametersLiteral, SecretKey};
 use sphinx_nn::engine::Train;
-use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
+use sphinx_nn::network::{ImageShape, LayerSpec};
 use sphinx_nn::pass;
 use sphinx_nn::tensor::Tensor;
 
 use super::store::{Part, Store};
 use super::*;
 use crate::error::Error;
+use crate::fixture::{self, image};
 use crate::grid::{Engine, Local, Multiplier};
-use crate::link::Link;
 use crate::message::{Place, Sealed, ToServer};
 use crate::model::Replica;
-use crate::party::{Hub, HubLimits};
 use crate::plan::{LOG2_FAILURE, Limits, Phase, PlanChoices};
-use crate::serve::converse;
-use crate::transport::loopback;
 
 mod published;
 
 fn toy(log_n: u32) -> ParametersLiteral {
-    ParametersLiteral {
-        log_n,
-        security: Security::Toy,
-        ..standard_parameters()
-    }
+    fixture::toy(standard_parameters(), log_n)
 }
 
 fn choices(layers: Vec<LayerSpec>, side: usize, capacity: usize) -> PlanChoices {
     PlanChoices {
-        architecture: Architecture {
-            name: "paper".into(),
-            input: ImageShape {
-                channels: 1,
-                height: side,
-                width: side,
-            },
-            layers,
-        },
-        capacity,
         clip_bound: 0.5,
-        learning_rate: 1.0,
-        momentum: 0.5,
-        divisor: 4.0,
         init_seed: 5,
         tickets: 1,
+        ..fixture::choices(image(1, side, side), layers, capacity)
+    }
+}
+
+/// A network by its name, as the paper trains it.
+fn built_in(name: &str, input: ImageShape, capacity: usize) -> PlanChoices {
+    PlanChoices {
+        architecture: sphinx_nn::architectures::by_name(name, input, 10).unwrap(),
+        clip_bound: 0.1,
+        ..choices(Vec::new(), input.height, capacity)
     }
 }
 
@@ -77,13 +65,9 @@ fn plan_of(choices: &PlanChoices, log_n: u32) -> PaperPlan {
 }
 
 fn engine(plan: &PaperPlan) -> Engine<Paper> {
-    let (client, server) = loopback();
-    let hub = Arc::new(Hub::new(HubLimits::default()));
-    std::thread::spawn(move || converse(server, hub, 0, None));
     let mut rng = ChaCha20Rng::seed_from_u64(9);
     let replica = Replica::initial(plan.grid());
-    let link = Link::greet(client).unwrap();
-    Engine::new(Paper::open(link, plan, replica, &mut rng).unwrap())
+    Engine::new(Paper::open(fixture::link(None), plan, replica, &mut rng).unwrap())
 }
 
 /// Everything one step computes, from a batch of random rows.
@@ -146,16 +130,7 @@ fn the_standard_plans_are_exact_at_128_bits() {
         ("minionn-cifar10", 3, 32, 300),
         ("mlp", 1, 28, 688),
     ] {
-        let input = ImageShape {
-            channels,
-            height: side,
-            width: side,
-        };
-        let choices = PlanChoices {
-            architecture: sphinx_nn::architectures::by_name(name, input, 10).unwrap(),
-            clip_bound: 0.1,
-            ..choices(Vec::new(), side, capacity)
-        };
+        let choices = built_in(name, image(channels, side, side), capacity);
         let literal = PaperLiteral::design(&choices).unwrap();
         let plan = PaperPlan::new(&literal, &Limits::default()).unwrap();
         for row in plan.exactness() {
@@ -305,36 +280,8 @@ fn uploads_come_back_from_memory_and_from_disk() {
 }
 
 #[test]
-fn zeros_are_refilled_and_made_on_the_spot() {
-    use sphinx_he::rlwe::Parameters;
-    let parameters = Parameters::new(&toy(6)).unwrap();
-    let mut rng = ChaCha20Rng::seed_from_u64(3);
-    let secret = Arc::new(SecretKey::generate(&parameters, &mut rng));
-    let mut zeros = Zeros::new(&secret, 4, &mut rng);
-    zeros.take().unwrap();
-    assert_eq!((zeros.ready(), zeros.made_on_the_spot()), (0, 1));
-    zeros.fill().unwrap();
-    assert_eq!(zeros.ready(), 4);
-    for _ in 0..4 {
-        zeros.take().unwrap();
-    }
-    while zeros.ready() < 4 {
-        std::thread::yield_now();
-    }
-}
-
-#[test]
 fn counts_of_the_paper_network_are_its_sizes() {
-    let input = ImageShape {
-        channels: 1,
-        height: 28,
-        width: 28,
-    };
-    let choices = PlanChoices {
-        architecture: sphinx_nn::architectures::by_name("minionn-mnist", input, 10).unwrap(),
-        clip_bound: 0.1,
-        ..choices(Vec::new(), 28, 688)
-    };
+    let choices = built_in("minionn-mnist", image(1, 28, 28), 688);
     let plan =
         PaperPlan::new(&PaperLiteral::design(&choices).unwrap(), &Limits::default()).unwrap();
     let counts = Paper::counts_of(&plan);

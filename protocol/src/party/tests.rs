@@ -4,51 +4,23 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use sphinx_he::rlwe::{ParametersLiteral, SecretKey, Security};
-use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
+use sphinx_he::rlwe::{SecretKey, Security};
+use sphinx_nn::network::LayerSpec;
 
 use super::*;
+use crate::fixture::{choices, image, packed_plan};
 use crate::message::{Masked, ModelId, Released, Sealed, TicketId};
 use crate::model::{ModelVersion, PublicModel};
 use crate::packed::encrypt_level;
-use crate::plan::{Limits, Plan, PlanChoices, PlanLiteral};
+use crate::plan::Plan;
 
 fn plan_with(outputs: usize) -> Plan {
-    let architecture = Architecture {
-        name: "party".into(),
-        input: ImageShape {
-            channels: 1,
-            height: 1,
-            width: 4,
-        },
-        layers: vec![
-            LayerSpec::Dense { outputs: 3 },
-            LayerSpec::Tanh,
-            LayerSpec::Dense { outputs },
-        ],
-    };
-    let choices = PlanChoices {
-        architecture,
-        capacity: 5,
-        clip_bound: 1.0,
-        learning_rate: 1.0,
-        momentum: 0.5,
-        divisor: 4.0,
-        init_seed: 3,
-        tickets: 2,
-    };
-    let he = ParametersLiteral {
-        log_n: 6,
-        log_q: vec![47, 42],
-        log_p: vec![],
-        error_std_dev: 3.2,
-        security: Security::Toy,
-    };
-    Plan::new(
-        &PlanLiteral::design_with(&choices, he).unwrap(),
-        &Limits::default(),
-    )
-    .unwrap()
+    let layers = vec![
+        LayerSpec::Dense { outputs: 3 },
+        LayerSpec::Tanh,
+        LayerSpec::Dense { outputs },
+    ];
+    packed_plan(&choices(image(1, 1, 4), layers, 5), 6)
 }
 
 /// A client that encrypts zeros, enough to walk through every state.

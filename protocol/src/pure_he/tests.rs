@@ -1,44 +1,27 @@
 //! Encrypted steps against steps in double precision, and counts against formulas.
 
-use std::sync::Arc;
-
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_he::rlwe::{KeyGenerator, Parameters, SecretKey};
 use sphinx_nn::clear::{Clear, ClearConfig};
 use sphinx_nn::engine::Train;
-use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
+use sphinx_nn::network::LayerSpec;
 use sphinx_nn::pass;
 use sphinx_nn::tensor::Tensor;
 
 use super::*;
 use crate::error::Error;
-use crate::link::Link;
+use crate::fixture::{self, architecture};
 use crate::message::{Refusal, Reveals, ToServer};
-use crate::party::{Hub, HubLimits};
 use crate::plan::Limits;
-use crate::serve::converse;
-use crate::transport::loopback;
 use crate::view::View;
 
 fn plan(layers: Vec<LayerSpec>, side: usize, capacity: usize, style: Style) -> PureHePlan {
     let literal = PureHeLiteral {
-        architecture: Architecture {
-            name: "pure".into(),
-            input: ImageShape {
-                channels: 1,
-                height: side,
-                width: side,
-            },
-            layers,
-        },
+        architecture: architecture(fixture::image(1, side, side), layers),
         capacity,
         style,
-        he: ParametersLiteral {
-            log_n: 8,
-            security: Security::Toy,
-            ..standard_parameters()
-        },
+        he: fixture::toy(standard_parameters(), 8),
     };
     PureHePlan::new(&literal, &Limits::default()).unwrap()
 }
@@ -68,17 +51,6 @@ fn data(rows: usize, columns: usize) -> (Tensor, Vec<Option<u8>>) {
     (x, labels)
 }
 
-fn link() -> Link {
-    watched(None)
-}
-
-fn watched(view: Option<View>) -> Link {
-    let (client, server) = loopback();
-    let hub = Arc::new(Hub::new(HubLimits::default()));
-    std::thread::spawn(move || converse(server, hub, 0, view.as_ref()));
-    Link::greet(client).unwrap()
-}
-
 fn clear(plan: &PureHePlan, start: &[f32], rows: usize) -> Clear {
     let config = ClearConfig {
         clip_bound: None,
@@ -103,7 +75,7 @@ fn check(plan: &PureHePlan, rows: usize) {
     let start = sphinx_nn::init::glorot(network, 3);
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let size = 0.5 / rows as f64;
-    let mut engine = PureHe::open(link(), plan, &start, size, &mut rng).unwrap();
+    let mut engine = PureHe::open(fixture::link(None), plan, &start, size, &mut rng).unwrap();
     let first = engine.work().unwrap().counts;
     assert_eq!(first.uploads as usize, network.parameter_count());
     let mut clear = clear(plan, &start, rows);
@@ -179,12 +151,8 @@ fn eager_switches_every_product_and_lazy_every_sum() {
 
 #[test]
 fn what_the_server_cannot_hold_is_refused_with_its_size() {
-    let input = ImageShape {
-        channels: 1,
-        height: 28,
-        width: 28,
-    };
-    let paper = sphinx_nn::architectures::by_name("minionn-mnist", input, 10).unwrap();
+    let paper =
+        sphinx_nn::architectures::by_name("minionn-mnist", fixture::image(1, 28, 28), 10).unwrap();
     let literal = PureHeLiteral::standard(paper, 500, Style::Lazy);
     let refused = PureHePlan::new(&literal, &Limits::default()).unwrap_err();
     assert!(matches!(refused, Error::Limit { got, .. } if got > 17_000_000_000));
@@ -196,7 +164,7 @@ fn what_the_server_cannot_hold_is_refused_with_its_size() {
     // The server decides by its own limits.
     let start = vec![0.0; plan.network().parameter_count()];
     let mut rng = ChaCha20Rng::seed_from_u64(1);
-    let refused = PureHe::open(link(), &plan, &start, 1.0, &mut rng).unwrap_err();
+    let refused = PureHe::open(fixture::link(None), &plan, &start, 1.0, &mut rng).unwrap_err();
     assert!(matches!(
         refused,
         Error::Refused {
@@ -218,15 +186,8 @@ fn one_encrypted_image_gives_the_logits_of_the_clear_network() {
     };
     let dense = |outputs| LayerSpec::Dense { outputs };
     let square = LayerSpec::Square;
-    let architecture = |layers: &[LayerSpec]| Architecture {
-        name: "squares".into(),
-        input: ImageShape {
-            channels: 1,
-            height: 6,
-            width: 6,
-        },
-        layers: layers.to_vec(),
-    };
+    let architecture =
+        |layers: &[LayerSpec]| architecture(fixture::image(1, 6, 6), layers.to_vec());
     let layers = [conv, square, dense(7), square, dense(3)];
     let network = sphinx_nn::network::Network::new(&architecture(&layers)).unwrap();
     let mut values = sphinx_nn::init::glorot(&network, 3);
@@ -235,12 +196,7 @@ fn one_encrypted_image_gives_the_logits_of_the_clear_network() {
             *bias = 0.1 * i as f32 - 0.2;
         }
     }
-    let literal = ParametersLiteral {
-        log_n: 8,
-        security: Security::Toy,
-        ..image_parameters(3)
-    };
-    let parameters = Parameters::new(&literal).unwrap();
+    let parameters = Parameters::new(&fixture::toy(image_parameters(3), 8)).unwrap();
     let mut rng = ChaCha20Rng::seed_from_u64(5);
     let secret = SecretKey::generate(&parameters, &mut rng);
     let model = ImageModel::new(&network, &values, &parameters).unwrap();
@@ -288,7 +244,7 @@ fn order_and_sizes_do_not_depend_on_the_data() {
         x.as_mut_slice().iter_mut().for_each(|v| *v *= offset);
         let start = sphinx_nn::init::glorot(plan.network(), 3);
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let link = watched(Some(view.clone()));
+        let link = fixture::link(Some(view.clone()));
         let mut engine = PureHe::open(link, &plan, &start, 0.1, &mut rng).unwrap();
         engine.begin(0, 8).unwrap();
         let pass = pass::gradients(&mut engine, plan.network(), &x, &labels).unwrap();
@@ -311,7 +267,7 @@ fn order_and_sizes_do_not_depend_on_the_data() {
 #[test]
 fn a_message_out_of_order_ends_the_connection() {
     let [plan, _] = plans(8, Style::Lazy);
-    let mut link = link();
+    let mut link = fixture::link(None);
     link.open_pure_he(&plan).unwrap();
     link.send(&ToServer::BeginStep { step: 0 }).unwrap();
     assert!(matches!(

@@ -285,17 +285,14 @@ impl Kept for Float {
 mod tests {
     use proptest::prelude::*;
     use sphinx_nn::clear::ClearConfig;
-    use sphinx_nn::{ImageShape, Network, architectures};
+    use sphinx_nn::{Network, architectures};
 
     use super::*;
+    use crate::fixture::image;
     use crate::train::Shape;
 
     fn float(rule: UpdateRule) -> Float {
-        let input = ImageShape {
-            channels: 1,
-            height: 1,
-            width: 1,
-        };
+        let input = image(1, 1, 1);
         let architecture = architectures::by_name("linear", input, 2).unwrap();
         let network = Network::new(&architecture).unwrap();
         let config = ClearConfig {

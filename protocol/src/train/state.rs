@@ -43,16 +43,22 @@ pub enum KeptError {
     #[error("not a checkpoint: {0}; restore it from a backup or start the run again")]
     Tensors(#[from] safetensors::SafeTensorError),
     /// The metadata is not ours.
-    #[error("the checkpoint's metadata is damaged: {0}")]
+    #[error(
+        "the checkpoint's metadata is damaged: {0}; restore it from a backup or start the run again"
+    )]
     Metadata(#[from] serde_json::Error),
     /// Another version of the format.
-    #[error("the checkpoint has format {found}, this build reads {FORMAT}")]
+    #[error(
+        "the checkpoint has format {found}, this build reads {FORMAT}; use the version that wrote it"
+    )]
     Format {
         /// The version found.
         found: u32,
     },
     /// Something the engine needs is not in it.
-    #[error("the checkpoint has no `{name}`: it belongs to another engine or optimiser")]
+    #[error(
+        "the checkpoint has no `{name}`: it belongs to another engine or optimiser; use those of the run"
+    )]
     Missing {
         /// What is missing.
         name: &'static str,
@@ -60,7 +66,7 @@ pub enum KeptError {
     /// A tensor of another type or length.
     #[error(
         "`{name}` in the checkpoint holds {found} values of {kind}, expected {expected}: it \
-             belongs to another network"
+             belongs to another network; use that of the run"
     )]
     Shape {
         /// The tensor.

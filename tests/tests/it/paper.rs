@@ -5,14 +5,15 @@ use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_dp::ledger::Ledger;
-use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
+use sphinx_nn::network::LayerSpec;
 use sphinx_protocol::grid::{Engine, Local, Multiplier};
 use sphinx_protocol::message::Reveals;
 use sphinx_protocol::model::Replica;
 use sphinx_protocol::paper::PaperPlan;
 use sphinx_protocol::view::{Seen, View};
 use sphinx_tests::fixture::{
-    architecture, choices, paper_with, random_data, sampler, toy_paper_plan, train_on_grid,
+    architecture, choices, convolutional, paper_with, random_data, sampler, toy_paper_plan,
+    train_on_grid,
 };
 
 use crate::transcript::{difference, repeated};
@@ -30,30 +31,6 @@ fn check_agreement(plan: &PaperPlan, seed: u64, steps: u64, z: Option<f64>) {
     assert_eq!(ours.public().version(), theirs.public().version());
     assert_eq!(ours.master_biases(), theirs.master_biases());
     paper.into_multiplier().close().unwrap();
-}
-
-fn convolutional(side: usize, first: LayerSpec, pool: Option<LayerSpec>) -> Architecture {
-    let mut layers = vec![first, LayerSpec::Relu];
-    layers.extend(pool);
-    layers.extend([
-        LayerSpec::Conv {
-            channels: 2,
-            kernel: 2,
-            stride: 1,
-            padding: 1,
-        },
-        LayerSpec::Tanh,
-        LayerSpec::Dense { outputs: 3 },
-    ]);
-    Architecture {
-        name: "conv".into(),
-        input: ImageShape {
-            channels: 2,
-            height: side,
-            width: side + 1,
-        },
-        layers,
-    }
 }
 
 proptest! {
@@ -86,7 +63,7 @@ proptest! {
         let padding = padding.min(kernel - 1);
         let first = LayerSpec::Conv { channels, kernel, stride, padding };
         let pool = pooled.then_some(LayerSpec::MaxPool { size: 2, stride: 1 });
-        let plan = toy_paper_plan(&choices(convolutional(side, first, pool), capacity), 6);
+        let plan = toy_paper_plan(&choices(convolutional([side, side + 1], first, pool), capacity), 6);
         check_agreement(&plan, seed, 2, Some(1.0));
     }
 }

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use sphinx_nn::data::Dataset;
-use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
+use sphinx_nn::network::LayerSpec;
 use sphinx_nn::tensor::Tensor;
 use sphinx_protocol::grid::{Engine, Local, Multiplier};
 use sphinx_protocol::model::Replica;
@@ -11,7 +11,8 @@ use sphinx_protocol::paper::{Paper, PaperPlan};
 use sphinx_protocol::train::{State, keep_replica, restore_replica};
 use sphinx_protocol::view::{Seen, View};
 use sphinx_tests::fixture::{
-    architecture, choices, mechanism, paper_with, random_data, toy_published_plan, train_on_grid,
+    architecture, choices, convolutional, mechanism, paper_with, random_data, toy_published_plan,
+    train_on_grid,
 };
 
 /// Trains both ways; weights, biases and the biases' own integers are equal, and the server's
@@ -59,30 +60,6 @@ fn follows(paper: &mut Paper) {
     }
 }
 
-fn convolutional(side: usize, first: LayerSpec, pool: Option<LayerSpec>) -> Architecture {
-    let mut layers = vec![first, LayerSpec::Relu];
-    layers.extend(pool);
-    layers.extend([
-        LayerSpec::Conv {
-            channels: 2,
-            kernel: 2,
-            stride: 1,
-            padding: 1,
-        },
-        LayerSpec::Tanh,
-        LayerSpec::Dense { outputs: 3 },
-    ]);
-    Architecture {
-        name: "conv".into(),
-        input: ImageShape {
-            channels: 2,
-            height: side,
-            width: side,
-        },
-        layers,
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
@@ -110,7 +87,7 @@ proptest! {
     ) {
         let first = LayerSpec::Conv { channels, kernel: 3, stride: 1, padding: 1 };
         let pool = pooled.then_some(LayerSpec::MaxPool { size: 2, stride: 1 });
-        let plan = toy_published_plan(&choices(convolutional(side, first, pool), capacity), 6, 9);
+        let plan = toy_published_plan(&choices(convolutional([side, side], first, pool), capacity), 6, 9);
         check_agreement(&plan, seed, 2, Some(1.0));
     }
 }

@@ -1,9 +1,9 @@
+use crate::clear::tests::{digits, sum_of};
 use crate::clear::{Clear, ClearConfig};
-use crate::data::synth_digits;
 use crate::engine::{GradientSum, Train};
 use crate::network::{Architecture, ImageShape, LayerSpec, Network};
+use crate::pass;
 use crate::tensor::Tensor;
-use crate::{architectures, init, pass};
 
 const FREE: ClearConfig = ClearConfig {
     clip_bound: None,
@@ -12,29 +12,6 @@ const FREE: ClearConfig = ClearConfig {
     divisor: 1.0,
     shift: 40,
 };
-
-fn sum_of(
-    network: &Network,
-    parameters: &[f32],
-    config: ClearConfig,
-    x: &Tensor,
-    labels: &[Option<u8>],
-) -> GradientSum {
-    let mut engine = Clear::new(network, parameters.to_vec(), config).unwrap();
-    engine.begin(0, x.rows()).unwrap();
-    let pass = pass::gradients(&mut engine, network, x, labels).unwrap();
-    engine.collect(pass.pending).unwrap()
-}
-
-/// A built-in network on synth-digits.
-fn digits(name: &str, rows: usize) -> (Network, Vec<f32>, Tensor, Vec<Option<u8>>) {
-    let set = synth_digits::generate(5, rows);
-    let architecture = architectures::by_name(name, set.shape, set.classes).unwrap();
-    let network = Network::new(&architecture).unwrap();
-    let parameters = init::glorot(&network, 5);
-    let labels = set.labels.into_iter().map(Some).collect();
-    (network, parameters, set.images, labels)
-}
 
 /// Convolution, tanh, overlapping maximum pooling, dense, against derivatives from elsewhere.
 #[test]

@@ -1,9 +1,10 @@
 //! Clipping on integers, against the gradients written out in full.
 
 use proptest::prelude::*;
-use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
+use sphinx_nn::network::LayerSpec;
 
 use super::*;
+use crate::fixture::{choices, image};
 use crate::format::quantise;
 use crate::plan::{GridLiteral, Limits, PlanChoices};
 
@@ -32,24 +33,9 @@ fn convolutional(clip_bound: f64) -> GridPlan {
 }
 
 fn plan_of((height, width): (usize, usize), layers: Vec<LayerSpec>, clip_bound: f64) -> GridPlan {
-    let architecture = Architecture {
-        name: "clip".into(),
-        input: ImageShape {
-            channels: 1,
-            height,
-            width,
-        },
-        layers,
-    };
     let choices = PlanChoices {
-        architecture,
-        capacity: ROWS,
         clip_bound,
-        learning_rate: 1.0,
-        momentum: 0.0,
-        divisor: 4.0,
-        init_seed: 1,
-        tickets: 1,
+        ..choices(image(1, height, width), layers, ROWS)
     };
     let literal = GridLiteral::design(&choices).unwrap();
     GridPlan::new(&literal, &Limits::default()).unwrap()

@@ -1,9 +1,10 @@
-//! The products against their definition, written with five loops over indices.
+//! The products against their definition, term by term.
 
 use proptest::prelude::*;
-use sphinx_nn::network::ImageShape;
+use sphinx_nn::network::LinearShape;
 
 use super::*;
+use crate::fixture::{convolutions, terms};
 
 #[derive(Debug)]
 struct Case {
@@ -14,25 +15,9 @@ struct Case {
     d: Vec<i32>,
 }
 
-fn shapes() -> impl Strategy<Value = ConvShape> {
-    let sizes = (1_usize..4, 1_usize..8, 1_usize..8);
-    let moves = (1_usize..4, 1_usize..5, 1_usize..4, 0_usize..4);
-    (sizes, moves).prop_filter_map(
-        "a kernel that fits",
-        |((channels, height, width), (out, kernel, stride, padding))| {
-            let input = ImageShape {
-                channels,
-                height,
-                width,
-            };
-            ConvShape::new(input, out, kernel, stride, padding)
-        },
-    )
-}
-
 fn cases() -> impl Strategy<Value = Case> {
     let integers = |count: usize, limit: i32| prop::collection::vec(-limit..=limit, count);
-    shapes().prop_flat_map(move |shape| {
+    convolutions().prop_flat_map(move |shape| {
         let (input, output) = (shape.input(), shape.output());
         let outputs = output.channels * shape.positions();
         (
@@ -47,31 +32,6 @@ fn cases() -> impl Strategy<Value = Case> {
 
 const D_LIMIT: i32 = 2047;
 
-/// Calls `term(weight, output, input)` for every product that the definition names.
-fn terms(shape: ConvShape, mut term: impl FnMut(usize, usize, usize)) {
-    let (input, output, k) = (shape.input(), shape.output(), shape.kernel());
-    for out in 0..output.channels {
-        for channel in 0..input.channels {
-            for (a, e) in (0..k).flat_map(|a| (0..k).map(move |e| (a, e))) {
-                for (i, j) in
-                    (0..output.height).flat_map(|i| (0..output.width).map(move |j| (i, j)))
-                {
-                    let line = (i * shape.stride() + a) as isize - shape.padding() as isize;
-                    let column = (j * shape.stride() + e) as isize - shape.padding() as isize;
-                    let inside = (0..input.height as isize).contains(&line)
-                        && (0..input.width as isize).contains(&column);
-                    if inside {
-                        let pixel = (channel * input.height + line as usize) * input.width
-                            + column as usize;
-                        let weight = ((out * input.channels + channel) * k + a) * k + e;
-                        term(weight, (out * output.height + i) * output.width + j, pixel);
-                    }
-                }
-            }
-        }
-    }
-}
-
 proptest! {
     #[test]
     fn products_follow_their_definition(case in cases()) {
@@ -80,7 +40,7 @@ proptest! {
         let mut y: Vec<i32> = b.iter().flat_map(|&b| vec![b; shape.positions()]).collect();
         let mut dx = vec![0; x.len()];
         let mut gradient = vec![0_i64; w.len()];
-        terms(shape, |weight, output, input| {
+        terms(&LinearShape::conv(shape), |weight, output, input| {
             y[output] += w[weight] * x[input];
             dx[input] += w[weight] * d[output];
             gradient[weight] += i64::from(d[output]) * i64::from(x[input]);

@@ -1,29 +1,16 @@
 //! Clipped samples: norms within the bound, short ones untouched, limits kept.
 
 use proptest::prelude::*;
-use sphinx_nn::network::{Architecture, ImageShape, LayerSpec};
+use sphinx_nn::network::LayerSpec;
 
 use super::*;
+use crate::fixture::{choices, image};
 use crate::plan::{GridLiteral, Limits, PlanChoices};
 
 fn plan(rows: usize, clip_bound: f64, layers: Vec<LayerSpec>) -> GridPlan {
     let choices = PlanChoices {
-        architecture: Architecture {
-            name: "samples".into(),
-            input: ImageShape {
-                channels: 1,
-                height: 6,
-                width: 6,
-            },
-            layers,
-        },
-        capacity: rows,
         clip_bound,
-        learning_rate: 1.0,
-        momentum: 0.0,
-        divisor: 2.0,
-        init_seed: 1,
-        tickets: 1,
+        ..choices(image(1, 6, 6), layers, rows)
     };
     let literal = GridLiteral::design(&choices).unwrap().clipping_samples();
     GridPlan::new(&literal, &Limits::default()).unwrap()

@@ -3,10 +3,9 @@
 use proptest::prelude::*;
 
 use sphinx_nn::conv::ConvShape;
-use sphinx_nn::network::ImageShape;
 
 use super::*;
-use crate::packed::tests::{convolutions, terms};
+use crate::fixture::{convolutions, image, terms};
 
 const DEGREE: usize = 64;
 
@@ -30,7 +29,9 @@ fn pick(sum: &[i64], positions: &[usize]) -> Vec<i64> {
 /// Dense layers, and convolutions of all strides that are padded by less than half of their kernel.
 fn shapes() -> impl Strategy<Value = LinearShape> {
     let dense = (1_usize..12, 1_usize..9).prop_map(|(i, o)| LinearShape::dense(i, o));
-    let conv = convolutions().prop_filter("a layout", Layout::exists_for);
+    let conv = convolutions()
+        .prop_map(LinearShape::conv)
+        .prop_filter("a layout", Layout::exists_for);
     prop_oneof![1 => dense, 3 => conv]
 }
 
@@ -179,11 +180,7 @@ fn a_tile_that_does_not_fit_is_refused() {
 }
 
 fn square(side: usize, kernel: usize, padding: usize, channels: [usize; 2]) -> LinearShape {
-    let input = ImageShape {
-        channels: channels[0],
-        height: side,
-        width: side,
-    };
+    let input = image(channels[0], side, side);
     LinearShape::conv(ConvShape::new(input, channels[1], kernel, 1, padding).unwrap())
 }
 

@@ -4,9 +4,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sphinx_he::rlwe::SecretKey;
 use sphinx_nn::conv::ConvShape;
-use sphinx_nn::network::ImageShape;
 
 use super::*;
+use crate::fixture::image;
 use crate::format::Integers;
 use crate::grid;
 use crate::message::Place;
@@ -16,11 +16,7 @@ use crate::packed::server::open_at;
 use crate::packed::tests::{passages, plan};
 
 fn conv(stride: usize, padding: usize) -> LinearShape {
-    let input = ImageShape {
-        channels: 2,
-        height: 5,
-        width: 4,
-    };
+    let input = image(2, 5, 4);
     LinearShape::conv(ConvShape::new(input, 3, 3, stride, padding).unwrap())
 }
 
@@ -65,11 +61,7 @@ fn full_batches_may_be_scalar() {
     let dense = LinearShape::dense(256, 100);
     assert!(chosen(dense, 4096));
     assert!(!chosen(dense, 4095));
-    let input = ImageShape {
-        channels: 64,
-        height: 32,
-        width: 32,
-    };
+    let input = image(64, 32, 32);
     let large = LinearShape::conv(ConvShape::new(input, 64, 3, 1, 1).unwrap());
     assert!(!chosen(large, 4096));
 }

@@ -7,7 +7,7 @@ use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
 
 use super::field::PRIME;
 use super::*;
-use crate::packed::tests::{convolutions, terms};
+use crate::fixture::{convolutions, terms};
 
 /// A generator of zeros.
 struct Zeros;
@@ -113,7 +113,7 @@ impl Case {
 
 fn shapes() -> impl Strategy<Value = LinearShape> {
     let dense = (1_usize..20, 1_usize..20).prop_map(|(i, o)| LinearShape::dense(i, o));
-    prop_oneof![dense, convolutions()]
+    prop_oneof![dense, convolutions().prop_map(LinearShape::conv)]
 }
 
 fn verifier() -> Verifier<ChaCha20Rng> {

@@ -1,15 +1,10 @@
 //! Terms against the plain sums, units and tiles as partitions, counts as sums.
 
-use sphinx_nn::network::ImageShape;
-
 use super::*;
+use crate::fixture::image;
 
 fn conv(stride: usize, padding: usize) -> (ConvShape, Products) {
-    let input = ImageShape {
-        channels: 2,
-        height: 5,
-        width: 6,
-    };
+    let input = image(2, 5, 6);
     let conv = ConvShape::new(input, 3, 3, stride, padding).unwrap();
     let shape = LinearShape {
         inputs: 60,

@@ -15,11 +15,7 @@ use crate::train::Learn;
 /// The first shipped parameters as a toy of this degree.
 fn toy_published(log_n: u32) -> ParametersLiteral {
     let [first, _] = published_parameters();
-    ParametersLiteral {
-        log_n,
-        security: Security::Toy,
-        ..first
-    }
+    fixture::toy(first, log_n)
 }
 
 fn published_plan(choices: &PlanChoices, log_n: u32, steps: u64) -> PaperPlan {
@@ -95,17 +91,10 @@ fn the_standard_sets_last_for_thousands_of_steps() {
         ("minionn-cifar10", 3, 32, 300, 200.0, 0.2, 1_000),
         ("mlp", 1, 28, 688, 512.0, 4.0, 10_000),
     ] {
-        let input = ImageShape {
-            channels,
-            height: side,
-            width: side,
-        };
         let choices = PlanChoices {
-            architecture: sphinx_nn::architectures::by_name(name, input, 10).unwrap(),
-            clip_bound: 0.1,
             learning_rate: rate,
             divisor: batch,
-            ..choices(Vec::new(), side, capacity)
+            ..built_in(name, image(channels, side, side), capacity)
         };
         let literal = PaperLiteral::design_published(&choices, 100).unwrap();
         assert_eq!(literal.he.log_n, 12, "{name}");
@@ -127,17 +116,10 @@ fn the_standard_sets_last_for_thousands_of_steps() {
 
 #[test]
 fn rotations_are_counted_by_the_formula() {
-    let input = ImageShape {
-        channels: 1,
-        height: 28,
-        width: 28,
-    };
     let choices = PlanChoices {
-        architecture: sphinx_nn::architectures::by_name("minionn-mnist", input, 10).unwrap(),
-        clip_bound: 0.1,
         learning_rate: 0.5,
         divisor: 500.0,
-        ..choices(Vec::new(), 28, 688)
+        ..built_in("minionn-mnist", image(1, 28, 28), 688)
     };
     let literal = PaperLiteral::design_published(&choices, 10).unwrap();
     let plan = PaperPlan::new(&literal, &Limits::default()).unwrap();
@@ -254,11 +236,7 @@ fn steps_beyond_the_bound_are_refused_on_both_sides() {
 fn replicas_of_another_rule_are_refused() {
     let plan = plan_of(&choices(dense(), 2, 10), 6);
     let replica = Replica::initial(plan.grid()).publishing_biases().unwrap();
-    let (client, server) = loopback();
-    let hub = Arc::new(Hub::new(HubLimits::default()));
-    std::thread::spawn(move || converse(server, hub, 0, None));
     let mut rng = ChaCha20Rng::seed_from_u64(9);
-    let link = Link::greet(client).unwrap();
-    let refused = Paper::open(link, &plan, replica, &mut rng);
+    let refused = Paper::open(fixture::link(None), &plan, replica, &mut rng);
     assert!(matches!(refused, Err(Error::OtherBiases)));
 }
