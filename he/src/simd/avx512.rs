@@ -69,6 +69,24 @@ fn store(words: &mut Lanes, x: __m512i) {
     unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), x) }
 }
 
+/// Half `i` of the words, twice.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn load_half(words: &Lanes, i: usize) -> __m512i {
+    let half = &words.as_chunks::<4>().0[i];
+    // SAFETY: the reference is to 32 readable bytes; the instruction asks for no alignment
+    _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(half.as_ptr().cast()) })
+}
+
+/// Quarter `i` of the words, four times.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
+fn load_quarter(words: &Lanes, i: usize) -> __m512i {
+    let quarter = &words.as_chunks::<2>().0[i];
+    // SAFETY: the reference is to 16 readable bytes; the instruction asks for no alignment
+    _mm512_broadcast_i64x2(unsafe { _mm_loadu_si128(quarter.as_ptr().cast()) })
+}
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
 fn splat(word: u64) -> __m512i {

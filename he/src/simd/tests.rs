@@ -350,3 +350,30 @@ fn every_back_end_agrees_with_the_schoolbook() {
         }
     }
 }
+
+#[test]
+fn inverse_of_values_at_the_bounds() {
+    // the largest residues wherever a mask of the place has odd parity: any child's sums at their largest
+    // beside its sibling's at their smallest, and the other way round, in all but the outermost layers
+    for (bits, log_n) in [(46, 7), (47, 7), (47, 10), (50, 9), (60, 8)] {
+        for q in moduli(bits, log_n) {
+            let table = NttTable::new(q, log_n).unwrap();
+            for mask in 0..1usize << log_n {
+                for flip in [0, 1] {
+                    let row: Vec<u64> = (0..1usize << log_n)
+                        .map(|i| u64::from(((i & mask).count_ones() ^ flip) & 1) * (q.value() - 1))
+                        .collect();
+                    let run = |kernels: Kernels| {
+                        let mut row = row.clone();
+                        table.inverse_with(kernels, &mut row);
+                        row
+                    };
+                    let expected = run(scalar_kernels());
+                    for kernels in vector_kernels() {
+                        assert!(run(kernels) == expected, "{kernels:?} {q:?} {mask:x}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -2,14 +2,15 @@
 //!
 //! The same network and the same order as [`crate::ntt`], in another schedule. The six innermost
 //! layers work on blocks of 64 values held in eight registers, three layers at a time ([`block`]);
-//! those before them go through memory in passes of one to three layers ([`pass`]). The schedule is
+//! those before them go through memory in passes of one to three layers ([`pass`]). The inverse has other code
+//! for its first three layers ([`rows`]), unless it is wide. The schedule is
 //! depth first: after a pass each of its parts is finished before the next is begun, so what fits in
 //! a cache is fetched into it once. Two ways to keep values below `2^52`, told in [`forward`] and
 //! [`inverse`]:
 //!
 //! - *narrow*, `(2 log2 N + 1) q <= 2^52` and `q < 2^47`: nothing is reduced between the layers of
 //!   the forward transform, whose values grow by `2q` a layer; the inverse, whose sums double,
-//!   reduces two registers of eight at the end of three layers. Bits above 52 are not masked off:
+//!   reduces a few registers of eight in every three layers. Bits above 52 are not masked off:
 //!   products do not see them, and neither sums nor differences carry downwards.
 //! - *wide*, `q < 2^50`: after Harvey's butterflies, values below `4q` forward and `2q` inverse. Long rows
 //!   of such moduli have *lean* tables forward, which keep half of the roots' words.
@@ -24,6 +25,7 @@ mod block;
 mod forward;
 mod inverse;
 mod pass;
+mod rows;
 
 use block::BlockRoots;
 
@@ -98,7 +100,11 @@ impl Direction {
     /// The roots of the inverse, those of right children negated where it is wide.
     fn inverse(modulus: &Modulus, roots: &[Shoup], kind: Kind) -> Self {
         if !matches!(kind, WIDE | LEAN) {
-            return Self::new(roots, kind);
+            let blocks = BlockRoots::in_rows(roots, kind);
+            return Self {
+                blocks,
+                ..Self::new(roots, kind)
+            };
         }
         let negated = |(node, &w): (usize, &Shoup)| match node {
             0 | 1 => w,
@@ -254,12 +260,16 @@ impl Field {
         } else {
             let first = (below - tables.roots.len()) / 2;
             let (pairs, _) = part.as_chunks_mut();
-            let inner = tables.blocks.inner::<KIND>(first);
-            for (blocks, roots) in pairs.iter_mut().zip(inner) {
-                self.inverse_inner::<KIND>(blocks, roots);
+            let (inner, outer) = (tables.blocks.inner_from(first), tables.blocks.outer(first));
+            if KIND == WIDE {
+                self.inverse_inner(pairs, inner);
+            } else {
+                self.inverse_rows::<KIND>(pairs.as_flattened_mut(), inner);
             }
-            for (blocks, roots) in pairs.iter_mut().zip(tables.blocks.outer(first)) {
-                self.inverse_outer::<KIND>(blocks, roots);
+            if KIND == NARROW {
+                self.inverse_narrow_blocks(pairs, outer);
+            } else {
+                self.inverse_outer::<KIND>(pairs, outer);
             }
         }
         let part = part.as_flattened_mut();

@@ -7,18 +7,19 @@ use std::arch::x86_64::*;
 use std::slice::ChunksExact;
 
 use super::inverse::{COLUMNS, LANES};
-use super::{Block, Kind, LEAN, LOG_BLOCK, LONG, NARROW, Root, root};
+use super::rows::roots_of_rows;
+use super::{Block, Kind, LEAN, LOG_BLOCK, LONG, NARROW, Root, WIDE, root};
 use crate::simd::avx512::{Factor, Field, Lanes, load, reduce_once, splat, store};
 use crate::zq::Shoup;
 
 /// The roots of the layers of whole registers of a block; entry `2^l + b` is that of part `b` in
 /// layer `l`.
-type Outer = [Root; 8];
+pub(super) type Outer = [Root; 8];
 
 /// A word for each lane of a register, on a cache line: lane `i` is for the values `8i..8i + 8`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Line(Lanes);
+pub(super) struct Line(pub(super) Lanes);
 
 /// The roots of all blocks, pair by pair, in the order in which they are read.
 ///
@@ -69,6 +70,15 @@ impl BlockRoots {
         }
     }
 
+    /// The same, inner ones in the order of [`roots_of_rows`].
+    pub(super) fn in_rows(roots: &[Shoup], kind: Kind) -> Self {
+        let inner = roots_of_rows(roots, kind);
+        Self {
+            inner,
+            ..Self::new(roots, kind)
+        }
+    }
+
     /// Of the pairs from `first` on.
     pub(super) fn outer(&self, first: usize) -> &[[Outer; 2]] {
         &self.outer[first..]
@@ -78,6 +88,11 @@ impl BlockRoots {
     pub(super) fn inner<const KIND: Kind>(&self, first: usize) -> ChunksExact<'_, Line> {
         let lines = 2 * inner_lines(KIND);
         self.inner[lines * first..].chunks_exact(lines)
+    }
+
+    /// Of the pairs from `first` on, unless lean.
+    pub(super) fn inner_from(&self, first: usize) -> &[Line] {
+        &self.inner[2 * inner_lines(WIDE) * first..]
     }
 }
 
@@ -92,7 +107,7 @@ fn no_factors() -> [Factor; 8] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-fn outer_factors(roots: &Outer) -> [Factor; 8] {
+pub(super) fn outer_factors(roots: &Outer) -> [Factor; 8] {
     let mut out = no_factors();
     for i in 1..8 {
         out[i] = Factor::from_root(roots[i]);
@@ -216,37 +231,42 @@ impl Field {
         }
     }
 
-    /// The layers of distance 1 to 4 on residues.
-    #[inline]
+    /// The layers of distance 1 to 4 on residues, wide.
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    pub(super) fn inverse_inner<const KIND: Kind>(&self, blocks: &mut [Block; 2], roots: &[Line]) {
-        let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
-        transpose(&mut x[0]);
-        transpose(&mut x[1]);
-        let w = [
-            self.inner_factors::<KIND>(roots, 0),
-            self.inner_factors::<KIND>(roots, 1),
-        ];
-        self.inverse_layers::<8, 2, KIND, true, LANES>(&mut x, [&w[0], &w[1]]);
-        for (block, x) in blocks.iter_mut().zip(&mut x) {
-            transpose(x);
-            store_block(block, x);
+    pub(super) fn inverse_inner(&self, pairs: &mut [[Block; 2]], roots: &[Line]) {
+        let roots = roots.chunks_exact(2 * inner_lines(WIDE));
+        for (blocks, roots) in pairs.iter_mut().zip(roots) {
+            let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
+            transpose(&mut x[0]);
+            transpose(&mut x[1]);
+            let w = [
+                self.inner_factors::<WIDE>(roots, 0),
+                self.inner_factors::<WIDE>(roots, 1),
+            ];
+            self.inverse_layers::<8, 2, WIDE, true, LANES>(&mut x, [&w[0], &w[1]]);
+            for (block, x) in blocks.iter_mut().zip(&mut x) {
+                transpose(x);
+                store_block(block, x);
+            }
         }
     }
 
-    /// The layers of distance 8 to 32 of a left and a right child.
-    #[inline]
+    /// The layers of distance 8 to 32 of left and right children in turn, wide or long.
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     pub(super) fn inverse_outer<const KIND: Kind>(
         &self,
-        blocks: &mut [Block; 2],
-        roots: &[Outer; 2],
+        pairs: &mut [[Block; 2]],
+        roots: &[[Outer; 2]],
     ) {
-        let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
-        let w = [outer_factors(&roots[0]), outer_factors(&roots[1])];
-        self.inverse_layers::<8, 2, KIND, false, COLUMNS>(&mut x, [&w[0], &w[1]]);
-        for (block, x) in blocks.iter_mut().zip(&x) {
-            store_block(block, x);
+        for (blocks, roots) in pairs.iter_mut().zip(roots) {
+            let mut x = [load_block(&blocks[0]), load_block(&blocks[1])];
+            let w = [outer_factors(&roots[0]), outer_factors(&roots[1])];
+            self.inverse_layers::<8, 2, KIND, false, COLUMNS>(&mut x, [&w[0], &w[1]]);
+            for (block, x) in blocks.iter_mut().zip(&x) {
+                store_block(block, x);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 //! - *Narrow*: right children give values `4q` lower than left ones, in `-4q..0` modulo `2^52`.
 //!   Products start from any multiple of `q` for nothing, so inside a pass, too, the difference of two
 //!   products, or of sums of products, is positive by itself. Sums double; the two that grew most are
-//!   reduced at the end of a pass.
+//!   reduced at the end of a pass. Its first six layers have code of their own ([`super::rows`]).
 //! - *Wide*: right children give `-y`, in `0..=2q`: their roots are negated in the table. The sum is
 //!   then a difference, between `-2q` and `2q`, which one addition reduces, and the difference a sum
 //!   below `4q`.
@@ -88,7 +88,7 @@ impl Field {
     }
 
     /// All layers of these columns, with the roots `w[2^l + b]` of block `b` in the layer of `2^l`
-    /// blocks, the last first. `LEAF`: on residues; else on what these layers leave.
+    /// blocks, the last first. `LEAF`: on residues, wide; else on what these layers leave.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
     pub(super) fn inverse_layers<
@@ -127,7 +127,7 @@ impl Field {
         w: [&[Factor; W]; U],
     ) {
         match KIND {
-            NARROW => self.inverse_narrow::<W, U, LEAF, SIDES, LAYER>(x, w),
+            NARROW => self.inverse_narrow::<W, U, SIDES, LAYER>(x, w),
             LONG => self.inverse_long::<W, U, LAYER>(x, w),
             _ => self.inverse_wide::<W, U, LEAF, SIDES, LAYER>(x, w),
         }
@@ -155,7 +155,7 @@ impl Field {
                 let (a, b) = (x[i], x[i + W / 2]);
                 let (sum, difference) = match KIND {
                     NARROW => {
-                        let a = self.lifted::<W, false>(a, end, i);
+                        let a = self.lifted::<W>(a, end, i);
                         (_mm512_add_epi64(a, b), _mm512_sub_epi64(a, b))
                     }
                     LONG => {
@@ -184,22 +184,13 @@ impl Field {
     /// Only registers that were sums all along need it: others start from `product_bias`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn lifted<const W: usize, const LEAF: bool>(
-        &self,
-        x: __m512i,
-        layer: u32,
-        i: usize,
-    ) -> __m512i {
-        let q = self.q;
-        match (layer, LEAF) {
+    fn lifted<const W: usize>(&self, x: __m512i, layer: u32, i: usize) -> __m512i {
+        match layer {
             _ if i > 0 => x,
-            (0, true) => _mm512_add_epi64(x, q),
-            (1, true) => _mm512_add_epi64(x, self.two_q),
-            (_, true) => _mm512_add_epi64(x, _mm512_slli_epi64::<2>(q)),
-            (0, false) if W > 2 => x,
-            (0, false) => _mm512_add_epi64(x, _mm512_slli_epi64::<2>(q)),
-            (1, false) => _mm512_add_epi64(x, _mm512_slli_epi64::<3>(q)),
-            (_, false) => _mm512_add_epi64(x, _mm512_slli_epi64::<4>(q)),
+            0 if W > 2 => x,
+            0 => _mm512_add_epi64(x, _mm512_slli_epi64::<2>(self.q)),
+            1 => _mm512_add_epi64(x, _mm512_slli_epi64::<3>(self.q)),
+            _ => _mm512_add_epi64(x, _mm512_slli_epi64::<4>(self.q)),
         }
     }
 
@@ -220,13 +211,7 @@ impl Field {
     /// One layer; `x` of a left child in `0..4q`, `y` of a right one in `-4q..0`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512ifma")]
-    fn inverse_narrow<
-        const W: usize,
-        const U: usize,
-        const LEAF: bool,
-        const SIDES: Sides,
-        const LAYER: u32,
-    >(
+    fn inverse_narrow<const W: usize, const U: usize, const SIDES: Sides, const LAYER: u32>(
         &self,
         x: &mut [[__m512i; W]; U],
         w: [&[Factor; W]; U],
@@ -238,7 +223,7 @@ impl Field {
                 let (low, top) = (2 * b * half + i, (2 * b + 1) * half + i);
                 let ends = self.ends(side(SIDES, u));
                 let (a, c, root) = (x[u][low], x[u][top], w[u][W / (2 * half) + b]);
-                let lifted = self.lifted::<W, LEAF>(a, LAYER, i);
+                let lifted = self.lifted::<W>(a, LAYER, i);
                 let difference = _mm512_sub_epi64(lifted, c);
                 let sum = _mm512_add_epi64(if last { lifted } else { a }, c);
                 let product = self.product_bias::<W>(LAYER, b, &ends);
