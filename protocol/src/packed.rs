@@ -38,7 +38,8 @@ use crate::plan::Plan;
 
 /// Lets the allocator keep what is freed.
 ///
-/// A step takes and frees polynomials by the thousand. The C library on Linux hands the top of its
+/// A step takes and frees polynomials by the thousand. The allocator of `sphinx` keeps them anyway; for programs
+/// with that of the system: the C library on Linux hands the top of its
 /// heaps back to the system whenever 128 KiB are free there, and every page returns through a
 /// fault; from the largest mapped block freed so far, up to 32 MiB, it learns to keep more. The
 /// block freed here is never touched, so it costs nothing.
