@@ -120,6 +120,13 @@ fn an_encrypted_run_is_kept_whole_and_can_be_asked() {
     for name in ["ledger.jsonl", "statement.txt", "server.log", "figures"] {
         assert!(folder.path().join("packed").join(name).exists(), "{name}");
     }
+    // Both hold biases in the clear.
+    #[cfg(unix)]
+    for name in ["model.json", "checkpoint.safetensors"] {
+        use std::os::unix::fs::PermissionsExt;
+        let about = std::fs::metadata(folder.path().join("packed").join(name)).unwrap();
+        assert_eq!(about.permissions().mode() & 0o777, 0o600, "{name}");
+    }
 
     let infer = [
         "infer",
