@@ -120,6 +120,8 @@ fn an_encrypted_run_is_kept_whole_and_can_be_asked() {
     for name in ["ledger.jsonl", "statement.txt", "server.log", "figures"] {
         assert!(folder.path().join("packed").join(name).exists(), "{name}");
     }
+    #[cfg(unix)]
+    is_private(&folder.path().join("packed"));
 
     let infer = [
         "infer",
@@ -135,6 +137,16 @@ fn an_encrypted_run_is_kept_whole_and_can_be_asked() {
     assert_eq!(answers["requests"], 40);
     assert_eq!(answers["agreement"], 1.0);
     assert!(load::load(&folder.path().join("asked")).is_ok());
+}
+
+/// What holds biases in the clear is readable by its owner alone.
+#[cfg(unix)]
+fn is_private(run: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    for name in ["model.json", "checkpoint.safetensors"] {
+        let about = std::fs::metadata(run.join(name)).unwrap();
+        assert_eq!(about.permissions().mode() & 0o777, 0o600, "{name}");
+    }
 }
 
 /// The weights of a run, as their version says.

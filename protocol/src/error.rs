@@ -326,7 +326,7 @@ pub enum Error {
     },
     /// More updates than the encrypted biases can take.
     #[error(
-        "step {step} is beyond the {limit} updates that keep the encrypted biases exact; plan fewer, take the larger ring, or connect anew under a new key"
+        "step {step} is beyond the {limit} updates that keep the encrypted biases exact; plan fewer, or go on under a new key or with a new model"
     )]
     TooManySteps {
         /// The step.

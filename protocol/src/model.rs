@@ -622,28 +622,4 @@ pub const LARGEST_STEP: u64 = 1 << 20;
 pub const BIAS_LIMIT: i64 = 8 << MASTER_SHIFT;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_integer_rule_follows_the_real_one() {
-        let rule = StepRule::new(2.0, 0.9, 256.0, 18).unwrap();
-        let (mut velocity, mut real_velocity) = (0_i64, 0.0_f64);
-        for g in [1000_i64, -250_000, 40_000, 7] {
-            let step = rule.advance(&mut velocity, g);
-            real_velocity = g as f64 + 0.9 * real_velocity;
-            let real = -real_velocity * 2.0 / 256.0 * 64.0;
-            assert!(
-                (step as f64 - real).abs() < 2.0 + real.abs() * 1e-4,
-                "{step} {real}"
-            );
-        }
-    }
-
-    #[test]
-    fn impossible_constants_are_refused() {
-        assert!(StepRule::new(0.0, 0.9, 256.0, 18).is_err());
-        assert!(StepRule::new(1.0, 1.0, 256.0, 18).is_err());
-        assert!(StepRule::new(f64::NAN, 0.9, 256.0, 18).is_err());
-    }
-}
+mod tests;
