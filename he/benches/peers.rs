@@ -24,6 +24,11 @@ use sphinx_he::ntt::NttTable;
 use sphinx_he::ring::Aligned;
 use sphinx_he::zq::{Modulus, prime::transform_primes};
 
+/// As in the `sphinx` binary: tables lie in pages of 2 MiB, where the system gives them, so that how often
+/// they fall on the same sets of a cache does not differ from process to process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A transform in place.
 type Transform = Box<dyn Fn(&mut [u64])>;
 
