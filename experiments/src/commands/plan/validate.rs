@@ -5,12 +5,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde_json::{Value, json};
 use sphinx_figures::stats;
+use sphinx_protocol::model::FrozenReplica;
 
 use super::step::{Step, named};
 use crate::child::Server;
 use crate::cli::PlanArgs;
 use crate::config::{Config, featured, load_split};
-use crate::job::{Begun, Job, Randomness, StepSample, Unwatched};
+use crate::job::{Begun, Job, Randomness, StepSample, Watch};
 use crate::table::Table;
 
 /// One figure, predicted and measured.
@@ -27,9 +28,22 @@ pub(super) struct Validation {
     phases: [f64; 6],
     step: f64,
     client_cpu: f64,
-    /// Mean of all steps and the opening of the connection, as the server tells it.
+    /// Median, as the server tells it.
     server_cpu: f64,
     bytes: (f64, f64),
+}
+
+/// Asks the server after every step for its processor time.
+struct ServerClock<'a> {
+    server: &'a Server,
+    read: Vec<f64>,
+}
+
+impl Watch for ServerClock<'_> {
+    fn step(&mut self, _: &StepSample, _: Option<&Arc<FrozenReplica>>) -> Result<()> {
+        self.read.push(self.server.cpu_seconds()?);
+        Ok(())
+    }
 }
 
 impl Validation {
@@ -45,7 +59,12 @@ impl Validation {
         let server = Server::obtain(None, &log)?;
         let mut begun = Begun::unkept(job.terms.ledger(None)?);
         let randomness = Randomness::new(job.config.seed);
-        let trained = job.train_packed(&server, None, &randomness, &mut begun, &mut Unwatched)?;
+        let mut clock = ServerClock {
+            server: &server,
+            read: Vec::new(),
+        };
+        let trained = job.train_packed(&server, None, &randomness, &mut begun, &mut clock)?;
+        let server_cpu: Vec<f64> = clock.read.windows(2).map(|w| w[1] - w[0]).collect();
         drop(server);
         // The log of a server that did its work says nothing that is worth keeping.
         let _ = std::fs::remove_file(&log);
@@ -72,7 +91,7 @@ impl Validation {
             ],
             step: median(&|s| s.report.seconds)?,
             client_cpu: median(&|s| s.cpu_s)?,
-            server_cpu: trained.server_cpu_s / count,
+            server_cpu: stats::median(&server_cpu)?,
             bytes: (
                 trained.traffic.sent as f64 / count,
                 trained.traffic.received as f64 / count,
